@@ -73,9 +73,15 @@ class Settings(BaseSettings):
     yahoo_concurrency: int = Field(4, ge=1, le=16, description="requests under way at once")
     yahoo_requests_per_second: float = Field(4.0, gt=0, le=50, description="sustained rate; Yahoo answers 429 above")
     yahoo_attempts: int = Field(4, ge=1, le=10, description="tries a symbol for causes that can heal")
-    yahoo_backoff_seconds: float = Field(2.0, ge=0, le=300, description="first pause after such a cause; doubles, jittered")
-    yahoo_timeout_seconds: float = Field(30.0, gt=0, le=600, description="deadline of one request, slow answers included")
-    yahoo_control_symbol: str = Field("SPY", description="asked when a symbol looks unknown: if it fails too, an outage")
+    yahoo_backoff_seconds: float = Field(
+        2.0, ge=0, le=300, description="first pause after such a cause; doubles, jittered"
+    )
+    yahoo_timeout_seconds: float = Field(
+        30.0, gt=0, le=600, description="deadline of one request, slow answers included"
+    )
+    yahoo_control_symbol: str = Field(
+        "SPY", description="asked when a symbol looks unknown: if it fails too, an outage"
+    )
 
     lake_url: str | None = Field(None, description="folder or object-store URL of the lake; default: HOME/lake")
     lake_options: dict[str, SecretStr] = Field(

@@ -5,28 +5,248 @@ arguments. Nothing heavy is imported here: reading signals must not pay for pola
 """
 
 from dataclasses import dataclass
+from datetime import date
+
+#: Shown wherever a prediction is shown.
+DISCLAIMER = "Research and education, not financial advice; past results guarantee nothing."
+
+#: The lines of the gate, in the order they are judged and shown.
+GATE_LINES = ("sample", "skill", "suspicion", "calibration", "champion")
 
 
 @dataclass(frozen=True)
 class CleaningParameters:
-    """Thresholds of the cleaning rules (``quant.bars``)."""
+    """Thresholds of the cleaning rules (``quant.bars``); distances are differences of logarithms of price.
+
+    What they were set on: the 619,040 S&P rows of 2013 to 2018 with their listed dirty rows, and AIG, WM and AAPL in
+    their crashes, all of which stay.
+    """
+
+    #: How far open or close may lie outside [low, high], and low above high, until one of the four is held to be wrong
+    #: and the bar is dropped; nearer, the range is widened. 1 %: opening auctions that the range misses, as in London.
+    range_tolerance: float = 0.01
+
+    #: How far a jump may be from 100 times or one hundredth and still be a slip of the unit: an ordinary overnight
+    #: move, no more. 0.25 is 78 to 128 times.
+    unit_tolerance: float = 0.25
+    #: Bars needed in the window before (20 days) until one can be out of line with them; with fewer, nobody knows which
+    #: unit is the right one.
+    unit_history: int = 10
+
+    #: The least distance, from the ranges of the bars before and of the bar after, of a bar that is held to be on a
+    #: wrong level. Islands of 5 % that come and go overnight are rare among real bars.
+    level_floor: float = 0.05
+    #: The same in mean log ranges (high to low) of the bars before: what a volatile time makes ordinary.
+    level_ranges: float = 2.0
+    #: How far the bar after may be from the bars before, as a share of that distance: back where they were, or it was
+    #: a move.
+    level_return: float = 0.5
+
+    #: Usual splits, new shares per old; one of 2 or more also counts the other way round (a reverse split).
+    split_ratios: tuple[float, ...] = (1.5, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100)
+    #: How far the gap from close to open may be from a split ratio: an ordinary overnight move.
+    split_tolerance: float = 0.05
+    #: A gap down of more than this share of the price looks like a spin-off or special dividend whatever its ratio.
+    unexplained_drop: float = 0.4
+    #: A gap up or down of this factor or more is flagged whatever range and volume say: hardly any news does that.
+    unexplained_factor: float = 4.0
+    #: The bar's own log range as a share of the gap, above which it is a crash or a rally that trades, not bookkeeping.
+    #: Unadjusted: 0.04 to 0.12; AAPL 2000-09-29 0.36, VRTX 2014-06-24 0.24, AIG 2008-09-15 1.4.
+    split_range_share: float = 0.2
+    #: Traded value in multiples of its usual one, above which it is news. Unadjusted: up to 7.5; VRTX 2013-04-19 16,
+    #: AAPL 2000-09-29 11.
+    split_traded_value: float = 8.0
+
+    #: Sessions from one bar to the next, above which the same ticker is held to be another listing.
+    listing_gap_sessions: int = 60
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least = min(value, default=1) if isinstance(value, tuple) else value
+            if not least > 0:
+                raise ValueError(f"{name} of the cleaning rules is more than 0, not {value}")
+        if not self.unexplained_drop < 1:
+            raise ValueError(f"unexplained_drop is a share of the price, less than 1, not {self.unexplained_drop}")
 
 
 @dataclass(frozen=True)
 class SimulationParameters:
-    """The simulated market (``quant.simulate``)."""
+    """The simulated market (``quant.simulate``): whatever has a memory counts it in bars of the interval."""
+
+    #: Every stream of random numbers derives from it; the same seed is the same market. This one gives the demo's 12
+    #: symbols 8 edges, 2 late listings and 1 delisting.
+    seed: int = 34
+    #: Symbols of the simulated universe; few enough to read, enough to pool.
+    symbols: int = 12
+    #: First day of the market.
+    first: date = date(2018, 1, 2)
+    #: Years from the first day to where the stored clock begins; listings and delistings are drawn within them.
+    years: float = 6.0
+
+    #: Planted TS-IC of the symbols that have an edge: correlation of the oracle score, known at a bar's close, with the
+    #: open-to-open return that follows, in units of its volatility. 0: a martingale difference. At 0.15 the gate's
+    #: skill line has power of 90 % and more over 2,500 bars.
+    edge: float = 0.15
+    #: Share of symbols that have the edge; the others are there to be rejected.
+    edge_share: float = 2 / 3
+    #: Bars in which the memory of the oracle score halves. At 5 bars a 14-bar RSI alone carries 0.8 of the planted edge;
+    #: at 20, half: the edge then moves prices against the very sum that it is read from.
+    edge_half_life: float = 5.0
+    #: True: what rose goes on rising. False: it comes back, so that the naive rival «momentum sign» has no share in it.
+    momentum: bool = False
+
+    #: Standard deviation of a session's open-to-open return where the regime's multiplier is 1.
+    volatility: float = 0.015
+    #: Standard deviation of its logarithm across symbols.
+    volatility_spread: float = 0.25
+    #: Standard deviation of log-volatility over time, within a regime.
+    clustering: float = 0.35
+    #: Bars in which the memory of log-volatility halves.
+    clustering_half_life: float = 20.0
+    #: Degrees of freedom of the student-t innovations, more than 2; 5 is what daily equity returns look like.
+    tail: float = 5.0
+    #: Correlation of the innovations of any two symbols, through one market factor; log-volatility shares it too.
+    correlation: float = 0.3
+    #: Share of a session's variance that lies in the night before the next one; none where the market never closes.
+    overnight: float = 0.25
+
+    #: Volatility of a symbol within each regime, as a multiple of its own.
+    trending_volatility: float = 1.0
+    sideways_volatility: float = 0.75
+    volatile_volatility: float = 2.0
+    consolidation_volatility: float = 0.5
+    #: Mean bars of a spell of each regime, more than 1; spells are geometric and followed by any other regime alike.
+    trending_spell: float = 60.0
+    sideways_spell: float = 60.0
+    volatile_spell: float = 30.0
+    consolidation_spell: float = 45.0
+    #: What each regime adds to the oracle score before it is standardised (the score has variance 1 there). It moves
+    #: prices only where an edge is planted: without one, regimes differ in volatility alone.
+    trending_drift: float = 0.4
+    sideways_drift: float = 0.0
+    volatile_drift: float = -0.4
+    consolidation_drift: float = 0.0
+
+    #: Splits of a symbol a year of 252 sessions.
+    split_rate: float = 0.15
+    #: Share of symbols that pay a dividend every 63 sessions.
+    dividend_share: float = 0.5
+    #: What payers pay a year of 252 sessions, as a share of the price.
+    dividend_yield: float = 0.02
+    #: Share of symbols that are listed only after the market's first day (after 10 to 50 % of ``years``).
+    late_share: float = 0.15
+    #: Share of symbols that are delisted (after 60 to 95 % of ``years``).
+    delisted_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = ("edge_share", "correlation", "overnight", "dividend_share", "late_share", "delisted_share")
+        outside = [name for name in shares if not 0 <= getattr(self, name) <= 1]
+        if outside:
+            raise ValueError(f"{', '.join(outside)} of the simulation: a share lies between 0 and 1")
+        if self.seed < 0 or self.symbols < 1 or not self.years > 0:
+            raise ValueError("the simulation needs a seed of 0 or more, at least 1 symbol and more than 0 years")
+        if not 0 <= self.edge <= 0.5:
+            raise ValueError(f"the planted edge is a correlation from 0 to 0.5, not {self.edge}")
+        if not 0 < self.volatility <= 0.05:
+            raise ValueError(f"the volatility of the simulation is above 0 and at most 0.05, not {self.volatility}")
+        if not self.tail > 2:
+            raise ValueError(f"student-t innovations need more than 2 degrees of freedom, not {self.tail}")
+        multiples = (self.trending_volatility, self.sideways_volatility)
+        if min(*multiples, self.volatile_volatility, self.consolidation_volatility) <= 0:
+            raise ValueError("the volatility of a simulated regime is more than 0")
+        if min(self.trending_spell, self.sideways_spell, self.volatile_spell, self.consolidation_spell) <= 1:
+            raise ValueError("the mean spell of a simulated regime is more than 1 bar")
+        if min(self.edge_half_life, self.clustering_half_life) <= 0:
+            raise ValueError("a half-life of the simulation is more than 0 bars")
+        if min(self.volatility_spread, self.clustering, self.split_rate) < 0 or not 0 <= self.dividend_yield < 1:
+            raise ValueError("spread, clustering and split rate of the simulation are not negative, the yield below 1")
 
 
 @dataclass(frozen=True)
 class LearningParameters:
-    """Labels, splits and the learner of a candidate (``quant.labels``, ``quant.splits``, ``quant.learners``)."""
+    """Labels, splits and the learner of a candidate (``quant.labels``, ``quant.splits``, ``quant.learners``).
+
+    A bar carries little signal, so the trees are small and many rows stand behind each leaf: on 1,000
+    rows a deeper tree learns the noise (GATE.md: oracle IC 0.15 realises 0.02 on 240 rows).
+    """
+
+    learner: str = "direction-lightgbm"  # name in quant.learners.LEARNERS
+    horizon: int = 1  # bars held, from open(t+1) to open(t+1+horizon)
+    folds: int = 5  # walk-forward test blocks
+    embargo: int = 5  # dates between the last training label and the first test bar, beyond the purge
+    min_rows: int = 500  # labelled rows below which a symbol has no own fit, first fold included (GATE.md)
+    min_labels: int = 100  # the same in labels that do not overlap, rows / horizon
+    rounds: int = 40  # boosting rounds; at 60 the log-loss was worse than the prior's on every simulated market
+    learning_rate: float = 0.05  # share of each tree's step that is taken
+    leaves: int = 4  # leaves a tree
+    min_leaf_rows: int = 80  # rows behind a leaf
+    l2: float = 50.0  # shrinkage of a leaf's value towards zero, in rows
+    column_share: float = 0.6  # share of the features each tree may use
+    row_share: float = 0.8  # share of the rows each tree sees
+    seed: int = 20240229  # of everything random in a fit
+
+    def __post_init__(self) -> None:
+        """Refuses what no fit can use."""
+        for name in ("horizon", "folds", "min_rows", "min_labels", "rounds", "min_leaf_rows"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("embargo", self.embargo, 0)
+        _at_least("leaves", self.leaves, 2)
+        for name in ("learning_rate", "column_share", "row_share"):
+            _between(name, getattr(self, name), 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class GateParameters:
-    """What counts as evidence (``quant.gate``)."""
+    """What counts as evidence (``quant.gate``); the reasons are in GATE.md."""
+
+    level: float = 0.05  # chance of ever promoting noise in a family and year, spent over its attempts
+    min_effective_sample: float = 250.0  # dates / horizon, times the breadth measured from cross-correlation
+    min_block: int = 20  # dates a bootstrap block at least: the memory of a 20-bar feature
+    block_horizons: int = 4  # and at least this many horizons: at 2 the error of overlapping labels is 9 % short
+    resamples: int = 2000  # bootstrap resamples; the error of the error is 1.6 %
+    seed: int = 20240229  # of the bootstrap: the same evidence gives the same verdict
+    suspicion_ic: float = 0.15  # TS-IC above which a leak is likelier than skill
+    suspicion_accuracy: float = 0.60  # the same for the share of right directions
+    suspicion_level: float = 0.01  # of the bounds that are held against the two
+    calibration_margin: float = 0.001  # nats of log-loss a model may lose against the best naive rival
+    champion_margin: float = 0.02  # TS-IC a successor may lose against the champion
+    symbol_probability: float = 0.9  # P(effect > 0) from which a symbol is promoted
+    deciding_lines: tuple[str, ...] = ("sample", "skill", "suspicion")  # the other lines are reported only
+
+    def __post_init__(self) -> None:
+        """Refuses what no verdict can rest on."""
+        for name in ("level", "suspicion_level", "symbol_probability"):
+            _between(name, getattr(self, name), 0.0, 1.0)
+        _at_least("min_block", self.min_block, 10)
+        _at_least("block_horizons", self.block_horizons, 2)
+        _at_least("resamples", self.resamples, 200)
+        unknown = sorted(set(self.deciding_lines) - set(GATE_LINES))
+        if unknown or "skill" not in self.deciding_lines:
+            raise ValueError(
+                f"deciding_lines is {self.deciding_lines}: it must hold 'skill' and may hold {', '.join(GATE_LINES)}"
+            )
 
 
 @dataclass(frozen=True)
 class SignalParameters:
     """When a promoted model's opinion is a signal (``quant.blend``)."""
+
+    buy_from: float = 0.52  # P(up) from which a signal is BUY; daily models seldom leave 0.45 to 0.55
+    sell_to: float = 0.48  # P(up) down to which a signal is SELL
+
+    def __post_init__(self) -> None:
+        """Refuses thresholds that would let one opinion be two signals."""
+        if not 0.0 < self.sell_to <= 0.5 <= self.buy_from < 1.0:
+            raise ValueError(
+                f"sell_to is {self.sell_to} and buy_from {self.buy_from}: wanted 0 < sell_to <= 0.5 <= buy_from < 1"
+            )
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{name} is {value}: it must be at least {least}")
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low < value <= high:
+        raise ValueError(f"{name} is {value}: it must be above {low} and at most {high}")

@@ -1,0 +1,109 @@
+"""What all assets share: which partitions a run works on, how it says what it did, and how a station's trouble ends it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from alpha_assets.sources.base import SourceUnavailable
+from alpha_assets.stations.base import Progress, Report, StationFailed
+from alpha_assets.stations.ingest import TooManyFailed
+from alpha_assets.stores.ledger import DecidedElsewhere
+from alpha_assets.stores.registry import RegistryUnavailable
+from alpha_assets.stores.run_locks import RunLocks
+
+#: An event costs Dagster 15 to 20 ms on SQLite, so a long step speaks this often.
+SECONDS_BETWEEN_WORDS = 5.0
+
+OWNERS = ["team:alpha"]
+
+
+class Only(dg.Config):
+    """Which partitions of the run's range to work on; null means all. The others are reported as kept."""
+
+    only: list[str] | None = None
+
+
+class Refresh(Only):
+    """``full`` reads the whole history of each symbol again instead of the overlap."""
+
+    full: bool = False
+
+
+def symbols_of(context: dg.AssetExecutionContext, config: Only) -> tuple[list[str], list[str]]:
+    """The symbols to work on, and the keys of the range that are left as they are."""
+    keys = list(context.partition_keys)
+    if config.only is None:
+        return keys, []
+    wanted = set(config.only)
+    return [key for key in keys if key in wanted], [key for key in keys if key not in wanted]
+
+
+@contextmanager
+def plain_failures() -> Iterator[None]:
+    """Turn a station's sentence into the step's failure; only causes that can heal are worth another try."""
+    try:
+        yield
+    except TooManyFailed as error:
+        raise dg.Failure(description=str(error), allow_retries=True) from error
+    except (StationFailed, SourceUnavailable, DecidedElsewhere, RegistryUnavailable) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def say(context: dg.AssetExecutionContext, report: Report, kept: Sequence[str] = ()) -> dg.MaterializeResult:
+    """Give each partition its own line and the asset the totals."""
+    for key in kept:
+        report.say(key, "kept", reason="not among the symbols this run was asked for")
+    for key, figures in report.partitions.items():
+        context.add_asset_metadata(_short(figures), partition_key=key)
+    # Under one name: what is said of the run is copied to every partition, and must not hide what is said of it.
+    return dg.MaterializeResult(metadata={"run": _short(report.totals | {"states": report.states()})})
+
+
+def _short(figures: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of at most about 1 KB: long sentences are cut, None is left out."""
+    return {
+        name: value[:600] if isinstance(value, str) else value for name, value in figures.items() if value is not None
+    }
+
+
+def speak(context: dg.AssetExecutionContext) -> Progress:
+    """Progress in the run's log: stage, done of total, seconds left; seldom, because each word is an event."""
+    started = time.monotonic()
+    spoken = started
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal spoken
+        now = time.monotonic()
+        if now - spoken < SECONDS_BETWEEN_WORDS and done < total:
+            return
+        spoken = now
+        left = f", about {(now - started) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        context.log.info(f"{stage}: {done:,} of {total:,}{left}")
+
+    return progress
+
+
+def run_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
+    """The tags that lead from an MLflow run back to Dagster."""
+    return {
+        "dagster_run_id": context.run.run_id,
+        "dagster_job": context.run.job_name,
+        "asset": context.asset_key.to_user_string(),
+    }
+
+
+def run_lock_of(locks: RunLocks) -> dg.ResourceDefinition:
+    """A resource that holds the run's operating-system lock from before its first step; see ``stores.run_locks``."""
+
+    @dg.resource(description="Holds the run's operating-system lock while the run lives")
+    def run_lock(context: dg.InitResourceContext) -> Iterator[RunLocks]:
+        if context.run_id is None:
+            yield locks
+            return
+        with locks.hold(context.run_id):
+            yield locks
+
+    return run_lock

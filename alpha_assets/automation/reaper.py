@@ -1,0 +1,26 @@
+"""Runs that died are failed before anything else is done, so that they block nobody.
+
+Dagster leaves a killed run STARTED, holding its place among the runs that may be under way. The kernel has dropped its lock,
+which is how we know; see ``stores.run_locks``. A run that died before it took its lock is told by the code server, which
+watches the processes it started, or by ``run_monitoring``.
+"""
+
+import dagster as dg
+
+from alpha_assets.stores.registry import Registry
+from alpha_assets.stores.run_locks import RunLocks
+
+UNDER_WAY = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
+
+
+def fail_dead_runs(instance: dg.DagsterInstance, locks: RunLocks, registry: Registry) -> list[str]:
+    """Fail every run under way whose process is gone, free its slots, end its MLflow runs; returns their ids."""
+    dead = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if locks.is_dead(run.run_id)]
+    for run in dead:
+        instance.report_engine_event("The run's process is gone: the kernel has dropped its lock.", run)
+        instance.report_run_failed(run, "The run's process died; what it had stored is whole, run it again.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        locks.forget(run.run_id)
+    if dead:
+        registry.close_runs_of([run.run_id for run in dead])
+    return [run.run_id for run in dead]

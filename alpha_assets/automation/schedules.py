@@ -1,0 +1,53 @@
+"""Schedules: the daily refresh, and the daily look whether a training is due. Switched off until somebody wants them."""
+
+import dagster as dg
+
+from alpha_assets.automation import jobs, ranges
+from alpha_assets.automation.reaper import fail_dead_runs
+from alpha_assets.automation.sensors import training_wish
+from alpha_assets.clock import Clock
+from alpha_assets.partitions import SYMBOLS
+from alpha_assets.settings import Settings
+from alpha_assets.stations.train import ALL
+from alpha_assets.stores.ledger import Ledger
+from alpha_assets.stores.registry import Registry
+from alpha_assets.stores.run_locks import RunLocks
+
+
+# 22:30 in UTC is after New York's close and the lag in summer and in winter.
+@dg.schedule(job=jobs.refresh, cron_schedule="30 22 * * *", execution_timezone="UTC")
+def daily_refresh(
+    context: dg.ScheduleEvaluationContext,
+    ledger: dg.ResourceParam[Ledger],
+    registry: dg.ResourceParam[Registry],
+    locks: dg.ResourceParam[RunLocks],
+) -> dg.RunRequest | dg.SkipReason:
+    """One refresh over every member of the universe."""
+    fail_dead_runs(context.instance, locks, registry)
+    members = {row["symbol"] for row in ledger.universe()}
+    order = context.instance.get_dynamic_partitions(SYMBOLS)
+    if not members & set(order):
+        return dg.SkipReason("the universe is empty: «alpha-assets universe add SYMBOL»")
+    run = ranges.covering(order, members)
+    return dg.RunRequest(tags=run.tags(), run_config=run.config(jobs.REFRESH))
+
+
+@dg.schedule(job=jobs.train, cron_schedule="30 23 * * *", execution_timezone="UTC")
+def daily_training_check(
+    context: dg.ScheduleEvaluationContext,
+    settings: dg.ResourceParam[Settings],
+    ledger: dg.ResourceParam[Ledger],
+    registry: dg.ResourceParam[Registry],
+    locks: dg.ResourceParam[RunLocks],
+    clock: dg.ResourceParam[Clock],
+) -> dg.RunRequest | dg.SkipReason:
+    """One training over the symbols that are due for it."""
+    fail_dead_runs(context.instance, locks, registry)
+    wish = training_wish(settings, ledger, clock)
+    if not wish.symbols:
+        return dg.SkipReason(wish.reason)
+    run = ranges.covering(context.instance.get_dynamic_partitions(SYMBOLS), wish.symbols)
+    return dg.RunRequest(tags=run.tags(ALL), run_config=run.config(jobs.TRAIN, ALL))
+
+
+SCHEDULES = [daily_refresh, daily_training_check]

@@ -1,0 +1,166 @@
+"""Sensors: shells of a few lines around the pure functions of ``wishes`` and ``ranges``.
+
+Nothing here touches the network. Symbols are launched as ranges by ourselves and never by declarative
+automation: one upstream run over 1,500 symbols made it start more than 430 tiny runs, because a partition stops being in
+progress when its own event lands. All are shipped switched off.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import dagster as dg
+
+from alpha_assets.automation import jobs, ranges, wishes
+from alpha_assets.automation.reaper import fail_dead_runs
+from alpha_assets.automation.wishes import Asked, Wish
+from alpha_assets.clock import Clock
+from alpha_assets.partitions import SYMBOLS
+from alpha_assets.settings import Settings
+from alpha_assets.sources.all import Sources
+from alpha_assets.stations.train import ALL
+from alpha_assets.stores.ledger import Ledger, Row
+from alpha_assets.stores.registry import Registry
+from alpha_assets.stores.run_locks import RunLocks
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+
+def under_way(instance: dg.DagsterInstance, job: str) -> str | None:
+    """The id of an unfinished run of this job, if there is one."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED), limit=1)
+    return runs[0].run_id if runs else None
+
+
+def missing_keys(instance: dg.DagsterInstance, members: Sequence[Row]) -> list[str]:
+    """Members that have no partition yet, sorted by calendar and symbol as they are to be added."""
+    known = set(instance.get_dynamic_partitions(SYMBOLS))
+    return [
+        row["symbol"]
+        for row in sorted(members, key=lambda row: (row["calendar"], row["symbol"]))
+        if row["symbol"] not in known
+    ]
+
+
+def _answer(
+    context: dg.SensorEvaluationContext,
+    job: str,
+    assets: Sequence[str],
+    wish: Wish,
+    clock: Clock,
+    regime: str | None = None,
+    added: Sequence[str] = (),
+) -> dg.SensorResult:
+    """One run request for a wish, or the reason why not."""
+    adds = [dg.AddDynamicPartitionsRequest(SYMBOLS, list(added))] if added else []
+    if not wish.symbols:
+        return dg.SensorResult(skip_reason=wish.reason, dynamic_partitions_requests=adds)
+    running = under_way(context.instance, job)
+    if running:
+        reason = f"{wish.reason}; run {running[:8]} of {job} is still under way"
+        return dg.SensorResult(skip_reason=reason, dynamic_partitions_requests=adds)
+    now = clock.now()
+    if Asked.read(context.cursor).recently(wish, now):
+        reason = f"{wish.reason}; asked less than {wishes.ASK_AGAIN} ago and the source had nothing newer"
+        return dg.SensorResult(skip_reason=reason, dynamic_partitions_requests=adds)
+    order = [*context.instance.get_dynamic_partitions(SYMBOLS), *added]
+    runs = ranges.plan_runs(order, wish.symbols)
+    context.log.info(wish.reason)
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(
+                job_name=job,
+                tags={**run.tags(regime), "alpha/reason": wish.reason[:200]},
+                run_config=run.config(assets, regime),
+            )
+            for run in runs
+        ],
+        dynamic_partitions_requests=adds,
+        cursor=Asked(wish.digest, now).write(),
+    )
+
+
+def available_bars(members: Sequence[Row], sources: Sources, clock: Clock) -> "dict[str, object]":
+    """The newest final bar each member's source could have by now; no network."""
+    by_source: dict[str, list[str]] = {}
+    for row in members:
+        by_source.setdefault(row["source"], []).append(row["symbol"])
+    available: dict[str, object] = {}
+    for name, group in by_source.items():
+        available |= sources[name].complete_until(group, clock.now())
+    return available
+
+
+@dg.sensor(job=jobs.refresh, minimum_interval_seconds=30)
+def new_bars(
+    context: dg.SensorEvaluationContext,
+    ledger: dg.ResourceParam[Ledger],
+    sources: dg.ResourceParam[Sources],
+    registry: dg.ResourceParam[Registry],
+    locks: dg.ResourceParam[RunLocks],
+    clock: dg.ResourceParam[Clock],
+) -> dg.SensorResult:
+    """Asks for a refresh of the symbols whose source could have a final bar that the lake lacks."""
+    fail_dead_runs(context.instance, locks, registry)
+    members = ledger.universe()
+    available = available_bars(members, sources, clock)
+    wish = wishes.bars_wanted(members, ledger.states(), available, clock.now())  # type: ignore[arg-type]
+    added = missing_keys(context.instance, members)
+    return _answer(context, "refresh", jobs.REFRESH, wish, clock, added=added)
+
+
+def training_wish(settings: Settings, ledger: Ledger, clock: Clock) -> Wish:
+    """The symbols due for a training by the settings' rules."""
+    return wishes.training_wanted(
+        ledger.universe(),
+        ledger.states(),
+        ledger.candidates(),
+        clock.now(),
+        after_bars=settings.retrain_after_bars,
+        after=timedelta(days=settings.retrain_after_days),
+        least_bars=settings.learning.min_rows,
+    )
+
+
+@dg.sensor(job=jobs.train, minimum_interval_seconds=60)
+def retraining(
+    context: dg.SensorEvaluationContext,
+    settings: dg.ResourceParam[Settings],
+    ledger: dg.ResourceParam[Ledger],
+    registry: dg.ResourceParam[Registry],
+    locks: dg.ResourceParam[RunLocks],
+    clock: dg.ResourceParam[Clock],
+) -> dg.SensorResult:
+    """Asks for a training of the symbols with enough new bars, or with an old model and something new."""
+    fail_dead_runs(context.instance, locks, registry)
+    wish = training_wish(settings, ledger, clock)
+    if wish.symbols and under_way(context.instance, "refresh"):
+        return dg.SensorResult(skip_reason=f"{wish.reason}; a refresh is under way and may bring more")
+    return _answer(context, "train", jobs.TRAIN, wish, clock, regime=ALL)
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    monitored_jobs=[jobs.train],
+    request_job=jobs.say_signals,
+    minimum_interval_seconds=15,
+)
+def signals_after_training(
+    context: dg.RunStatusSensorContext, ledger: dg.ResourceParam[Ledger]
+) -> dg.SensorResult | dg.SkipReason:
+    """After a successful training, one run of signals over the symbols with a new decision."""
+    run_id = context.dagster_run.run_id
+    decided = sorted({row["symbol"] for row in ledger.decisions() if row["dagster_run"] == run_id})
+    if not decided:
+        return dg.SkipReason(f"training {run_id[:8]} decided nothing new")
+    run = ranges.covering(context.instance.get_dynamic_partitions(SYMBOLS), decided)
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=f"signals-{run_id}", tags=run.tags(), run_config=run.config(jobs.SIGNALS))]
+    )
+
+
+SENSORS = [new_bars, retraining, signals_after_training]

@@ -1,0 +1,117 @@
+"""What automation wants to be done, from what is stored and what the sources could have: pure functions for the sensors."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from alpha_assets.stores.ledger import Row
+
+#: A wish that a run has not fulfilled is asked again only after this long: a vendor may be late with a bar.
+ASK_AGAIN = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Symbols something should be done for, and a sentence a tick can say about it."""
+
+    symbols: list[str]
+    reason: str
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The same for the same wish, whenever it is wished."""
+        return hashlib.sha256(json.dumps(sorted(self.marks.items())).encode()).hexdigest()[:16]
+
+
+def bars_wanted(
+    members: Sequence[Row], states: Mapping[str, Row], available: Mapping[str, datetime | None], now: datetime
+) -> Wish:
+    """The symbols whose source could have a newer final bar than the lake holds.
+
+    A quarantined symbol is left alone until its next try is due.
+    """
+    marks: dict[str, str] = {}
+    waiting = 0
+    for member in members:
+        symbol = member["symbol"]
+        state = states.get(symbol, {})
+        newest = available.get(symbol)
+        if newest is None or (state.get("last_bar") is not None and newest <= state["last_bar"]):
+            continue
+        if state.get("next_try") is not None and state["next_try"] > now:
+            waiting += 1
+            continue
+        marks[symbol] = newest.isoformat()
+    later = f"; {waiting} quarantined, their next try is later" if waiting else ""
+    if not marks:
+        return Wish([], f"all {len(members)} symbols hold what their sources could have by now{later}")
+    symbols = sorted(marks)
+    return Wish(
+        symbols, f"{len(symbols)} of {len(members)} symbols have a bar to come, first {symbols[0]}{later}", marks
+    )
+
+
+def training_wanted(
+    members: Sequence[Row],
+    states: Mapping[str, Row],
+    candidates: Mapping[tuple[str, str], Row],
+    now: datetime,
+    *,
+    after_bars: int,
+    after: timedelta,
+    least_bars: int,
+) -> Wish:
+    """The symbols with enough new bars since their last training, or with an old model and something new.
+
+    A symbol never trained is wanted once it holds ``least_bars``.
+    """
+    marks: dict[str, str] = {}
+    for member in members:
+        symbol = member["symbol"]
+        state = states.get(symbol, {})
+        bars = state.get("bars") or 0
+        if not bars or state.get("features_until") != state.get("last_bar"):
+            continue
+        candidate = candidates.get((symbol, "all"))
+        if candidate is None:
+            wanted = bars >= least_bars
+        else:
+            new = bars - (candidate["bars"] or 0)
+            wanted = new >= after_bars or (new > 0 and now - candidate["trained_at"] > after)
+        if wanted:
+            marks[symbol] = str(state["last_bar"])
+    if not marks:
+        return Wish(
+            [],
+            f"no symbol of {len(members)} has {after_bars} new bars or a model older than {after.days} days with news",
+        )
+    symbols = sorted(marks)
+    return Wish(symbols, f"{len(symbols)} of {len(members)} symbols are due for a training, first {symbols[0]}", marks)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The sensor's memory: the last wish it turned into a run, and when."""
+
+    digest: str = ""
+    at: datetime | None = None
+
+    @classmethod
+    def read(cls, cursor: str | None) -> "Asked":
+        """From a cursor; an empty one means nothing was asked yet."""
+        if not cursor:
+            return cls()
+        stored = json.loads(cursor)
+        return cls(stored["digest"], datetime.fromisoformat(stored["at"]))
+
+    def write(self) -> str:
+        """As a cursor."""
+        assert self.at is not None
+        return json.dumps({"digest": self.digest, "at": self.at.isoformat()})
+
+    def recently(self, wish: Wish, now: datetime) -> bool:
+        """True where this very wish was asked a short while ago."""
+        return wish.digest == self.digest and self.at is not None and now - self.at < ASK_AGAIN

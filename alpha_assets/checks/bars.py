@@ -1,0 +1,71 @@
+"""Checks of the bars. One step evaluates all of them; each verdict is over the stored findings of the whole universe."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from alpha_assets.assets.market import ohlcv
+from alpha_assets.clock import Clock
+from alpha_assets.sources.all import Sources
+from alpha_assets.stations import inspect
+from alpha_assets.stations.inspect import FINDING_CHECKS, Verdict
+from alpha_assets.stores.lake import Lake
+from alpha_assets.stores.ledger import Ledger
+
+#: What is wrong with the program or the lake is an error; what is wrong with the world is a warning.
+ERRORS = {"schema", "keys_unique", "ohlc_consistent"}
+
+DESCRIPTIONS = {
+    "schema": "The stored columns and types are the declared ones",
+    "keys_unique": "One bar a symbol and time, in order",
+    "ohlc_consistent": "Prices are positive and open and close lie within low and high",
+    "sessions_complete": "Every session of the calendar inside a listing has a bar",
+    "jumps_explained": "Every split-sized jump has a split",
+    "fresh": "Each symbol holds what its source could have by now",
+    "none_quarantined": "No symbol is quarantined",
+}
+
+
+@dg.multi_asset_check(
+    specs=[dg.AssetCheckSpec(name, asset=ohlcv, description=text) for name, text in DESCRIPTIONS.items()],
+    name="ohlcv_checks",
+)
+def ohlcv_checks(
+    context: dg.AssetCheckExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    ledger: dg.ResourceParam[Ledger],
+    sources: dg.ResourceParam[Sources],
+    clock: dg.ResourceParam[Clock],
+) -> Iterator[dg.AssetCheckResult]:
+    now = clock.now()
+    inspect.inspect_bars(lake, ledger, _symbols(context, ledger), now)
+    verdicts = {
+        "schema": inspect.schema_verdict(lake),
+        **{name: inspect.findings_verdict(ledger, rules, what) for name, (rules, what) in FINDING_CHECKS.items()},
+        "fresh": inspect.freshness_verdict(ledger, sources, now),
+        "none_quarantined": inspect.quarantine_verdict(ledger),
+    }
+    for name, verdict in verdicts.items():
+        yield _result(name, verdict)
+
+
+def _symbols(context: dg.AssetCheckExecutionContext, ledger: Ledger) -> list[str]:
+    """The symbols of the run, or the universe where the checks were started by themselves."""
+    op = context.op_execution_context
+    if op.has_partition_key or op.has_partition_key_range:
+        return list(op.partition_keys)
+    return [row["symbol"] for row in ledger.universe()]
+
+
+def _result(name: str, verdict: Verdict) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=name,
+        asset_key=ohlcv.key,
+        passed=verdict.passed,
+        severity=dg.AssetCheckSeverity.ERROR if name in ERRORS else dg.AssetCheckSeverity.WARN,
+        description=verdict.sentence,
+        metadata={"count": verdict.count, "sample": verdict.sample},
+    )
+
+
+CHECKS = [ohlcv_checks]

@@ -1,0 +1,129 @@
+"""The ``alpha-assets`` command: thin. Each verb imports what it needs when it is called, so that reading stays quick."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from alpha_assets.commands.trouble import CommandFailed
+from alpha_assets.settings import WrongSetting, load
+
+DISCLAIMER = "Research and education, not financial advice; past results guarantee nothing."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 where it did what was asked, 1 with the reason on stderr where not, 2 for a wrong call."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.verb(load(), options) or 0)
+    except (CommandFailed, WrongSetting) as error:
+        print(f"alpha-assets: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("alpha-assets: stopped; what was stored is whole, run it again to go on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="alpha-assets",
+        description="Market bars to trading signals you can trust.",
+        epilog=f"Settings: variables ALPHA_* or .env, see the README. {DISCLAIMER}",
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _universe(verbs)
+    _work(verbs)
+    _reading(verbs)
+    _serving(verbs)
+    return parser
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str, call: object
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=what, description=what)
+    parser.set_defaults(verb=call)
+    return parser
+
+
+def _symbols(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--symbols", metavar="A,B", type=_listed, help="only these; default: the whole universe")
+
+
+def _format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: table")
+
+
+def _listed(text: str) -> list[str]:
+    return [part for part in text.replace(",", " ").split() if part]
+
+
+def _universe(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    universe = verbs.add_parser(
+        "universe", help="which symbols are followed", description="Which symbols are followed."
+    )
+    inner = universe.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = _verb(inner, "add", "follow symbols", _call("universe", "add"))
+    add.add_argument("symbols", nargs="*", metavar="SYMBOL")
+    add.add_argument("--all", action="store_true", help="every symbol that the source holds (files, simulated)")
+    add.add_argument("--source", choices=("yahoo", "files", "simulated"), help="default: ALPHA_SOURCE")
+    add.add_argument("--calendar", help="exchange-calendars name such as XNYS; default: by the symbol's suffix")
+    listing = _verb(inner, "list", "list the symbols that are followed", _call("universe", "show_members"))
+    listing.add_argument("--retired", action="store_true", help="those no longer followed too")
+    _format(listing)
+    retire = _verb(inner, "retire", "follow symbols no longer; their data stay", _call("universe", "retire"))
+    retire.add_argument("symbols", nargs="+", metavar="SYMBOL")
+
+
+def _work(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    refresh = _verb(verbs, "refresh", "fetch what is new; bars, features, profiles, signals", _call("line", "refresh"))
+    _symbols(refresh)
+    refresh.add_argument("--full", action="store_true", help="read the whole history again")
+    _format(refresh)
+    train = _verb(verbs, "train", "train candidates, let the gate decide, say signals", _call("line", "train"))
+    _symbols(train)
+    train.add_argument("--regimes", metavar="A,B", type=_listed, default=["all"], help="default: all")
+    _format(train)
+    run = _verb(verbs, "run", "the main job: follow these symbols, refresh, train, say signals", _call("line", "run"))
+    run.add_argument("symbols", nargs="*", metavar="SYMBOL", help="default: the universe, or all that files hold")
+    demo = _verb(verbs, "demo", "the main job on a simulated market", _call("line", "demo"))
+    demo.set_defaults(symbols=[])
+    advance = _verb(verbs, "advance", "let the simulated market trade on", _call("line", "advance"))
+    advance.add_argument("--sessions", type=int, default=1, metavar="N", help="default: 1")
+
+
+def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    signals = _verb(verbs, "signals", "the newest signal of each symbol", _call("read", "signals"))
+    _symbols(signals)
+    signals.add_argument("--max-age", type=float, metavar="HOURS", help="only signals created within so many hours")
+    _format(signals)
+    status = _verb(
+        verbs, "status", "a line a symbol: bars, features, models, signal, quarantine", _call("read", "status")
+    )
+    _symbols(status)
+    _format(status)
+    decisions = _verb(verbs, "decisions", "what was promoted and rejected, and why", _call("read", "decisions"))
+    _symbols(decisions)
+    _format(decisions)
+    doctor = _verb(verbs, "doctor", "check settings, stores, versions and reachability", _call("doctor", "doctor"))
+    _format(doctor)
+
+
+def _serving(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    ui = _verb(verbs, "ui", "serve the Dagster and MLflow pages with the daemon on loopback", _call("serve", "ui"))
+    ui.add_argument("--port", type=int, default=3000, help="of the Dagster page; default: 3000")
+    ui.add_argument("--mlflow-port", type=int, default=5000, help="default: 5000")
+
+
+def _call(module: str, name: str) -> object:
+    """The verb ``name`` of ``commands.module``, imported only when it is called."""
+
+    def verb(settings: object, options: argparse.Namespace) -> object:
+        from importlib import import_module
+
+        return getattr(import_module(f"alpha_assets.commands.{module}"), name)(settings, options)
+
+    return verb
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""``alpha-assets doctor``: what works, what does not, and what to do about it."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from alpha_assets.commands import show
+from alpha_assets.commands.home import STAMP, stamped_interval
+from alpha_assets.settings import Settings
+from alpha_assets.stores.ledger import Ledger
+
+FIELDS = ("what", "ok", "found", "do")
+
+LIBRARIES = ("dagster", "mlflow", "polars", "deltalake", "lightgbm", "xgboost", "yfinance")
+
+
+class Ailment(Exception):
+    """Something is wrong: what was found, and what to do."""
+
+    def __init__(self, found: str, do: str) -> None:
+        super().__init__(found)
+        self.do = do
+
+
+def doctor(settings: Settings, options: Namespace) -> int:
+    """Run every examination; 1 where one of them found something wrong."""
+    examinations: dict[str, Callable[[Settings], str]] = {
+        "python": _python,
+        "libraries": _libraries,
+        "home": _home,
+        "ledger": _ledger,
+        "lake": _lake,
+        "mlflow": _mlflow,
+        "source": _source,
+        "universe": _universe,
+    }
+    rows = [_examined(name, examine, settings) for name, examine in examinations.items()]
+    show.table(rows, FIELDS, options.format)
+    return 0 if all(row["ok"] for row in rows) else 1
+
+
+def _examined(name: str, examine: Callable[[Settings], str], settings: Settings) -> dict[str, Any]:
+    try:
+        return {"what": name, "ok": True, "found": examine(settings), "do": None}
+    except Ailment as ailment:
+        return {"what": name, "ok": False, "found": str(ailment), "do": ailment.do}
+    except Exception as error:  # the patient may have anything; the doctor names it and goes on
+        return {"what": name, "ok": False, "found": f"{type(error).__name__}: {error}", "do": "see the README"}
+
+
+def _python(settings: Settings) -> str:  # noqa: ARG001
+    if sys.version_info < (3, 11):
+        raise Ailment(f"Python {sys.version.split()[0]}", "use Python 3.11 or newer")
+    return sys.version.split()[0]
+
+
+def _libraries(settings: Settings) -> str:  # noqa: ARG001
+    return ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+
+
+def _home(settings: Settings) -> str:
+    stamp = settings.home / STAMP
+    if not stamp.exists():
+        return f"{settings.home} is new; {settings.interval} bars"
+    stamped = stamped_interval(stamp)
+    if stamped != settings.interval:
+        raise Ailment(f"{settings.home} holds {stamped} bars", f"set ALPHA_INTERVAL={stamped} or another ALPHA_HOME")
+    return f"{settings.home} holds {stamped} bars"
+
+
+def _ledger(settings: Settings) -> str:
+    ledger = Ledger(settings)
+    if not ledger.exists():
+        return "empty; made at the first command that writes"
+    return f"{len(ledger.universe(retired=True))} symbols known"
+
+
+def _lake(settings: Settings) -> str:
+    from alpha_assets.stores.lake import Lake
+
+    tables = Lake(settings).tables()
+    return f"{settings.lake}: {', '.join(tables) or 'empty'}"
+
+
+def _mlflow(settings: Settings) -> str:
+    from alpha_assets.stores.registry import Registry
+
+    if not settings.mlflow_url and not (settings.home / "mlflow.db").exists():
+        return "empty; made at the first training"
+    return f"{len(Registry(settings).production_versions())} models in production"
+
+
+def _source(settings: Settings) -> str:
+    from alpha_assets.sources.all import Sources
+
+    if settings.source == "yahoo":
+        return _yahoo()
+    source = Sources(settings)[settings.source]
+    return f"{settings.source}: {len(source.symbols())} symbols"  # type: ignore[attr-defined]
+
+
+def _yahoo() -> str:
+    from curl_cffi import requests
+
+    address = "https://query2.finance.yahoo.com/"
+    try:
+        requests.get(address, timeout=5, impersonate="chrome")
+    except requests.exceptions.RequestException as error:
+        raise Ailment(
+            f"yahoo cannot be reached: {error}",
+            "check the connection or proxy, or use ALPHA_SOURCE=files with ALPHA_FILES, or ALPHA_SOURCE=simulated",
+        ) from error
+    return "yahoo answers"
+
+
+def _universe(settings: Settings) -> str:
+    ledger = Ledger(settings)
+    members = ledger.universe()
+    if not members:
+        raise Ailment("no symbol is followed", "alpha-assets universe add SYMBOL")
+    ill = [symbol for symbol, state in ledger.states().items() if state["quarantine_cause"]]
+    if ill:
+        raise Ailment(f"{len(ill)} of {len(members)} quarantined: {', '.join(ill[:5])}", "alpha-assets status says why")
+    return f"{len(members)} symbols, none quarantined"

@@ -1,0 +1,187 @@
+"""The line from the command: refresh, train, the main job, the demonstration. Everything runs through Dagster."""
+
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from alpha_assets.commands import read, show
+from alpha_assets.commands.launch import Line, say
+from alpha_assets.commands.trouble import CommandFailed
+from alpha_assets.commands.universe import follow, held_by
+from alpha_assets.settings import Settings, project_root
+from alpha_assets.stores.ledger import Ledger
+
+#: The figures of a refresh, in order; ``refresh --format json`` prints one object with these and ``by_rule``.
+REFRESH_FIELDS = (
+    "symbols",
+    "rows_read",
+    "kept",
+    "repaired",
+    "dropped",
+    "flagged",
+    "by_rule",
+    "new",
+    "restated",
+    "quarantined",
+    "seconds",
+)
+DECIDED = ("promoted", "rejected", "held")
+
+
+def refresh(settings: Settings, options: Namespace) -> None:
+    """Bars, features, profiles and signals of the universe or some of it."""
+    line = Line(settings)
+    show.record(_refresh(line, _chosen(settings, options.symbols), options.full), options.format)
+
+
+def train(settings: Settings, options: Namespace) -> None:
+    """Candidates, decisions, and signals where a decision is new."""
+    unknown = [regime for regime in options.regimes if regime != "all"]
+    if unknown:
+        raise CommandFailed(
+            f"--regimes {','.join(unknown)}: only the regime «all» is trained so far; it serves the others"
+        )
+    line = Line(settings)
+    symbols = _chosen(settings, options.symbols)
+    rows = _train(line, symbols)
+    show.table(rows, ("symbol", "training", "decision", "version", "reason"), options.format)
+
+
+def run(settings: Settings, options: Namespace) -> None:
+    """The main job on the user's symbols."""
+    members = {row["symbol"] for row in Ledger(settings).universe()}
+    symbols = (
+        options.symbols or sorted(members) or (held_by(settings, settings.source) if settings.source != "yahoo" else [])
+    )
+    if not symbols:
+        raise CommandFailed('name the symbols: make run SYMBOLS="AAPL MSFT", or alpha-assets run AAPL MSFT')
+    follow(settings, symbols, settings.source)
+    _main_job(settings, list(symbols))
+
+
+def demo(settings: Settings, options: Namespace) -> None:  # noqa: ARG001
+    """The main job on the simulated market of these settings."""
+    if settings.source != "simulated":
+        raise CommandFailed("the demonstration runs on the simulated market: make demo, or ALPHA_SOURCE=simulated")
+    symbols = held_by(settings, "simulated")
+    follow(settings, symbols, "simulated")
+    _main_job(settings, symbols)
+
+
+def advance(settings: Settings, options: Namespace) -> None:
+    """Move the simulated market's clock on."""
+    from alpha_assets.sources.base import SourceUnavailable
+    from alpha_assets.sources.simulated import Simulated
+
+    try:
+        day = Simulated(settings).advance(options.sessions)
+    except (SourceUnavailable, ValueError) as error:
+        raise CommandFailed(str(error)) from error
+    print(f"the simulated market has traded until {day}")
+
+
+def _main_job(settings: Settings, symbols: Sequence[str]) -> None:
+    started = time.perf_counter()
+    say(f"{len(symbols)} symbols: {', '.join(symbols[:12])}{' …' if len(symbols) > 12 else ''}")
+    line = Line(settings)
+    figures = _refresh(line, symbols, full=False)
+    rows = _train(line, symbols)
+    _print_decisions(rows)
+    found = [row for row in read.signal_rows(settings, None, None) if row["symbol"] in set(symbols)]
+    show.table(found, read.SHOWN_SIGNAL_FIELDS, "table")
+    _print_close(settings, figures, rows, time.perf_counter() - started)
+
+
+def _refresh(line: Line, symbols: Collection[str], full: bool) -> dict[str, Any]:
+    from alpha_assets.automation.jobs import REFRESH
+
+    line.register(Ledger(line.settings).universe())
+    say("refresh: bars, features, profiles, signals")
+    said = line.launch("refresh", REFRESH, symbols, **({"full": True} if full else {}))
+    totals = next(iter(said["ohlcv"].values()))["run"]
+    figures = {name: totals[name] for name in REFRESH_FIELDS}
+    states = Counter(str(figures["state"]) for figures in said["ohlcv"].values())
+    say(
+        f"  {figures['rows_read']:,} rows read: {figures['kept']:,} kept, {figures['repaired']:,} repaired, "
+        f"{figures['dropped']:,} dropped, {figures['flagged']:,} flagged; {figures['new']:,} new, "
+        f"{figures['restated']:,} restated; symbols: {_counted(states)}"
+    )
+    for symbol, partition in said["ohlcv"].items():
+        if partition["state"] == "quarantined":
+            say(f"  {symbol} is quarantined: {partition['reason']}")
+    return figures
+
+
+def _train(line: Line, symbols: Collection[str]) -> list[dict[str, Any]]:
+    from alpha_assets.automation.jobs import SIGNALS, TRAIN
+
+    line.register(Ledger(line.settings).universe())
+    say("train: candidates and the gate")
+    said = line.launch("train", TRAIN, symbols, regime="all")
+    rows = [
+        _outcome(cell, said["candidate_model"][cell], said["promoted_model"][cell]) for cell in said["promoted_model"]
+    ]
+    rows = sorted((row for row in rows if row["training"] != "kept"), key=lambda row: str(row["symbol"]))
+    say(f"  trained: {_counted(Counter(row['training'] for row in rows))}")
+    say(f"  decided: {_counted(Counter(row['decision'] for row in rows))}")
+    decided = [row["symbol"] for row in rows if row["decision"] in DECIDED]
+    if decided:
+        say("signals: of the symbols with a new decision")
+        line.launch("signals_only", SIGNALS, decided)
+    return rows
+
+
+def _outcome(cell: str, candidate: Mapping[str, Any], promoted: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "symbol": cell.split("|", 1)[1],
+        "training": candidate["state"],
+        "decision": promoted["state"],
+        "version": promoted.get("version") or candidate.get("version"),
+        "reason": promoted.get("reason") or candidate.get("reason"),
+        "pool": promoted["run"].get("pool"),
+    }
+
+
+def _counted(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
+
+
+def _print_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
+    pool = next((row["pool"] for row in rows if row["pool"]), None)
+    if pool:
+        print(f"\nThe gate, over all symbols together: {pool}\n")
+    show.table(rows, ("symbol", "training", "decision", "version", "reason"), "table")
+
+
+def _print_close(
+    settings: Settings, figures: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], seconds: float
+) -> None:
+    from alpha_assets.quant.parameters import DISCLAIMER
+
+    if not figures["new"] and not figures["restated"] and all(row["training"] == "unchanged" for row in rows):
+        print("Nothing was new: no bar was fetched twice, no model trained again, the decisions stand.")
+    usual = settings.home in (project_root() / ".alpha", project_root() / ".alpha" / "demo")
+    there = "" if usual else f"ALPHA_HOME={settings.home} "
+    here = f"ALPHA_HOME={settings.home} "
+    print(f"\nDone in {seconds:.0f} s. Everything is under {settings.home}. Next:")
+    for command, what in (
+        (f"{there}make ui", "the Dagster page (runs, assets) and the MLflow page (models, metrics)"),
+        (f"{here}.venv/bin/alpha-assets status", "where each symbol stands"),
+        (f"{here}.venv/bin/alpha-assets decisions", "what was promoted and rejected, and why"),
+    ):
+        print(f"  {command}\n      {what}")
+    print(f"\n{DISCLAIMER}")
+
+
+def _chosen(settings: Settings, wanted: Sequence[str] | None) -> list[str]:
+    members = [row["symbol"] for row in Ledger(settings).universe()]
+    if not members:
+        raise CommandFailed("the universe is empty: alpha-assets universe add SYMBOL")
+    if wanted is None:
+        return members
+    unknown = [symbol for symbol in wanted if symbol not in members]
+    if unknown:
+        raise CommandFailed(f"{', '.join(unknown)}: not in the universe; alpha-assets universe add {' '.join(unknown)}")
+    return list(wanted)

@@ -1,0 +1,93 @@
+"""Reading: signals, status, decisions. Opens the ledger and nothing else."""
+
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from alpha_assets.commands import show
+from alpha_assets.reading import SIGNAL_FIELDS, signals as newest_signals
+from alpha_assets.settings import Settings
+from alpha_assets.stores.ledger import Ledger
+
+SHOWN_SIGNAL_FIELDS = ("symbol", "signal", "confidence", "bar_time", "model_version", "reason")
+
+STATUS_FIELDS = (
+    "symbol",
+    "bars",
+    "first_bar",
+    "last_bar",
+    "features_until",
+    "models",
+    "production_version",
+    "signal",
+    "signal_age_s",
+    "findings",
+    "quarantined",
+)
+DECISION_FIELDS = ("symbol", "regime", "seq", "verdict", "model_version", "reason", "decided_at", "dagster_run")
+
+
+def signals(settings: Settings, options: Namespace) -> None:
+    """The newest signal of each symbol."""
+    fields = SHOWN_SIGNAL_FIELDS if options.format == "table" else SIGNAL_FIELDS
+    rows = signal_rows(settings, options.symbols, options.max_age)
+    show.table(rows, fields, options.format, "no signals yet: alpha-assets refresh")
+    if options.format == "table" and rows:
+        from alpha_assets.quant.parameters import DISCLAIMER
+
+        stale = sum(not row["fresh"] for row in rows)
+        if stale:
+            print(f"{stale} of {len(rows)} signals have expired: alpha-assets refresh")
+        print(DISCLAIMER)
+
+
+def signal_rows(settings: Settings, symbols: Sequence[str] | None, max_age: float | None) -> list[dict[str, Any]]:
+    """Signals as dicts, see ``reading.signals``."""
+    return newest_signals(symbols, max_age, settings)
+
+
+def status(settings: Settings, options: Namespace) -> None:
+    """A line a symbol: how far each station has come."""
+    ledger = Ledger(settings)
+    states, production = ledger.states(), ledger.production()
+    said = {row["symbol"]: row for row in ledger.signals()}
+    versions = Counter(symbol for (symbol, _), row in ledger.candidates().items() if row["model_version"])
+    found = Counter(row["symbol"] for row in ledger.findings())
+    now = datetime.now(UTC)
+    rows = []
+    for member in ledger.universe():
+        symbol = member["symbol"]
+        if options.symbols is not None and symbol not in options.symbols:
+            continue
+        state = states.get(symbol, {})
+        signal = said.get(symbol)
+        rows.append(
+            {
+                "symbol": symbol,
+                "bars": state.get("bars") or 0,
+                "first_bar": state.get("first_bar"),
+                "last_bar": state.get("last_bar"),
+                "features_until": state.get("features_until"),
+                "models": versions[symbol],
+                "production_version": production.get((symbol, "all"), {}).get("model_version"),
+                "signal": signal["signal"] if signal else None,
+                "signal_age_s": round((now - signal["created_at"]).total_seconds()) if signal else None,
+                "findings": found[symbol],
+                "quarantined": _quarantine(state),
+            }
+        )
+    show.table(rows, STATUS_FIELDS, options.format, "the universe is empty: alpha-assets universe add SYMBOL")
+
+
+def decisions(settings: Settings, options: Namespace) -> None:
+    """Every decision, oldest first."""
+    rows = [row for row in Ledger(settings).decisions() if options.symbols is None or row["symbol"] in options.symbols]
+    show.table(rows, DECISION_FIELDS, options.format, "nothing was decided yet: alpha-assets train")
+
+
+def _quarantine(state: dict[str, Any]) -> str | None:
+    if not state.get("quarantine_cause"):
+        return None
+    return f"{state['quarantine_cause']}: {state['quarantine_reason']}"

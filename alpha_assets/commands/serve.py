@@ -1,0 +1,143 @@
+"""``alpha-assets ui``: Dagster's webserver and daemon and MLflow's page on loopback, over one home, until Ctrl-C."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from argparse import Namespace
+from pathlib import Path
+
+from alpha_assets.commands import home
+from alpha_assets.commands.launch import say
+from alpha_assets.commands.trouble import CommandFailed
+from alpha_assets.settings import Settings, project_root
+from alpha_assets.stores.registry import Registry, quieten
+
+HOST = "127.0.0.1"
+SECONDS_TO_START = 180.0
+SECONDS_TO_STOP = 20.0
+
+
+def ui(settings: Settings, options: Namespace) -> int:
+    """Start the three, print their addresses, stop them together; fails as soon as one of them does."""
+    home.prepare(settings)
+    for port in (options.port, options.mlflow_port):
+        _refuse_taken(port)
+    registry = Registry(settings)
+    registry.prepare()
+    commands = _commands(settings, registry, options)
+    processes = {}
+    try:
+        for name, command in commands.items():
+            processes[name] = _start(settings, name, command)
+        _wait_until_up(processes, settings, options)
+        print(f"Dagster  http://{HOST}:{options.port}", flush=True)
+        print(f"MLflow   http://{HOST}:{options.mlflow_port}", flush=True)
+        print("Ctrl-C stops both and the daemon.", flush=True)
+        return _watch(processes, settings)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _stop(list(processes.values()))
+        say("stopped")
+
+
+def _commands(settings: Settings, registry: Registry, options: Namespace) -> dict[str, list[str]]:
+    python = sys.executable
+    module = ["-m", "alpha_assets.definitions", "-d", str(project_root())]
+    return {
+        "dagster-webserver": [python, "-m", "dagster_webserver", "-h", HOST, "-p", str(options.port), *module],
+        "dagster-daemon": [python, "-m", "dagster._daemon", "run", *module],
+        "mlflow": [
+            *(python, "-m", "mlflow", "server", "--host", HOST, "--port", str(options.mlflow_port), "--workers", "1"),
+            *("--backend-store-uri", registry.tracking_uri),
+            *("--artifacts-destination", settings.mlflow_artifact_root),
+        ],
+    }
+
+
+def _start(settings: Settings, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    quieten()
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    environment = {**os.environ, "ALPHA_HOME": str(settings.home)}
+    # A session of its own, so that Ctrl-C reaches this process first and the children are stopped in order.
+    with _log(settings, name).open("ab") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def _log(settings: Settings, name: str) -> Path:
+    folder = settings.home / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.log"
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise CommandFailed(
+                f"port {port} on {HOST} is taken ({error.strerror}): --port and --mlflow-port name others"
+            ) from error
+
+
+def _wait_until_up(processes: dict[str, subprocess.Popen[bytes]], settings: Settings, options: Namespace) -> None:
+    pages = [f"http://{HOST}:{options.port}/server_info", f"http://{HOST}:{options.mlflow_port}/health"]
+    deadline = time.monotonic() + SECONDS_TO_START
+    while pages:
+        _fail_if_ended(processes, settings)
+        if time.monotonic() > deadline:
+            raise CommandFailed(
+                f"{pages[0]} did not answer within {SECONDS_TO_START:.0f} s; see {settings.home / 'logs'}"
+            )
+        pages = [page for page in pages if not _answers(page)]
+        time.sleep(0.3)
+
+
+def _answers(page: str) -> bool:
+    try:
+        with urllib.request.urlopen(page, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _fail_if_ended(processes: dict[str, subprocess.Popen[bytes]], settings: Settings) -> None:
+    for name, process in processes.items():
+        if process.poll() is not None:
+            tail = _log(settings, name).read_text(errors="replace").strip().splitlines()[-5:]
+            raise CommandFailed(f"{name} ended with code {process.returncode}: {' / '.join(tail)}")
+
+
+def _watch(processes: dict[str, subprocess.Popen[bytes]], settings: Settings) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
+    while True:
+        _fail_if_ended(processes, settings)
+        time.sleep(0.5)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _signal(process, signal.SIGKILL)
+            process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return

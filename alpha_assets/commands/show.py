@@ -1,0 +1,75 @@
+"""Tables for people, CSV and JSON for programs."""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
+from typing import Any
+
+FORMATS = ("table", "csv", "json")
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str, empty: str = "nothing to show") -> None:
+    """Print rows with these columns; JSON is one array of objects, times in ISO 8601."""
+    plain = [{column: _plain(row.get(column)) for column in columns} for row in rows]
+    if form == "json":
+        print(json.dumps(plain, indent=2))
+    elif form == "csv":
+        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(plain)
+    elif not rows:
+        print(empty)
+    else:
+        _grid([{column: _read(row.get(column)) for column in columns} for row in rows], columns)
+
+
+def record(figures: Mapping[str, Any], form: str) -> None:
+    """Print one object: JSON as it is, CSV and table as a row of its plain figures."""
+    if form == "json":
+        print(json.dumps({key: _plain(value) for key, value in figures.items()}, indent=2))
+        return
+    flat = {key: value for key, value in figures.items() if not isinstance(value, Mapping)}
+    table([flat], list(flat), form)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    if isinstance(value, date):
+        return value.isoformat()
+    return value
+
+
+def _read(value: Any) -> Any:
+    """A time as people read it: a daily bar's as its date, another to the minute, in UTC."""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d}" if value.time() == time(0) else f"{value:%Y-%m-%d %H:%M}"
+    return _plain(value)
+
+
+def _grid(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(header_style="bold")
+    numeric = {column for column in columns if all(isinstance(row[column], int | float | None) for row in rows)}
+    for column in columns:
+        grid.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(_cell(row[column]) for column in columns), style=_COLOURS.get(str(row.get("signal")), ""))
+    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+
+
+_COLOURS = {"BUY": "green", "SELL": "red"}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,82 @@
+"""``alpha-assets universe``: which symbols are followed."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from alpha_assets.commands import home, show
+from alpha_assets.commands.trouble import CommandFailed
+from alpha_assets.quant.symbols import well_formed
+from alpha_assets.settings import Settings
+from alpha_assets.stores.ledger import Ledger, Row
+
+FIELDS = ("symbol", "source", "calendar", "added_at", "retired_at")
+
+
+def add(settings: Settings, options: Namespace) -> None:
+    """Follow symbols; each keeps the source it was added with."""
+    source = options.source or settings.source
+    symbols = list(options.symbols) or (held_by(settings, source) if options.all else [])
+    if not symbols:
+        raise CommandFailed("name the symbols to follow, or --all for every symbol that the source holds")
+    rows = follow(settings, symbols, source, options.calendar)
+    print(f"{len(rows)} symbols are followed from {source}")
+
+
+def follow(settings: Settings, symbols: Sequence[str], source: str, calendar: str | None = None) -> list[Row]:
+    """Register symbols in the ledger; their partitions follow with the next run. Known ones keep their source."""
+    from alpha_assets.quant.calendars import calendar_name, sessions
+
+    home.prepare(settings)
+    wrong = [symbol for symbol in symbols if not well_formed(symbol)]
+    if wrong:
+        raise CommandFailed(
+            f"{', '.join(map(repr, wrong[:5]))}: a symbol has up to 32 letters, digits or . - = ^ & _ (BRK.B, ^GSPC, BTC-USD)"
+        )
+    ledger = Ledger(settings)
+    known = {row["symbol"]: row for row in ledger.universe(retired=True)}
+    now = datetime.now(UTC)
+    rows = []
+    for symbol in dict.fromkeys(symbols):
+        if symbol in known and known[symbol]["retired_at"] is None:
+            continue
+        name = calendar or calendar_name(symbol, settings.calendars)
+        rows.append({"symbol": symbol, "source": source, "calendar": name, "added_at": now})
+    for name in {row["calendar"] for row in rows}:
+        try:
+            sessions(name, now.date(), now.date())
+        except ValueError as error:
+            raise CommandFailed(str(error)) from error
+    ledger.add_symbols(rows)
+    return rows
+
+
+def held_by(settings: Settings, source: str) -> list[str]:
+    """Every symbol that a source of a finite stock holds."""
+    from alpha_assets.sources.all import Sources
+    from alpha_assets.sources.base import SourceUnavailable
+
+    listing = getattr(Sources(settings)[source], "symbols", None)
+    if listing is None:
+        raise CommandFailed(f"{source} cannot list its symbols: name the ones to follow")
+    try:
+        return list(listing())
+    except SourceUnavailable as error:
+        raise CommandFailed(str(error)) from error
+
+
+def show_members(settings: Settings, options: Namespace) -> None:
+    """List the universe."""
+    rows = Ledger(settings).universe(retired=options.retired)
+    show.table(rows, FIELDS, options.format, "the universe is empty: alpha-assets universe add SYMBOL")
+
+
+def retire(settings: Settings, options: Namespace) -> None:
+    """Follow symbols no longer."""
+    ledger = Ledger(settings)
+    known = {row["symbol"] for row in ledger.universe(retired=True)}
+    unknown = [symbol for symbol in options.symbols if symbol not in known]
+    if unknown:
+        raise CommandFailed(f"{', '.join(unknown)}: not in the universe, see «alpha-assets universe list»")
+    ledger.retire(options.symbols, datetime.now(UTC))
+    print(f"{len(options.symbols)} symbols are no longer followed; their bars and models stay")

@@ -1,0 +1,50 @@
+"""Where everything is assembled. Loads with no network and no secret: stores open at their first use."""
+
+import dagster as dg
+
+from alpha_assets.assets.features import features
+from alpha_assets.assets.frame import run_lock_of
+from alpha_assets.assets.market import ohlcv
+from alpha_assets.assets.models import candidate_model
+from alpha_assets.assets.profiles import statistical_profiles
+from alpha_assets.assets.promotion import promoted_model
+from alpha_assets.assets.signals import signals
+from alpha_assets.automation.jobs import JOBS
+from alpha_assets.automation.schedules import SCHEDULES
+from alpha_assets.automation.sensors import SENSORS
+from alpha_assets.checks.bars import CHECKS
+from alpha_assets.clock import Clock
+from alpha_assets.settings import Settings, load
+from alpha_assets.sources.all import Sources
+from alpha_assets.stores.lake import Lake
+from alpha_assets.stores.ledger import Ledger
+from alpha_assets.stores.registry import Registry
+from alpha_assets.stores.run_locks import RunLocks
+
+ASSETS = [ohlcv, features, statistical_profiles, candidate_model, promoted_model, signals]
+
+
+def assemble(settings: Settings) -> dg.Definitions:
+    """The definitions over these settings' stores."""
+    locks = RunLocks(settings)
+    return dg.Definitions(
+        assets=ASSETS,
+        asset_checks=CHECKS,
+        jobs=JOBS,
+        sensors=SENSORS,
+        schedules=SCHEDULES,
+        executor=dg.in_process_executor,
+        resources={
+            "settings": settings,
+            "lake": Lake(settings),
+            "ledger": Ledger(settings),
+            "registry": Registry(settings),
+            "sources": Sources(settings),
+            "clock": Clock(),
+            "locks": locks,
+            "run_lock": run_lock_of(locks),
+        },
+    )
+
+
+defs = assemble(load())

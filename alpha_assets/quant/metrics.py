@@ -1,0 +1,118 @@
+"""Figures of skill over out-of-fold predictions, each with the naive rivals beside it.
+
+All functions take ``evidence``: symbol, timestamp, score, scaled_return, p_up and up, one row a prediction. A figure
+that is undefined (one class only, a constant score) is None, never 0 or NaN.
+"""
+
+import math
+
+import numpy as np
+import polars as pl
+
+#: Probabilities are kept this far from 0 and 1 in a log-loss, so that one certain miss does not cost infinity.
+CLIP = 1e-6
+
+
+def ts_ic(evidence: pl.DataFrame) -> float | None:
+    """TS-IC: correlation of score and volatility-scaled return, both less their symbol's mean, pooled (GATE.md)."""
+    score, earned = (_demeaned(evidence, name) for name in ("score", "scaled_return"))
+    scale = math.sqrt(float(score @ score) * float(earned @ earned))
+    if not scale > 0:
+        return None
+    return float(score @ earned) / scale
+
+
+def accuracy(p_up: np.ndarray, up: np.ndarray) -> float | None:
+    """Share of rows whose direction was right; a P(up) of exactly one half is half right."""
+    if not len(up):
+        return None
+    return float(hits(p_up, up).mean())
+
+
+def hits(p_up: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """1 where the direction was right, 0 where wrong, 1/2 where P(up) is one half."""
+    return np.where(p_up == 0.5, 0.5, (p_up > 0.5) == up)
+
+
+def log_losses(p_up: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """-ln of the probability given to what happened, a row, in nats."""
+    inside = np.clip(p_up, CLIP, 1 - CLIP)
+    return -np.log(np.where(up, inside, 1 - inside))
+
+
+def log_loss(p_up: np.ndarray, up: np.ndarray) -> float | None:
+    """Mean log-loss in nats; always saying one half costs 0.693."""
+    if not len(up):
+        return None
+    return float(log_losses(p_up, up).mean())
+
+
+def brier(p_up: np.ndarray, up: np.ndarray) -> float | None:
+    """Mean squared distance of P(up) from 0 or 1 (Brier, 1950); always saying one half costs 0.25."""
+    if not len(up):
+        return None
+    return float(np.mean((p_up - up) ** 2))
+
+
+def auc(p_up: np.ndarray, up: np.ndarray) -> float | None:
+    """Chance that a row that went up had a higher P(up) than one that did not, ties half (Mann and Whitney, 1947)."""
+    ups = int(up.sum())
+    downs = len(up) - ups
+    if not ups or not downs:
+        return None
+    ranks = pl.Series(p_up).rank("average").to_numpy()
+    return float((ranks[up].sum() - ups * (ups + 1) / 2) / (ups * downs))
+
+
+def figures(evidence: pl.DataFrame) -> dict[str, float | int | None]:
+    """Every figure of the model: rows, dates, symbols, ts_ic, accuracy, brier, log_loss, auc."""
+    p_up, up = evidence["p_up"].to_numpy(), evidence["up"].to_numpy()
+    return {
+        "rows": evidence.height,
+        "dates": evidence["timestamp"].n_unique(),
+        "symbols": evidence["symbol"].n_unique(),
+        "ts_ic": ts_ic(evidence),
+        "accuracy": accuracy(p_up, up),
+        "brier": brier(p_up, up),
+        "log_loss": log_loss(p_up, up),
+        "auc": auc(p_up, up),
+    }
+
+
+def rival_probabilities(evidence: pl.DataFrame) -> dict[str, np.ndarray]:
+    """P(up) of each row in the mouths of the naive rivals, in the order of the rows.
+
+    ``half`` says 0.5; ``symbol_prior`` the share of up in the symbol's training rows (column prior), ``pooled_prior``
+    its mean over the symbols of the date. ``persistence`` and ``momentum`` bet on the sign of past_return and
+    momentum_return, with the share of hits that this bet had over all rows as its probability: one number fitted in
+    hindsight, which favours the rival. A rival whose column is missing is left out.
+    """
+    rivals = {"half": np.full(evidence.height, 0.5)}
+    if "prior" in evidence.columns:
+        rivals["pooled_prior"] = evidence.select(pl.col("prior").mean().over("timestamp")).to_series().to_numpy()
+        rivals["symbol_prior"] = evidence["prior"].to_numpy()
+    for name, column in (("persistence", "past_return"), ("momentum", "momentum_return")):
+        if column in evidence.columns:
+            rivals[name] = _bet(evidence[column].fill_null(0.0).to_numpy(), evidence["up"].to_numpy())
+    return rivals
+
+
+def rivals(evidence: pl.DataFrame) -> dict[str, dict[str, float | None]]:
+    """log_loss and accuracy of each naive rival by name."""
+    up = evidence["up"].to_numpy()
+    return {
+        name: {"log_loss": log_loss(p_up, up), "accuracy": accuracy(p_up, up)}
+        for name, p_up in rival_probabilities(evidence).items()
+    }
+
+
+def _bet(sign: np.ndarray, up: np.ndarray) -> np.ndarray:
+    taken = sign != 0
+    if not taken.any():
+        return np.full(len(up), 0.5)
+    right = float(((sign > 0) == up)[taken].mean())
+    return np.where(taken, np.where(sign > 0, right, 1 - right), 0.5)
+
+
+def _demeaned(evidence: pl.DataFrame, name: str) -> np.ndarray:
+    return evidence.select(pl.col(name) - pl.col(name).mean().over("symbol")).to_series().to_numpy()

@@ -1,0 +1,49 @@
+"""Bars as the stations after ingestion see them: adjusted, with the instant each became known."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import polars as pl
+
+from alpha_assets.quant import calendars
+from alpha_assets.quant.adjust import adjusted, impossible_actions
+from alpha_assets.quant.schema import BARS, OHLCV, TIME
+from alpha_assets.settings import Settings
+from alpha_assets.stores.lake import Lake
+from alpha_assets.stores.ledger import Ledger
+
+
+def calendars_of(ledger: Ledger) -> dict[str, str]:
+    """The calendar of every member, retired ones too."""
+    return {row["symbol"]: row["calendar"] for row in ledger.universe(retired=True)}
+
+
+def adjusted_bars(
+    lake: Lake,
+    settings: Settings,
+    names: Mapping[str, str],
+    symbols: Sequence[str],
+    since: Mapping[str, datetime | None] | None = None,
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Bars of ``symbols`` adjusted for all splits and dividends, and for each symbol left out the reason.
+
+    The columns are those of ``schema.BARS``. A symbol with an action that cannot be (a dividend above the price) is
+    left out: no factor would be right, and its neighbours are not to suffer.
+    """
+    bars = lake.read("bars", symbols=symbols, since=since, columns=list(BARS))
+    actions = lake.read("actions", symbols=symbols).drop("first_seen_at")
+    wrong = impossible_actions(bars, actions, settings.interval, names)
+    reasons = dict(wrong.group_by("symbol", maintain_order=True).agg(pl.col("reason").first()).iter_rows())
+    sound = bars.filter(~pl.col("symbol").is_in(list(reasons)))
+    return adjusted(sound, actions, interval=settings.interval, calendars=names), reasons
+
+
+def with_known_at(bars: pl.DataFrame, settings: Settings, names: Mapping[str, str]) -> pl.DataFrame:
+    """The bars with ``known_at``: their end plus the lag until they are final."""
+    ends = calendars.bar_ends(bars.select("symbol", "timestamp"), settings.interval, names)
+    return bars.with_columns(known_at=(ends + settings.final_lag).cast(TIME))
+
+
+def prices_only(bars: pl.DataFrame) -> pl.DataFrame:
+    """What the indicators read."""
+    return bars.select("symbol", "timestamp", "listing", *OHLCV)

@@ -1,0 +1,181 @@
+"""Last station: what the promoted model of each symbol says of its latest final bar, and for how long that holds.
+
+No promoted model, no fresh feature, a model file that is not the registered one, an unexplained jump: the signal is HOLD
+and says so. It is never a guess dressed up.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from alpha_assets.quant.bars import held_symbols
+from alpha_assets.quant.blend import direction
+from alpha_assets.quant.indicators import DEFAULT
+from alpha_assets.quant.learners import learner, matrix
+from alpha_assets.quant.schema import BARS
+from alpha_assets.settings import Settings
+from alpha_assets.stations.base import Progress, Report, silent
+from alpha_assets.stations.featurise import table_of
+from alpha_assets.stations.train import ALL
+from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
+from alpha_assets.stores.ledger import Ledger, Row
+from alpha_assets.stores.registry import ModelDamaged, Registry
+
+#: Bars over which an unexplained split-sized jump holds publication: the longest window of a feature that sees it.
+HOLD_BARS = 60
+
+LIVE = "live"
+
+
+def signal(
+    lake: Lake,
+    ledger: Ledger,
+    registry: Registry,
+    settings: Settings,
+    symbols: Sequence[str],
+    now: datetime,
+    progress: Progress = silent,
+) -> Report:
+    """Say BUY, SELL or HOLD for the latest final bar of each symbol; write it to the ledger and to the lake."""
+    started = time.perf_counter()
+    report = Report()
+    states = ledger.states()
+    production = ledger.production()
+    latest = _latest(lake, states, symbols)
+    jumps = _jumps(lake, states, symbols)
+    said, predictions = [], []
+    for done, symbol in enumerate(symbols, start=1):
+        opinion = _opinion(
+            symbol, production.get((symbol, ALL)), latest.get(symbol), states.get(symbol), jumps, registry, settings
+        )
+        said.append(_row(symbol, opinion, states.get(symbol, {}).get("last_bar"), now, settings))
+        if opinion.get("p_up") is not None:
+            predictions.append(_prediction(symbol, production[symbol, ALL], opinion, states[symbol], now))
+        progress("signals", done, len(symbols))
+    if predictions:
+        lake.append("predictions", pl.DataFrame(predictions, schema=dict(PREDICTIONS)))
+    _publish(lake, ledger, said)
+    for row in said:
+        keys = ("confidence", "model_version", "reason")
+        report.say(row["symbol"], row["signal"], bar_time=str(row["bar_time"]), **{key: row[key] for key in keys})
+    report.totals = {
+        "symbols": len(symbols),
+        **report.states(),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    return report
+
+
+def _latest(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """The feature row of each symbol's last bar, where there is one."""
+    last = {symbol: states[symbol]["last_bar"] for symbol in symbols if states.get(symbol, {}).get("last_bar")}
+    if not last:
+        return {}
+    rows = lake.read(table_of(), symbols=list(last), since=last)
+    return {str(symbol): part for (symbol,), part in rows.group_by("symbol")}
+
+
+def _jumps(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> dict[str, Any]:
+    """The day of an unexplained split-sized jump among the newest bars, by symbol."""
+    last = {symbol: states[symbol]["last_bar"] for symbol in symbols if states.get(symbol, {}).get("last_bar")}
+    if not last:
+        return {}
+    since = {symbol: at - timedelta(days=2 * HOLD_BARS) for symbol, at in last.items()}
+    bars = lake.read("bars", symbols=list(last), since=since, columns=list(BARS))
+    return dict(held_symbols(bars, HOLD_BARS).select("symbol", "date").iter_rows())
+
+
+def _opinion(
+    symbol: str,
+    decision: Row | None,
+    latest: pl.DataFrame | None,
+    state: Row | None,
+    jumps: Mapping[str, Any],
+    registry: Registry,
+    settings: Settings,
+) -> dict[str, Any]:
+    """The signal with its confidence and reason; ``p_up`` only where a model spoke."""
+    if state is None or state.get("last_bar") is None:
+        return _hold("no bars are held yet: refresh the symbol")
+    if decision is None:
+        return _hold("no promoted model: none has passed the gate for this symbol")
+    named = {"model_name": decision["model_name"], "model_version": decision["model_version"]}
+    if symbol in jumps:
+        return _hold(
+            f"a split-sized jump on {jumps[symbol]} has no event: publication is held until it is explained", named
+        )
+    if decision["features_set"] != table_of():
+        return _hold(
+            f"the promoted model reads {decision['features_set']}, which is no longer kept: train again", named
+        )
+    if latest is None or latest.select(pl.any_horizontal(pl.col(DEFAULT.columns).is_null())).item():
+        return _hold("the latest bar has no complete features yet", named)
+    try:
+        p_up = _predict(decision, latest, registry, settings)
+    except (ModelDamaged, OSError) as error:
+        return _hold(f"the promoted model cannot be read: {error}", named)
+    word, confidence = direction(p_up, settings.signal)
+    limits = f"BUY from {settings.signal.buy_from:.3f}, SELL to {settings.signal.sell_to:.3f}"
+    reason = f"{decision['model_name']} version {decision['model_version']}: P(up) {p_up:.3f} ({limits})"
+    return {"signal": word, "confidence": confidence, "p_up": p_up, "reason": reason, **named}
+
+
+def _hold(reason: str, named: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    none = {"model_name": None, "model_version": None}
+    return {"signal": "HOLD", "confidence": None, "p_up": None, "reason": reason, **none, **(named or {})}
+
+
+def _predict(decision: Row, latest: pl.DataFrame, registry: Registry, settings: Settings) -> float:
+    head = registry.read_head(
+        decision["model_name"], decision["model_version"], decision["model_location"], decision["model_digest"]
+    )
+    fitter = learner(settings.learning)
+    return float(fitter.predict(fitter.load(head), matrix(latest, DEFAULT.columns))[0])
+
+
+def _row(symbol: str, opinion: Mapping[str, Any], bar_time: datetime | None, now: datetime, settings: Settings) -> Row:
+    identity = [
+        symbol,
+        str(bar_time),
+        opinion["model_name"],
+        opinion["model_version"],
+        opinion["signal"],
+        opinion["reason"],
+    ]
+    return {
+        "symbol": symbol,
+        **opinion,
+        "bar_time": bar_time,
+        "created_at": now,
+        "expires_at": now + timedelta(hours=settings.signal_ttl_hours),
+        "signal_id": hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32],
+    }
+
+
+def _prediction(symbol: str, decision: Row, opinion: Mapping[str, Any], state: Row, now: datetime) -> dict[str, Any]:
+    return {
+        "symbol": symbol,
+        "regime": ALL,
+        "timestamp": state["last_bar"],
+        "training_id": decision["training_id"],
+        "origin": LIVE,
+        "p_up": opinion["p_up"],
+        "score": None,
+        "prior": None,
+        "made_at": now,
+    }
+
+
+def _publish(lake: Lake, ledger: Ledger, said: Sequence[Row]) -> None:
+    """First the lake, which keeps every signal ever said, then the ledger, which serves the newest."""
+    dated = [row for row in said if row["bar_time"] is not None]
+    if dated:
+        lake.append(
+            "signals", pl.DataFrame([{key: row[key] for key in SIGNALS} for row in dated], schema=dict(SIGNALS))
+        )
+    ledger.put_signals(said)

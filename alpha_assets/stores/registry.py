@@ -1,0 +1,353 @@
+"""MLflow as the model registry and metrics store, through ``MlflowClient`` and never the fluent API.
+
+The fluent API keeps a run per thread and leaves it open when a step dies; every call here names its run. Promises: ``prepare``
+may be called by many processes at once; ``log_candidate`` either returns a version that can be loaded or leaves
+a run marked FAILED; the same ``training_id`` is found again, never logged twice; aliases are projections of
+the ledger's decisions and ``set_production`` may be repeated.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import make_url
+
+from alpha_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlflow import MlflowClient
+
+TRAINING = "alpha/training"
+PROMOTION = "alpha/promotion"
+
+#: The file of a version's folder that holds its direction head.
+DIRECTION_HEAD = "direction.lgb"
+
+
+class RegistryUnavailable(Exception):
+    """MLflow's store cannot be opened; the message names the URL without its password."""
+
+
+class ModelDamaged(Exception):
+    """A stored model file is not the one that was registered; the message names version and both digests."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version: its name and number, where its files are, the sha256 of its head, its run."""
+
+    name: str
+    number: str
+    location: str
+    digest: str
+    run_id: str
+
+
+class Registry:
+    """Runs, versions and aliases in the store of ``ALPHA_MLFLOW_URL`` (SQLite in ``ALPHA_HOME`` by default)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}
+
+    @property
+    def tracking_uri(self) -> str:
+        """The URI for ``mlflow ui`` and ``MLFLOW_TRACKING_URI``; holds the password, so never log it."""
+        url = make_url(self._settings.mlflow)
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg2")
+        return url.render_as_string(hide_password=False) if url.get_backend_name() != "http" else self._settings.mlflow
+
+    def prepare(self) -> None:
+        """Create or open the store, once at a time: MLflow's own first use is not safe under concurrency."""
+        if self._client is not None:
+            return
+        from filelock import FileLock
+
+        quieten()
+        import mlflow
+        from mlflow import MlflowClient
+
+        # A version's source ``models:/<id>`` is resolved through the process-wide URI, whatever the client was given.
+        mlflow.set_tracking_uri(self.tracking_uri)
+        self._settings.home.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._settings.home / "mlflow.lock"):
+            try:
+                client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+                self._experiments = {name: self._experiment(client, name) for name in (TRAINING, PROMOTION)}
+            except Exception as error:
+                shown = make_url(self._settings.mlflow).render_as_string()
+                raise RegistryUnavailable(f"MLflow's store at {shown} cannot be opened: {error}") from error
+            self._readers_beside_one_writer()
+        self._client = client
+
+    def _experiment(self, client: "MlflowClient", name: str) -> str:
+        known = client.get_experiment_by_name(name)
+        if known is not None:
+            return str(known.experiment_id)
+        # Without a location MLflow takes the folder that happened to be current when the store was opened.
+        return client.create_experiment(name, artifact_location=f"{self._settings.mlflow_artifact_root}/{name}")
+
+    def _readers_beside_one_writer(self) -> None:
+        url = make_url(self._settings.mlflow)
+        if url.get_backend_name() == "sqlite" and url.database:
+            connection = sqlite3.connect(url.database, timeout=20)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.close()
+
+    @property
+    def client(self) -> "MlflowClient":
+        """The MLflow client; opens the store at first use."""
+        self.prepare()
+        assert self._client is not None
+        return self._client
+
+    # -- candidates -----------------------------------------------------------------------------------------------
+
+    def find(self, name: str, training_id: str) -> Version | None:
+        """The version of ``name`` that this very training made, if any."""
+        found = self.client.search_model_versions(f"name='{name}' AND tags.training_id='{training_id}'")
+        return _version(found[0]) if found else None
+
+    def log_candidate(
+        self,
+        name: str,
+        head: str,
+        *,
+        training_id: str,
+        columns: "Sequence[str]",
+        parameters: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        report: Mapping[str, Any],
+        dataset: tuple[str, str],
+    ) -> Version:
+        """Log one training as a run and register its model as the next version of ``name``.
+
+        Parameters
+        ----------
+        head : str
+            The booster in its library's own text format.
+        columns : sequence of str
+            The features the model reads, in its order; they become the signature.
+        report : mapping
+            Everything beyond parameters and metrics (folds, rivals), kept as one JSON artifact.
+        dataset : (name, digest)
+            What it was trained on; the digest has at most 36 characters.
+        """
+        with self._run(TRAINING, f"train {name}", {**tags, "training_id": training_id}) as run_id:
+            return self._register(run_id, name, head, training_id, columns, parameters, metrics, tags, report, dataset)
+
+    def _register(
+        self,
+        run_id: str,
+        name: str,
+        head: str,
+        training_id: str,
+        columns: "Sequence[str]",
+        parameters: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        report: Mapping[str, Any],
+        dataset: tuple[str, str],
+    ) -> Version:
+        from mlflow.entities import LoggedModelOutput, Metric
+        from mlflow.exceptions import MlflowException
+
+        client = self.client
+        digest = hashlib.sha256(head.encode()).hexdigest()
+        version_tags = {**tags, "training_id": training_id, "sha256": digest, "state": "candidate"}
+        logged = client.create_logged_model(
+            self._experiments[TRAINING],
+            name=name.replace(".", "-"),  # registered models may hold a dot, logged models may not
+            source_run_id=run_id,
+            model_type="direction",
+            tags=version_tags,
+        )
+        folder = Path(tempfile.mkdtemp(prefix="alpha-model-"))
+        try:
+            _write_pyfunc(folder / "model", head, columns, run_id, logged.model_id)
+            client.log_model_artifacts(logged.model_id, str(folder / "model"))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        client.finalize_logged_model(logged.model_id, "READY")
+        now = int(time.time() * 1000)
+        client.log_batch(
+            run_id,
+            metrics=[Metric(key, value, now, 0, model_id=logged.model_id) for key, value in metrics.items()],
+            params=_parameters(parameters),
+        )
+        self._log_dataset(run_id, dataset)
+        client.log_dict(run_id, dict(report), "report.json")
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+        try:
+            client.create_registered_model(name, tags={key: tags[key] for key in ("symbol", "regime") if key in tags})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(
+            name,
+            source=f"models:/{logged.model_id}",
+            run_id=run_id,
+            model_id=logged.model_id,
+            tags={**version_tags, "location": logged.artifact_location},
+            await_creation_for=0,
+        )
+        # Writing straight to the database, MLflow does not link model and version by itself; its pages need the tag.
+        client.set_logged_model_tags(
+            logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": made.version}])}
+        )
+        client.set_registered_model_alias(name, "staging", made.version)
+        return Version(name, str(made.version), logged.artifact_location, digest, run_id)
+
+    def _log_dataset(self, run_id: str, dataset: tuple[str, str]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        name, digest = dataset
+        source = json.dumps({"uri": f"{self._settings.lake}/{name}"})
+        entity = Dataset(name=name, digest=digest[:36], source_type="delta", source=source)
+        self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+
+    # -- promotion ------------------------------------------------------------------------------------------------
+
+    def log_decisions(
+        self, run_name: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], report: Mapping[str, Any]
+    ) -> str:
+        """Mirror one sitting of the gate as a run: its figures as metrics, every verdict in ``decisions.json``."""
+        from mlflow.entities import Metric
+
+        with self._run(PROMOTION, run_name, tags) as run_id:
+            now = int(time.time() * 1000)
+            self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+            self.client.log_dict(run_id, dict(report), "decisions.json")
+            return run_id
+
+    def set_production(self, name: str, number: str, previous: str | None, tags: Mapping[str, str]) -> None:
+        """Bring aliases and tags of ``name`` into line with a decision; may be repeated.
+
+        ``previous`` first, so that a crash in between never leaves the name without a production version.
+        """
+        client = self.client
+        if previous is not None and previous != number:
+            client.set_registered_model_alias(name, "previous", previous)
+            client.set_model_version_tag(name, previous, "state", "archived")
+        client.set_registered_model_alias(name, "production", number)
+        for key, value in {**tags, "state": "production"}.items():
+            client.set_model_version_tag(name, number, key, value)
+
+    def production_versions(self) -> dict[str, str]:
+        """The number behind the alias ``production`` of every registered name."""
+        numbers: dict[str, str] = {}
+        token = None
+        while True:
+            page = self.client.search_registered_models(max_results=1000, page_token=token)
+            for model in page:
+                aliases = model.aliases or self.client.get_registered_model(model.name).aliases
+                if "production" in aliases:
+                    numbers[model.name] = str(aliases["production"])
+            token = page.token
+            if not token:
+                return numbers
+
+    # -- reading models -------------------------------------------------------------------------------------------
+
+    def read_head(self, name: str, number: str, location: str, digest: str) -> str:
+        """The direction head's text, read from its file and checked against the digest that was registered."""
+        relative = f"data/heads/{DIRECTION_HEAD}"
+        path = Path(location.removeprefix("file://")) / relative
+        if "://" in location.removeprefix("file://"):
+            quieten()
+            from mlflow.artifacts import download_artifacts
+
+            path = Path(download_artifacts(f"{location}/{relative}", tracking_uri=self.tracking_uri))
+        text = path.read_text()
+        found = hashlib.sha256(text.encode()).hexdigest()
+        if found != digest:
+            raise ModelDamaged(
+                f"{name} version {number}: {path} has sha256 {found}, registered was {digest}; train it again"
+            )
+        return text
+
+    # -- runs -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _run(self, experiment: str, run_name: str, tags: Mapping[str, str]) -> "Iterator[str]":
+        client = self.client
+        run = client.create_run(self._experiments[experiment], run_name=run_name, tags=dict(tags))
+        try:
+            yield run.info.run_id
+        except BaseException:
+            client.set_terminated(run.info.run_id, "FAILED")
+            raise
+        client.set_terminated(run.info.run_id)
+
+    def close_runs_of(self, dagster_runs: "Sequence[str]") -> int:
+        """End the MLflow runs that these dead Dagster runs left RUNNING; returns how many."""
+        closed = 0
+        for dagster_run in dagster_runs:
+            left = self.client.search_runs(
+                list(self._experiments.values()),
+                f"attributes.status = 'RUNNING' AND tags.dagster_run_id = '{dagster_run}'",
+            )
+            for run in left:
+                self.client.set_terminated(run.info.run_id, "KILLED")
+            closed += len(left)
+        return closed
+
+
+def quieten() -> None:
+    """Switch off what MLflow prints and sends by itself; call before its first import."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+
+def _parameters(parameters: Mapping[str, Any]) -> list[Any]:
+    from mlflow.entities import Param
+
+    return [Param(key, str(value)) for key, value in parameters.items()]
+
+
+def _write_pyfunc(folder: Path, head: str, columns: "Sequence[str]", run_id: str, model_id: str) -> None:
+    """A folder that ``mlflow.pyfunc.load_model`` loads: the native head, its columns, and our loader's name."""
+    from mlflow import pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    data = folder.parent / "heads"
+    data.mkdir()
+    (data / DIRECTION_HEAD).write_text(head)
+    (data / "columns.json").write_text(json.dumps(list(columns)))
+    with warnings.catch_warnings():
+        # It asks for an input example to guess the signature from; ours is stated.
+        warnings.filterwarnings("ignore", message=".*An input example was not provided", category=UserWarning)
+        pyfunc.save_model(
+            path=str(folder),
+            loader_module="alpha_assets.stores.heads",
+            data_path=str(data),
+            pip_requirements=["alpha_assets", "lightgbm"],
+            signature=ModelSignature(
+                inputs=Schema([ColSpec("double", column) for column in columns]),
+                outputs=Schema([ColSpec("double", "p_up")]),
+            ),
+            mlflow_model=Model(run_id=run_id, model_id=model_id),
+        )
+
+
+def _version(found: Any) -> Version:
+    return Version(found.name, str(found.version), found.tags["location"], found.tags["sha256"], found.run_id)

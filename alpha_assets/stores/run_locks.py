@@ -1,0 +1,65 @@
+"""A run holds an operating-system lock as long as it lives; the kernel drops it on death, however it came.
+
+Dagster keeps a killed run STARTED for ever, with its slot. Nobody can tell that from a run that takes long, except by
+asking the kernel: whose lock is free has died. Promises: ``hold`` succeeds at once or raises; a held lock is
+free the moment its process is gone; ``is_dead`` never disturbs a living run.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alpha_assets.settings import Settings
+
+
+#: Runs whose lock this process holds, through whichever object.
+_held: set[str] = set()
+
+
+class RunLocks:
+    """One lock file a run under ``HOME/run-locks``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = settings.home / "run-locks"
+
+    @contextmanager
+    def hold(self, run_id: str) -> Iterator[None]:
+        """Hold the run's lock; in a process that holds it already this does nothing."""
+        if run_id in _held:
+            yield
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(run_id)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _held.add(run_id)
+            yield
+        finally:
+            _held.discard(run_id)
+            # Unlinked before it is released: whoever opens the name later sees a run that has ended, not one that died.
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def is_dead(self, run_id: str) -> bool:
+        """True where the run took its lock and its process is gone; False while it lives or never took it."""
+        try:
+            descriptor = os.open(self._path(run_id), os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def forget(self, run_id: str) -> None:
+        """Remove the lock of a run that is known to have died."""
+        self._path(run_id).unlink(missing_ok=True)
+
+    def _path(self, run_id: str) -> Path:
+        return self._folder / f"{run_id}.lock"

@@ -1,0 +1,156 @@
+"""The ledger's tables. Alembic's migrations bring a database to exactly this shape; a test compares them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC instant; SQLite keeps no zone, so it is stored without and given back with."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone; the ledger stores instants")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+universe = Table(
+    "universe",
+    metadata,
+    Column("symbol", String(64), primary_key=True),
+    Column("source", String(16), nullable=False),
+    Column("calendar", String(16), nullable=False),
+    Column("added_at", Instant, nullable=False),
+    Column("retired_at", Instant),
+)
+
+# The bar columns are hints for the next fetch: written after the lake, so they may lag behind it, never run ahead.
+symbol_state = Table(
+    "symbol_state",
+    metadata,
+    Column("symbol", String(64), primary_key=True),
+    Column("bars", Integer, nullable=False, default=0),
+    Column("first_bar", Instant),
+    Column("last_bar", Instant),
+    Column("listing", Date),
+    Column("features_set", String(80)),
+    Column("features_until", Instant),
+    Column("rebuild_features", Boolean, nullable=False, default=False),
+    Column("quarantine_cause", String(32)),
+    Column("quarantine_reason", Text),
+    Column("quarantined_at", Instant),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_try", Instant),
+)
+
+# What a rule found on which day of a symbol: a later run replaces the days it looked at again and leaves the others.
+findings = Table(
+    "findings",
+    metadata,
+    Column("symbol", String(64), primary_key=True),
+    Column("rule", String(64), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("seen_at", Instant, nullable=False),
+)
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("symbol", String(64), primary_key=True),
+    Column("regime", String(16), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("training_id", String(64)),
+    Column("features_set", String(80)),
+    Column("model_name", String(200)),
+    Column("model_version", String(16)),
+    Column("model_location", Text),
+    Column("model_digest", String(64)),
+    Column("rows", Integer),
+    Column("bars", Integer),
+    Column("trained_until", Instant),
+    Column("trained_at", Instant, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("symbol", String(64), nullable=False),
+    Column("regime", String(16), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("training_id", String(64)),
+    Column("features_set", String(80)),
+    Column("model_name", String(200)),
+    Column("model_version", String(16)),
+    Column("model_location", Text),
+    Column("model_digest", String(64)),
+    Column("previous_version", String(16)),
+    Column("evidence", JSON, nullable=False),
+    Column("dagster_run", String(64)),
+    Column("decided_at", Instant, nullable=False),
+    UniqueConstraint("symbol", "regime", "seq", name="decisions_once"),
+)
+
+# One row an attempt at the gate: the level that attempt k may spend falls with k, so looks are counted, once each.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("family", String(200), primary_key=True),
+    Column("evidence_digest", String(64), primary_key=True),
+    Column("attempted_at", Instant, nullable=False),
+)
+
+signals = Table(
+    "signals",
+    metadata,
+    Column("symbol", String(64), primary_key=True),
+    Column("signal", String(16), nullable=False),
+    Column("confidence", Float),
+    Column("p_up", Float),
+    Column("bar_time", Instant),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("model_name", String(200)),
+    Column("model_version", String(16)),
+    Column("reason", Text, nullable=False),
+    Column("signal_id", String(64), nullable=False),
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("symbol", String(64), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("schema_version", Integer, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("written_at", Instant, nullable=False),
+)
