@@ -1,26 +1,33 @@
-"""The ``alpha-assets`` command: thin. Each verb imports what it needs when it is called, so that reading stays quick."""
+"""The ``alpha-assets`` command: thin. Each verb imports what it needs when it is called: reading stays quick."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from alpha_assets.commands.trouble import CommandFailed
+from alpha_assets.quant.parameters import DISCLAIMER
 from alpha_assets.settings import WrongSetting, load
-
-DISCLAIMER = "Research and education, not financial advice; past results guarantee nothing."
+from alpha_assets.stores.trouble import StoreTrouble
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 where it did what was asked, 1 with the reason on stderr where not, 2 for a wrong call."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.verb(load(), options) or 0)
-    except (CommandFailed, WrongSetting) as error:
+        code = int(options.verb(load(), options) or 0)
+        sys.stdout.flush()
+    except (CommandFailed, WrongSetting, StoreTrouble) as error:
         print(f"alpha-assets: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our answer has gone (``| head``); Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("alpha-assets: stopped; what was stored is whole, run it again to go on", file=sys.stderr)
         return 130
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,6 +113,8 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _format(decisions)
     doctor = _verb(verbs, "doctor", "check settings, stores, versions and reachability", _call("doctor", "doctor"))
     _format(doctor)
+    settings = _verb(verbs, "settings", "every setting: its value, default and meaning", _call("knobs", "settings"))
+    _format(settings)
 
 
 def _serving(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

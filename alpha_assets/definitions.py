@@ -9,6 +9,7 @@ from alpha_assets.assets.models import candidate_model
 from alpha_assets.assets.profiles import statistical_profiles
 from alpha_assets.assets.promotion import promoted_model
 from alpha_assets.assets.signals import signals
+from alpha_assets.assets.voice import plain_words
 from alpha_assets.automation.jobs import JOBS
 from alpha_assets.automation.schedules import SCHEDULES
 from alpha_assets.automation.sensors import SENSORS
@@ -34,6 +35,7 @@ def assemble(settings: Settings) -> dg.Definitions:
         sensors=SENSORS,
         schedules=SCHEDULES,
         executor=dg.in_process_executor,
+        loggers={"console": dg.colored_console_logger, "plain": plain_words},
         resources={
             "settings": settings,
             "lake": Lake(settings),

@@ -1,18 +1,23 @@
 """Every knob, read from the environment (prefix ``ALPHA_``) or ``.env``, each with the embedded default.
 
-Everything under one folder, ``ALPHA_HOME``, is the default; an object-store URL for the lake and PostgreSQL URLs
-for ledger and MLflow are the scaled-out form, and nothing else changes. A wrong value is refused at
+The ``.env`` of the project root is read, then that of the current folder, then the environment; the later wins, and an
+empty value is no value. Everything under one folder, ``ALPHA_HOME``, is the default; an object-store URL for the lake
+and PostgreSQL URLs for ledger and MLflow are the scaled-out form, and nothing else changes. A wrong value is refused at
 once, by name, before anything is read or written.
 """
 
+import json
 import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from alpha_assets.quant.parameters import (
@@ -44,8 +49,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="ALPHA_",
-        env_file=".env",
         env_nested_delimiter="__",
+        env_ignore_empty=True,
         extra="ignore",
         frozen=True,
     )
@@ -53,7 +58,7 @@ class Settings(BaseSettings):
     home: Path = Field(Path(".alpha"), description="folder that holds everything; relative to the project root")
     source: Literal["yahoo", "files", "simulated"] = Field("yahoo", description="source of a symbol when it is added")
     interval: Interval = Field("1d", description="length of a bar; one home holds one interval")
-    history_start: date = Field(date(2015, 1, 1), description="first session asked for when a symbol is new")
+    history_start: date = Field(date(2000, 1, 1), description="first session asked for when a symbol is new")
     calendars: dict[str, str] = Field({}, description='calendar by symbol, as JSON: {"VOD.L": "XLON"}')
     listing_cuts: dict[str, list[date]] = Field(
         {}, description='sessions at which a ticker became another company, as JSON: {"FB": ["2012-05-18"]}'
@@ -91,9 +96,11 @@ class Settings(BaseSettings):
     mlflow_url: SecretStr | None = Field(None, description="MLflow store URL; default: SQLite in HOME")
     mlflow_artifacts: str | None = Field(None, description="where MLflow keeps files; default: HOME/mlflow-artifacts")
 
-    signal_ttl_hours: float = Field(6.0, gt=0, description="hours until a signal is no longer served as fresh")
+    signal_ttl_hours: float = Field(6.0, gt=0, le=8760, description="hours until a signal is no longer served as fresh")
     retrain_after_bars: int = Field(100, ge=1, description="new final bars that ask for a training")
-    retrain_after_days: float = Field(7.0, gt=0, description="age of a model that asks for a training, with news only")
+    retrain_after_days: float = Field(
+        7.0, gt=0, le=3650, description="age of a model that asks for a training, with news only"
+    )
     workers: int = Field(0, ge=0, description="fits under way at once; 0: one a core")
 
     cleaning: CleaningParameters = Field(CleaningParameters(), description="thresholds of the cleaning rules")
@@ -105,19 +112,53 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        return home if home.is_absolute() else project_root() / home
+        return project_root() / home.expanduser()
+
+    @field_validator("lake_url", "mlflow_artifacts")
+    @classmethod
+    def _absolute_folder(cls, place: str | None) -> str | None:
+        # MLflow and Delta would take a relative folder from wherever a process happened to start.
+        return place if place is None or "://" in place else str(project_root() / Path(place).expanduser())
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _known_database(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not re.match(r"(sqlite|postgresql)(\+\w+)?://", url.get_secret_value()):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return url
+
+    @field_validator("mlflow_url")
+    @classmethod
+    def _is_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and "://" not in url.get_secret_value():
+            raise ValueError("must be a URL: sqlite:///…, postgresql://… or the address of a server, http://…")
+        return url
+
+    @field_validator("history_start", mode="before")
+    @classmethod
+    def _iso_date(cls, day: object) -> object:
+        # A bare number would be taken for seconds since 1970.
+        if isinstance(day, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
+            raise ValueError("must be a date such as 2015-01-31")
+        return day
 
     @field_validator("files_timezone")
     @classmethod
     def _known_zone(cls, zone: str | None) -> str | None:
         if zone is not None and zone not in available_timezones():
-            raise ValueError("not a time zone of the IANA database (for example America/New_York)")
+            raise ValueError("must be a time zone of the IANA database, such as America/New_York")
         return zone
 
-    @field_validator("files", "files_timezone", "files_prices", "lake_url", "mlflow_artifacts", mode="before")
+    @field_validator("cleaning", "simulation", "learning", "gate", "signal", mode="before")
     @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
+    def _known_fields(cls, group: object, info: ValidationInfo) -> object:
+        if not isinstance(group, Mapping):
+            return group
+        known = [field.name for field in fields(type(cls.model_fields[str(info.field_name)].default))]
+        unknown = [f"ALPHA_{info.field_name}__{name}".upper() for name in group if name not in known]
+        if unknown:
+            raise ValueError("; ".join(f"{name}: {NO_SUCH_SETTING}" for name in unknown))
+        return {name: _list(value) for name, value in group.items()}
 
     @property
     def final_lag(self) -> timedelta:
@@ -132,7 +173,12 @@ class Settings(BaseSettings):
     @property
     def ledger(self) -> str:
         """SQLAlchemy URL of the ledger, password included: never a resource field, never logged."""
-        return self.ledger_url.get_secret_value() if self.ledger_url else f"sqlite:///{self.home / 'ledger.db'}"
+        return self.ledger_url.get_secret_value() if self.ledger_url else f"sqlite:///{self.ledger_file}"
+
+    @property
+    def ledger_file(self) -> Path:
+        """The ledger where ``ledger_url`` is not set."""
+        return self.home / "ledger.db"
 
     @property
     def mlflow(self) -> str:
@@ -150,32 +196,85 @@ class Settings(BaseSettings):
         return self.home / "dagster"
 
 
+#: Groups of settings: a field of one is ``ALPHA_GROUP__FIELD``.
+GROUPS = ("cleaning", "simulation", "learning", "gate", "signal")
+
+#: Settings whose value nobody prints.
+SECRETS = ("lake_options", "ledger_url", "mlflow_url")
+
+NO_SUCH_SETTING = "no such setting"
+
+
 def load() -> Settings:
     """The settings of this process.
 
-    Raises WrongSetting, naming every variable that is unknown or holds what it may not.
+    Raises WrongSetting, naming every variable that is unknown or holds what it may not, in one sentence.
     """
-    names = {*os.environ, *(name.upper() for name in dotenv_values(".env"))}
-    unknown = [f"{name}: no such setting" for name in sorted(names) if _is_unknown(name)]
+    files = [file for file in dict.fromkeys((project_root() / ".env", Path.cwd() / ".env")) if file.is_file()]
+    names = {name.upper() for name in (*os.environ, *(name for file in files for name in dotenv_values(file)))}
+    wrong = [f"{name}: {NO_SUCH_SETTING}" for name in sorted(names) if _is_unknown(name)]
     try:
-        settings = Settings()
+        settings = Settings(_env_file=files)
     except ValidationError as error:
-        raise WrongSetting("; ".join(unknown + [_sentence(line) for line in error.errors()])) from None
+        wrong += [_sentence(line["type"], line["loc"], line["input"], line["msg"]) for line in error.errors()]
     except SettingsError as error:
-        raise WrongSetting(f"{error}: a setting of several values is written as JSON") from None
-    if unknown:
-        raise WrongSetting("; ".join(unknown) + " (README, section Configuration, lists them)")
+        wrong.append(_no_json(str(error)))
+    if wrong:
+        raise WrongSetting("; ".join(wrong) + " (README, section Configuration, lists them)")
     return settings
+
+
+def _list(value: object) -> object:
+    """A list inside a group: pydantic-settings reads JSON at the top only."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
 
 
 def _is_unknown(name: str) -> bool:
     if not name.startswith("ALPHA_"):
         return False
-    return name.removeprefix("ALPHA_").split("__")[0].lower() not in Settings.model_fields
+    field, *inner = name.removeprefix("ALPHA_").lower().split("__")
+    # What a group does not hold is said by the group itself, for its JSON form too.
+    return field not in Settings.model_fields or (bool(inner) and field not in GROUPS)
 
 
-def _sentence(line: object) -> str:
-    assert isinstance(line, dict)
-    where = "__".join(str(part) for part in line["loc"])
-    name = where if where.upper().startswith("ALPHA_") else f"ALPHA_{where}"
-    return f"{name.upper()}={line['input']!r}: {line['msg']}"
+#: What pydantic wants in place of a text that it cannot read, in our words.
+_WANTED = {
+    "bool_parsing": "true or false",
+    "dataclass_type": "a JSON object",
+    "dict_type": "a JSON object",
+    "float_parsing": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "list_type": "a JSON list",
+    "tuple_type": "a JSON list",
+    **dict.fromkeys(
+        ("date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"), "a date such as 2015-01-31"
+    ),
+}
+
+
+def _sentence(kind: str, where: tuple[int | str, ...], held: object, message: str) -> str:
+    """One wrong value: the variable, what it holds unless that is secret, and what it may hold."""
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    if message.endswith(NO_SUCH_SETTING):
+        return message
+    field = str(where[0])
+    if isinstance(held, Mapping) and field in GROUPS:
+        given = ", ".join(f"ALPHA_{field}__{name}".upper() + f"={value!r}" for name, value in held.items())
+        return f"{given}: {message}"
+    given = "ALPHA_" + "__".join(str(part) for part in where).upper()
+    if field not in SECRETS:
+        given += f"={held!r}"
+    return f"{given} must be {_WANTED[kind]}" if kind in _WANTED else f"{given} {message}"
+
+
+def _no_json(message: str) -> str:
+    found = re.search(r'field "(\w+)"', message)
+    name = found.group(1) if found else ""
+    example = {"listing_cuts": {"FB": ["2012-05-18"]}, "calendars": {"VOD.L": "XLON"}}.get(name, {"NAME": "value"})
+    return f"ALPHA_{name.upper()} is not JSON, such as {json.dumps(example)}"

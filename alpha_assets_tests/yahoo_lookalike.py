@@ -189,6 +189,7 @@ class YahooLookalike:
         self.cookie_age: int | None = 31_536_000
         self.crumb_status = 200
         self.slow_seconds = 30.0
+        self.cookie_seconds = 0.0
         self.chart_seconds = 0.0
         self.most_at_once = 0
         self._at_once = 0
@@ -321,9 +322,9 @@ class YahooLookalike:
         with self._lock:
             self._at_once -= 1
 
-    def wait(self) -> None:
+    def wait(self, seconds: float) -> None:
         """What a slow answer does, unless the server closes."""
-        self._closing.wait(self.slow_seconds)
+        self._closing.wait(seconds)
 
     def _period(self, query: Mapping[str, str]) -> tuple[int, int]:
         if "period1" in query:
@@ -416,6 +417,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = "crumb" if yahoo.crumb_status == 200 else "Too Many Requests"
             return self._answer(yahoo.crumb_status, body, parts.path, query, kind="text/plain")
         if self.host == "fc.yahoo.com":
+            yahoo.wait(yahoo.cookie_seconds)
             return self._answer(502, "", parts.path, query, cookie=yahoo.cookie_age)
         if self.host in ("guce.yahoo.com", "consent.yahoo.com"):
             return self._answer(200, CONSENT_PAGE, parts.path, query, kind="text/html")
@@ -436,7 +438,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._hang_up(path, query)
         if fault is Fault.SLOW:
             yahoo.asked.append(Asked(self.host, path, query, 0))
-            yahoo.wait()
+            yahoo.wait(yahoo.slow_seconds)
             self.close_connection = True
             return None
         status, body = _FIXED[fault] if fault in _FIXED else yahoo.chart(symbol, query, fault)
@@ -651,6 +653,14 @@ def from_frame(yahoo: YahooLookalike, bars: pl.DataFrame, actions: pl.DataFrame 
         yahoo.offer(str(symbol), part, own)
 
 
+def offer_control(yahoo: YahooLookalike, symbol: str = "SPY") -> None:
+    """List the control symbol of the source, flat, over the ten days before ``moment``."""
+    midnight = yahoo.moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    stamps = pl.Series("timestamp", [midnight - timedelta(days=back) for back in range(10, 0, -1)])
+    prices = dict.fromkeys(("open", "high", "low", "close"), pl.lit(100.0))
+    yahoo.offer(symbol, stamps.to_frame().with_columns(**prices, volume=pl.lit(1000.0)))
+
+
 def main() -> None:
     """Print the variables that send a client here, then serve until interrupted."""
     parser = argparse.ArgumentParser(
@@ -669,6 +679,8 @@ def main() -> None:
                 yahoo.play(file)
         if options.bars:
             from_frame(yahoo, pl.read_parquet(options.bars))
+        if ("SPY", "1d") not in yahoo.listings:
+            offer_control(yahoo)
         for name, value in yahoo.environment().items():
             print(f"export {name}='{value}'")
         print(flush=True)

@@ -40,6 +40,6 @@ def features(
 ) -> dg.MaterializeResult:
     """Dimensionless, causal features of every final bar, one row a bar."""
     wanted, kept = symbols_of(context, config)
-    with plain_failures():
+    with plain_failures(context):
         report = featurise(lake, ledger, settings, wanted, speak(context))
     return say(context, report, kept)

@@ -1,5 +1,6 @@
-"""What all assets share: which partitions a run works on, how it says what it did, and how a station's trouble ends it."""
+"""What all assets share: which partitions a run works on, how it says what it did, how a station's trouble ends it."""
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,14 @@ import dagster as dg
 from alpha_assets.sources.base import SourceUnavailable
 from alpha_assets.stations.base import Progress, Report, StationFailed
 from alpha_assets.stations.ingest import TooManyFailed
-from alpha_assets.stores.ledger import DecidedElsewhere
-from alpha_assets.stores.registry import RegistryUnavailable
 from alpha_assets.stores.run_locks import RunLocks
+from alpha_assets.stores.trouble import StoreTrouble
 
 #: An event costs Dagster 15 to 20 ms on SQLite, so a long step speaks this often.
 SECONDS_BETWEEN_WORDS = 5.0
+
+#: Seconds before the second and third try of a step in which many symbols failed for causes that can heal, jittered.
+PAUSES = (20.0, 40.0)
 
 OWNERS = ["team:alpha"]
 
@@ -42,30 +45,40 @@ def symbols_of(context: dg.AssetExecutionContext, config: Only) -> tuple[list[st
 
 
 @contextmanager
-def plain_failures() -> Iterator[None]:
-    """Turn a station's sentence into the step's failure; only causes that can heal are worth another try."""
+def plain_failures(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Turn a station's sentence into the step's failure; only causes that can heal are worth another try.
+
+    A retry policy would try again whatever fails, a fault of the program included.
+    """
     try:
         yield
     except TooManyFailed as error:
-        raise dg.Failure(description=str(error), allow_retries=True) from error
-    except (StationFailed, SourceUnavailable, DecidedElsewhere, RegistryUnavailable) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+        if context.retry_number < len(PAUSES):
+            context.log.warning(f"{error}; another try follows")
+            seconds = PAUSES[context.retry_number] * random.uniform(0.8, 1.2)
+            raise dg.RetryRequested(max_retries=len(PAUSES), seconds_to_wait=seconds) from error
+        raise dg.Failure(description=str(error)) from error
+    except (StationFailed, SourceUnavailable, StoreTrouble) as error:
+        raise dg.Failure(description=str(error)) from error
 
 
 def say(context: dg.AssetExecutionContext, report: Report, kept: Sequence[str] = ()) -> dg.MaterializeResult:
-    """Give each partition its own line and the asset the totals."""
+    """Give each partition its own line, and the run its totals: one observation of the asset, under ``run``."""
     for key in kept:
         report.say(key, "kept", reason="not among the symbols this run was asked for")
     for key, figures in report.partitions.items():
         context.add_asset_metadata(_short(figures), partition_key=key)
-    # Under one name: what is said of the run is copied to every partition, and must not hide what is said of it.
-    return dg.MaterializeResult(metadata={"run": _short(report.totals | {"states": report.states()})})
+    # An event of its own: metadata of the result is copied to every partition, and Dagster keeps each copy.
+    totals = {"run": report.totals | {"states": report.states()}}
+    context.log_event(dg.AssetObservation(context.asset_key, metadata=totals))
+    return dg.MaterializeResult()
 
 
 def _short(figures: dict[str, Any]) -> dict[str, Any]:
-    """Metadata of at most about 1 KB: long sentences are cut, None is left out."""
+    """Metadata of at most about 1 KB: long sentences are cut, the ledger keeps them whole."""
     return {
-        name: value[:600] if isinstance(value, str) else value for name, value in figures.items() if value is not None
+        name: f"{value[:599]}…" if isinstance(value, str) and len(value) > 600 else value
+        for name, value in figures.items()
     }
 
 
@@ -80,7 +93,7 @@ def speak(context: dg.AssetExecutionContext) -> Progress:
         if now - spoken < SECONDS_BETWEEN_WORDS and done < total:
             return
         spoken = now
-        left = f", about {(now - started) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        left = f", about {(now - started) / done * (total - done):.0f} s left" if total <= 10 * done < 10 * total else ""
         context.log.info(f"{stage}: {done:,} of {total:,}{left}")
 
     return progress
@@ -100,10 +113,10 @@ def run_lock_of(locks: RunLocks) -> dg.ResourceDefinition:
 
     @dg.resource(description="Holds the run's operating-system lock while the run lives")
     def run_lock(context: dg.InitResourceContext) -> Iterator[RunLocks]:
-        if context.run_id is None:
+        if context.run is None:
             yield locks
             return
-        with locks.hold(context.run_id):
+        with locks.hold(context.run.run_id):
             yield locks
 
     return run_lock

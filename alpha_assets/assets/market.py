@@ -12,14 +12,10 @@ from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.run_locks import RunLocks
 
-#: Only a step in which many symbols failed for causes that can heal asks for it; everything else fails for good.
-AGAIN = dg.RetryPolicy(max_retries=2, delay=20, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-
 
 @dg.asset(
     partitions_def=symbols,
     backfill_policy=ONE_RUN,
-    retry_policy=AGAIN,
     group_name="market",
     kinds={"deltalake", "polars"},
     owners=OWNERS,
@@ -52,6 +48,6 @@ def ohlcv(
 ) -> dg.MaterializeResult:
     """Final bars as traded with their corporate actions: fetched, cleaned, every row accounted for."""
     wanted, kept = symbols_of(context, config)
-    with plain_failures():
+    with plain_failures(context):
         report = ingest(lake, ledger, sources, settings, wanted, clock.now(), config.full, speak(context))
     return say(context, report, kept)

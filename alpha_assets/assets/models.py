@@ -48,6 +48,6 @@ def candidate_model(
 ) -> dg.MaterializeResult:
     """A direction classifier a symbol, trained where its data changed, with its out-of-fold predictions."""
     wanted, kept = cells_of(context, config)
-    with plain_failures():
+    with plain_failures(context):
         report = train(lake, ledger, registry, settings, wanted, clock.now(), run_tags(context), speak(context))
     return say(context, by_cell(report), kept)

@@ -32,6 +32,6 @@ def statistical_profiles(
 ) -> dg.MaterializeResult:
     """Return, volatility, drawdown and Sharpe ratio of each symbol, as a JSON document in the ledger."""
     wanted, kept = symbols_of(context, config)
-    with plain_failures():
+    with plain_failures(context):
         report = profile(lake, ledger, settings, wanted, clock.now())
     return say(context, report, kept)

@@ -35,6 +35,6 @@ def promoted_model(
     """The gate's decision on each candidate: a row in ``decisions``, the alias ``production``, a run in MLflow."""
     wanted, kept = cells_of(context, config)
     run_id, tags = context.run.run_id, run_tags(context)
-    with plain_failures():
+    with plain_failures(context):
         report = promote(lake, ledger, registry, settings, wanted, clock.now(), run_id, tags, speak(context))
     return say(context, by_cell(report), kept)

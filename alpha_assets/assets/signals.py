@@ -36,6 +36,6 @@ def signals(
     run_lock: dg.ResourceParam[RunLocks],  # noqa: ARG001 - held for the life of the run
 ) -> dg.MaterializeResult:
     wanted, kept = symbols_of(context, config)
-    with plain_failures():
+    with plain_failures(context):
         report = signal(lake, ledger, registry, settings, wanted, clock.now(), speak(context))
     return say(context, report, kept)

@@ -13,6 +13,9 @@ from typing import Any
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
+#: Tag of a run that the command launched; it goes on to the signals itself.
+LAUNCHED_BY = "alpha/launched_by"
+
 #: Up to so many keys that are not adjacent get a run each; more share one covering range.
 FEW = 3
 
@@ -30,14 +33,14 @@ class RangeRun:
         cell = "" if regime is None else f"{regime}|"
         return {RANGE_START: f"{cell}{self.first}", RANGE_END: f"{cell}{self.last}"}
 
-    def config(self, assets: Collection[str], regime: str | None = None, **more: Any) -> dict[str, Any]:
-        """Run config that tells each of ``assets`` its keys; ``more`` goes to the asset ``ohlcv`` only."""
+    def config(self, assets: Collection[str], regime: str | None = None, full: bool = False) -> dict[str, Any]:
+        """Run config that tells each of ``assets`` its keys, and ``ohlcv`` whether to read the whole history again."""
         ops: dict[str, Any] = {}
         if self.only is not None:
             keys = [symbol if regime is None else f"{regime}|{symbol}" for symbol in self.only]
             ops = {asset: {"config": {"only": keys}} for asset in assets}
-        if more:
-            ops.setdefault("ohlcv", {"config": {}})["config"] |= more
+        if full:
+            ops.setdefault("ohlcv", {"config": {}})["config"]["full"] = True
         return {"ops": ops} if ops else {}
 
 

@@ -4,7 +4,7 @@ import dagster as dg
 
 from alpha_assets.automation import jobs, ranges
 from alpha_assets.automation.reaper import fail_dead_runs
-from alpha_assets.automation.sensors import training_wish
+from alpha_assets.automation.sensors import register, training_wish, under_way
 from alpha_assets.clock import Clock
 from alpha_assets.partitions import SYMBOLS
 from alpha_assets.settings import Settings
@@ -24,11 +24,15 @@ def daily_refresh(
 ) -> dg.RunRequest | dg.SkipReason:
     """One refresh over every member of the universe."""
     fail_dead_runs(context.instance, locks, registry)
-    members = {row["symbol"] for row in ledger.universe()}
-    order = context.instance.get_dynamic_partitions(SYMBOLS)
-    if not members & set(order):
+    members = ledger.universe()
+    if not members:
         return dg.SkipReason("the universe is empty: «alpha-assets universe add SYMBOL»")
-    run = ranges.covering(order, members)
+    running = under_way(context.instance, "refresh")
+    if running:
+        return dg.SkipReason(f"run {running[:8]} of refresh is still under way")
+    register(context.instance, members)
+    order = context.instance.get_dynamic_partitions(SYMBOLS)
+    run = ranges.covering(order, {row["symbol"] for row in members})
     return dg.RunRequest(tags=run.tags(), run_config=run.config(jobs.REFRESH))
 
 
@@ -46,6 +50,11 @@ def daily_training_check(
     wish = training_wish(settings, ledger, clock)
     if not wish.symbols:
         return dg.SkipReason(wish.reason)
+    for job in ("refresh", "train"):
+        running = under_way(context.instance, job)
+        if running:
+            return dg.SkipReason(f"{wish.reason}; run {running[:8]} of {job} is still under way")
+    register(context.instance, ledger.universe())
     run = ranges.covering(context.instance.get_dynamic_partitions(SYMBOLS), wish.symbols)
     return dg.RunRequest(tags=run.tags(ALL), run_config=run.config(jobs.TRAIN, ALL))
 

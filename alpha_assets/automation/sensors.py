@@ -27,6 +27,7 @@ UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
 ]
 
 
@@ -44,6 +45,13 @@ def missing_keys(instance: dg.DagsterInstance, members: Sequence[Row]) -> list[s
         for row in sorted(members, key=lambda row: (row["calendar"], row["symbol"]))
         if row["symbol"] not in known
     ]
+
+
+def register(instance: dg.DagsterInstance, members: Sequence[Row]) -> None:
+    """Give every member its partition, sorted by calendar and symbol."""
+    missing = missing_keys(instance, members)
+    if missing:
+        instance.add_dynamic_partitions(SYMBOLS, missing)
 
 
 def _answer(
@@ -140,7 +148,8 @@ def retraining(
     wish = training_wish(settings, ledger, clock)
     if wish.symbols and under_way(context.instance, "refresh"):
         return dg.SensorResult(skip_reason=f"{wish.reason}; a refresh is under way and may bring more")
-    return _answer(context, "train", jobs.TRAIN, wish, clock, regime=ALL)
+    added = missing_keys(context.instance, ledger.universe())
+    return _answer(context, "train", jobs.TRAIN, wish, clock, regime=ALL, added=added)
 
 
 @dg.run_status_sensor(
@@ -154,6 +163,8 @@ def signals_after_training(
 ) -> dg.SensorResult | dg.SkipReason:
     """After a successful training, one run of signals over the symbols with a new decision."""
     run_id = context.dagster_run.run_id
+    if ranges.LAUNCHED_BY in context.dagster_run.tags:
+        return dg.SkipReason(f"training {run_id[:8]} was launched by a command, which says the signals itself")
     decided = sorted({row["symbol"] for row in ledger.decisions() if row["dagster_run"] == run_id})
     if not decided:
         return dg.SkipReason(f"training {run_id[:8]} decided nothing new")

@@ -10,6 +10,7 @@ from alpha_assets.commands import show
 from alpha_assets.commands.home import STAMP, stamped_interval
 from alpha_assets.settings import Settings
 from alpha_assets.stores.ledger import Ledger
+from alpha_assets.stores.trouble import StoreTrouble
 
 FIELDS = ("what", "ok", "found", "do")
 
@@ -46,13 +47,13 @@ def _examined(name: str, examine: Callable[[Settings], str], settings: Settings)
         return {"what": name, "ok": True, "found": examine(settings), "do": None}
     except Ailment as ailment:
         return {"what": name, "ok": False, "found": str(ailment), "do": ailment.do}
+    except StoreTrouble as error:
+        return {"what": name, "ok": False, "found": str(error), "do": "see that it is reachable, then try again"}
     except Exception as error:  # the patient may have anything; the doctor names it and goes on
         return {"what": name, "ok": False, "found": f"{type(error).__name__}: {error}", "do": "see the README"}
 
 
 def _python(settings: Settings) -> str:  # noqa: ARG001
-    if sys.version_info < (3, 11):
-        raise Ailment(f"Python {sys.version.split()[0]}", "use Python 3.11 or newer")
     return sys.version.split()[0]
 
 
@@ -87,9 +88,10 @@ def _lake(settings: Settings) -> str:
 def _mlflow(settings: Settings) -> str:
     from alpha_assets.stores.registry import Registry
 
-    if not settings.mlflow_url and not (settings.home / "mlflow.db").exists():
+    registry = Registry(settings)
+    if not registry.exists():
         return "empty; made at the first training"
-    return f"{len(Registry(settings).production_versions())} models in production"
+    return f"{len(registry.production_versions())} models in production"
 
 
 def _source(settings: Settings) -> str:

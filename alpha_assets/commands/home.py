@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 from alpha_assets.commands.trouble import CommandFailed
@@ -15,18 +14,24 @@ def prepare(settings: Settings) -> None:
     """Make the home, stamp it with its interval, export an absolute DAGSTER_HOME with its ``dagster.yaml``.
 
     A DAGSTER_HOME that is already exported is the user's (PostgreSQL, say) and stays. Raises CommandFailed where
-    the home was stamped with another interval.
+    the home was stamped with another interval or cannot be written.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
-    _stamp(settings)
-    if os.environ.get("DAGSTER_HOME"):
-        return
-    settings.dagster_home.mkdir(exist_ok=True)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        _stamp(settings)
+        if not os.environ.get("DAGSTER_HOME"):
+            _make_dagster_home(settings.dagster_home)
+    except OSError as error:
+        raise CommandFailed(f"ALPHA_HOME={settings.home} cannot be used: {error.strerror}: {error.filename}") from error
+
+
+def _make_dagster_home(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     template = project_root() / "dagster.yaml"
-    copy = settings.dagster_home / "dagster.yaml"
+    copy = folder / "dagster.yaml"
     if template.exists() and (not copy.exists() or copy.read_bytes() != template.read_bytes()):
-        shutil.copyfile(template, copy)
-    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+        copy.write_bytes(template.read_bytes())
+    os.environ["DAGSTER_HOME"] = str(folder)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 
 
@@ -36,12 +41,17 @@ def _stamp(settings: Settings) -> None:
         partial = path.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps({"interval": settings.interval}))
         partial.replace(path)
-        return
-    stamped = stamped_interval(path)
+    refuse_other_interval(settings)
+
+
+def refuse_other_interval(settings: Settings) -> None:
+    """Raise CommandFailed where the home holds bars of another interval than these settings say."""
+    path = settings.home / STAMP
+    stamped = stamped_interval(path) if path.exists() else settings.interval
     if stamped != settings.interval:
         raise CommandFailed(
-            f"ALPHA_INTERVAL={settings.interval}, but {settings.home} holds {stamped} bars: one home holds one interval; "
-            f"set ALPHA_INTERVAL={stamped}, or another ALPHA_HOME"
+            f"ALPHA_INTERVAL={settings.interval}, but {settings.home} holds {stamped} bars: one home holds one "
+            f"interval; set ALPHA_INTERVAL={stamped}, or another ALPHA_HOME"
         )
 
 

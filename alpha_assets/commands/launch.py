@@ -40,32 +40,34 @@ class Line:
 
     def register(self, members: "Sequence[Row]") -> None:
         """Give every member its partition, sorted by calendar and symbol."""
-        from alpha_assets.automation.sensors import missing_keys
-        from alpha_assets.partitions import SYMBOLS
+        from alpha_assets.automation.sensors import register
 
-        missing = missing_keys(self.instance, members)
-        if missing:
-            self.instance.add_dynamic_partitions(SYMBOLS, missing)
+        register(self.instance, members)
 
     def launch(
-        self, job: str, assets: Sequence[str], symbols: Collection[str], regime: str | None = None, **config: Any
+        self,
+        job: str,
+        assets: Sequence[str],
+        symbols: Collection[str],
+        regime: str | None = None,
+        full: bool = False,
     ) -> dict[str, dict[str, dict[str, Any]]]:
         """Run ``job`` over these symbols in one run; what each asset said, by asset and partition.
 
         Raises CommandFailed with the failing step's own sentence.
         """
-        from alpha_assets.automation.ranges import covering
+        from alpha_assets.automation.ranges import LAUNCHED_BY, covering
         from alpha_assets.partitions import SYMBOLS
 
         run = covering(self.instance.get_dynamic_partitions(SYMBOLS), symbols)
         run_id = str(uuid.uuid4())
-        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        voice: dict[str, Any] = {"loggers": {"plain": {}}}
         with self.locks.hold(run_id):
             result = self.definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
                 run_id=run_id,
-                tags={**run.tags(regime), "alpha/launched_by": "alpha-assets"},
-                run_config={**run.config(assets, regime, **config), **quiet},
+                tags={**run.tags(regime), LAUNCHED_BY: "alpha-assets"},
+                run_config={**run.config(assets, regime, full), **voice},
                 raise_on_error=False,
             )
         if not result.success:
@@ -79,8 +81,14 @@ def say(sentence: str) -> None:
 
 
 def _said(result: "dg.ExecuteInProcessResult", asset: str) -> dict[str, dict[str, Any]]:
+    """By partition what the asset said of it, with the totals of the run under ``run``."""
+    totals = {
+        name: value.value
+        for observed in result.asset_observations_for_node(asset)
+        for name, value in observed.metadata.items()
+    }
     return {
-        str(event.partition): {name: value.value for name, value in event.metadata.items()}
+        str(event.partition): {name: value.value for name, value in event.metadata.items()} | totals
         for event in result.asset_materializations_for_node(asset)
     }
 

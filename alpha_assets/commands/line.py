@@ -99,7 +99,7 @@ def _refresh(line: Line, symbols: Collection[str], full: bool) -> dict[str, Any]
 
     line.register(Ledger(line.settings).universe())
     say("refresh: bars, features, profiles, signals")
-    said = line.launch("refresh", REFRESH, symbols, **({"full": True} if full else {}))
+    said = line.launch("refresh", REFRESH, symbols, full=full)
     totals = next(iter(said["ohlcv"].values()))["run"]
     figures = {name: totals[name] for name in REFRESH_FIELDS}
     states = Counter(str(figures["state"]) for figures in said["ohlcv"].values())

@@ -1,4 +1,4 @@
-"""Reading: signals, status, decisions. Opens the ledger and nothing else."""
+"""Reading: signals, status, decisions. Opens the ledger and nothing else; signals do without SQLAlchemy."""
 
 from argparse import Namespace
 from collections import Counter
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from alpha_assets.commands import show
-from alpha_assets.reading import SIGNAL_FIELDS, signals as newest_signals
+from alpha_assets.commands import home, show
+from alpha_assets.commands.trouble import CommandFailed
+from alpha_assets.reading import SIGNAL_FIELDS
+from alpha_assets.reading import signals as newest_signals
 from alpha_assets.settings import Settings
-from alpha_assets.stores.ledger import Ledger
 
 SHOWN_SIGNAL_FIELDS = ("symbol", "signal", "confidence", "bar_time", "model_version", "reason")
 
@@ -32,7 +33,10 @@ DECISION_FIELDS = ("symbol", "regime", "seq", "verdict", "model_version", "reaso
 def signals(settings: Settings, options: Namespace) -> None:
     """The newest signal of each symbol."""
     fields = SHOWN_SIGNAL_FIELDS if options.format == "table" else SIGNAL_FIELDS
+    home.refuse_other_interval(settings)
     rows = signal_rows(settings, options.symbols, options.max_age)
+    if options.symbols and len(rows) < len(set(options.symbols)):
+        _refuse_unknown(settings, options.symbols)
     show.table(rows, fields, options.format, "no signals yet: alpha-assets refresh")
     if options.format == "table" and rows:
         from alpha_assets.quant.parameters import DISCLAIMER
@@ -50,7 +54,12 @@ def signal_rows(settings: Settings, symbols: Sequence[str] | None, max_age: floa
 
 def status(settings: Settings, options: Namespace) -> None:
     """A line a symbol: how far each station has come."""
+    from alpha_assets.stores.ledger import Ledger
+
+    home.refuse_other_interval(settings)
     ledger = Ledger(settings)
+    if options.symbols is not None:
+        _refuse_unknown(settings, options.symbols)
     states, production = ledger.states(), ledger.production()
     said = {row["symbol"]: row for row in ledger.signals()}
     versions = Counter(symbol for (symbol, _), row in ledger.candidates().items() if row["model_version"])
@@ -83,8 +92,22 @@ def status(settings: Settings, options: Namespace) -> None:
 
 def decisions(settings: Settings, options: Namespace) -> None:
     """Every decision, oldest first."""
+    from alpha_assets.stores.ledger import Ledger
+
+    home.refuse_other_interval(settings)
+    if options.symbols is not None:
+        _refuse_unknown(settings, options.symbols)
     rows = [row for row in Ledger(settings).decisions() if options.symbols is None or row["symbol"] in options.symbols]
     show.table(rows, DECISION_FIELDS, options.format, "nothing was decided yet: alpha-assets train")
+
+
+def _refuse_unknown(settings: Settings, symbols: Sequence[str]) -> None:
+    from alpha_assets.stores.ledger import Ledger
+
+    known = {row["symbol"] for row in Ledger(settings).universe(retired=True)}
+    unknown = [symbol for symbol in symbols if symbol not in known]
+    if unknown:
+        raise CommandFailed(f"{', '.join(unknown)}: not in the universe, see «alpha-assets universe list»")
 
 
 def _quarantine(state: dict[str, Any]) -> str | None:

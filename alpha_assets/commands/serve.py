@@ -23,6 +23,9 @@ SECONDS_TO_STOP = 20.0
 
 def ui(settings: Settings, options: Namespace) -> int:
     """Start the three, print their addresses, stop them together; fails as soon as one of them does."""
+    # Explicitly, because a shell starts a background command with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     home.prepare(settings)
     for port in (options.port, options.mlflow_port):
         _refuse_taken(port)
@@ -114,7 +117,6 @@ def _fail_if_ended(processes: dict[str, subprocess.Popen[bytes]], settings: Sett
 
 
 def _watch(processes: dict[str, subprocess.Popen[bytes]], settings: Settings) -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
     while True:
         _fail_if_ended(processes, settings)
         time.sleep(0.5)

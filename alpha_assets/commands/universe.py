@@ -20,7 +20,9 @@ def add(settings: Settings, options: Namespace) -> None:
     if not symbols:
         raise CommandFailed("name the symbols to follow, or --all for every symbol that the source holds")
     rows = follow(settings, symbols, source, options.calendar)
-    print(f"{len(rows)} symbols are followed from {source}")
+    already = len(set(symbols)) - len(rows)
+    said = f"{len(rows)} symbols are followed from now on, their source is {source}"
+    print(said + (f"; {already} were followed already, with the source they have" if already else ""))
 
 
 def follow(settings: Settings, symbols: Sequence[str], source: str, calendar: str | None = None) -> list[Row]:
@@ -31,7 +33,8 @@ def follow(settings: Settings, symbols: Sequence[str], source: str, calendar: st
     wrong = [symbol for symbol in symbols if not well_formed(symbol)]
     if wrong:
         raise CommandFailed(
-            f"{', '.join(map(repr, wrong[:5]))}: a symbol has up to 32 letters, digits or . - = ^ & _ (BRK.B, ^GSPC, BTC-USD)"
+            f"{', '.join(map(repr, wrong[:5]))}: a symbol has up to 32 letters, digits or . - = ^ & _ "
+            "(BRK.B, ^GSPC, BTC-USD)"
         )
     ledger = Ledger(settings)
     known = {row["symbol"]: row for row in ledger.universe(retired=True)}
@@ -42,7 +45,7 @@ def follow(settings: Settings, symbols: Sequence[str], source: str, calendar: st
             continue
         name = calendar or calendar_name(symbol, settings.calendars)
         rows.append({"symbol": symbol, "source": source, "calendar": name, "added_at": now})
-    for name in {row["calendar"] for row in rows}:
+    for name in {str(row["calendar"]) for row in rows}:
         try:
             sessions(name, now.date(), now.date())
         except ValueError as error:
@@ -56,23 +59,24 @@ def held_by(settings: Settings, source: str) -> list[str]:
     from alpha_assets.sources.all import Sources
     from alpha_assets.sources.base import SourceUnavailable
 
-    listing = getattr(Sources(settings)[source], "symbols", None)
-    if listing is None:
-        raise CommandFailed(f"{source} cannot list its symbols: name the ones to follow")
+    if source == "yahoo":
+        raise CommandFailed("yahoo cannot list its symbols: name the ones to follow")
     try:
-        return list(listing())
+        return list(Sources(settings)[source].symbols())  # type: ignore[attr-defined]
     except SourceUnavailable as error:
         raise CommandFailed(str(error)) from error
 
 
 def show_members(settings: Settings, options: Namespace) -> None:
     """List the universe."""
+    home.refuse_other_interval(settings)
     rows = Ledger(settings).universe(retired=options.retired)
     show.table(rows, FIELDS, options.format, "the universe is empty: alpha-assets universe add SYMBOL")
 
 
 def retire(settings: Settings, options: Namespace) -> None:
     """Follow symbols no longer."""
+    home.refuse_other_interval(settings)
     ledger = Ledger(settings)
     known = {row["symbol"] for row in ledger.universe(retired=True)}
     unknown = [symbol for symbol in options.symbols if symbol not in known]

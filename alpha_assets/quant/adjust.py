@@ -1,11 +1,11 @@
 """Adjustment for splits and dividends, both ways: as traded, as adjusted by a vendor, as known on any date.
 
-Adjustment is multiplicative (CRSP, "Data Definitions", factors to adjust price): with as-traded prices P, new shares
-per old R and a dividend d per new share on the same ex-date, the price that continues P_prev, the last close before the
-ex-date, is P_prev / R − d. So the factor of an ex-date is (P_prev / R − d) / P_prev, which is 1 / R for a split and 1 −
-d / P_prev for a dividend alone, and a bar of session D as of A carries the product of the factors of every ex-date with
-D < ex-date ≤ A. Events between the same two bars chain: the second one starts from the price that the first one left.
-Volume is multiplied by the splits' R only.
+Adjustment is multiplicative, the convention of QuantConnect's factor files (tested against them) and of Yahoo. With
+as-traded prices P, new shares per old R and a dividend d per new share on the same ex-date, the price that continues
+P_prev, the last close before the ex-date, is P_prev / R − d. So the factor of an ex-date is (P_prev / R − d) / P_prev,
+which is 1 / R for a split and 1 − d / P_prev for a dividend alone, and a bar of session D as of A has the product of
+the factors of every ex-date with D < ex-date ≤ A. Events between the same two bars chain: the second one starts from
+the price that the first one left. Volume is multiplied by the splits' R only.
 
 Factors never cross a cut: where the bars have a ``listing``, an action acts on the bars of the listing that its ex-date
 falls into, and one without an earlier bar there acts on nothing.

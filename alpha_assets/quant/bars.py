@@ -592,15 +592,14 @@ def held_symbols(bars: pl.DataFrame, within: int) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Difference:
-    """How fetched bars differ from the stored ones of the same window.
+    """What fetched bars say that the stored ones do not: both frames hold fetched bars (``schema.BARS``).
 
-    ``new`` holds the fetched bars (``schema.BARS``) whose keys are not stored; ``restated`` the symbols with a stored
-    bar that differs or is gone; ``restated_rows`` the number of such bars.
+    ``new`` are those whose keys are not stored, ``moved`` those that say something else than the stored bar of their
+    key.
     """
 
     new: pl.DataFrame
-    restated: list[str]
-    restated_rows: int
+    moved: pl.DataFrame
 
 
 #: Volumes are corrected for days after the close by fractions of a percent; only more is a restatement.
@@ -608,24 +607,21 @@ VOLUME_TOLERANCE = 5e-3
 
 
 def compare(stored: pl.DataFrame, fetched: pl.DataFrame, tolerance: float = 1e-4) -> Difference:
-    """What ``fetched`` says otherwise than ``stored``: both ``schema.BARS``, both cut at the same ``judged_from``.
+    """What ``fetched`` says otherwise than ``stored``, both ``schema.BARS``.
 
-    A bar is restated where a price differs by more than ``tolerance`` or its volume by more than ``VOLUME_TOLERANCE``,
-    relative, where flags or listing differ, or where it is gone although the source reaches further: a rule drops it
-    now. What lies after a symbol's newest fetched bar is not compared: a source that answers short restates nothing.
+    A bar has moved where a price differs by more than ``tolerance`` or its volume by more than ``VOLUME_TOLERANCE``,
+    relative, or where flags or listing differ. A stored bar that was not fetched is no difference: a source that
+    answers short, or forgets, restates nothing.
     """
     key = ["symbol", "timestamp"]
     new = fetched.join(stored, on=key, how="anti", maintain_order="left")
-    newest = fetched.group_by("symbol").agg(newest=pl.col("timestamp").max())
-    reached = stored.join(newest, on="symbol").filter(pl.col("timestamp") <= pl.col("newest"))
-    both = reached.join(fetched.with_columns(present=pl.lit(True)), on=key, how="left", suffix="_now")
+    both = stored.join(fetched, on=key, how="inner", suffix="_now")
     moved = pl.any_horizontal(
         *[_apart(name, tolerance) for name in OHLC],
         _apart("volume", VOLUME_TOLERANCE),
         *[pl.col(name).ne_missing(pl.col(f"{name}_now")) for name in ("flags", "listing")],
     )
-    differs = both.filter(pl.col("present").is_null() | moved)
-    return Difference(new, differs["symbol"].unique().sort().to_list(), differs.height)
+    return Difference(new, fetched.join(both.filter(moved), on=key, how="semi", maintain_order="left"))
 
 
 def _apart(name: str, tolerance: float) -> pl.Expr:

@@ -132,6 +132,10 @@ _NEVER = np.iinfo(np.int64).min
 Integers = NDArray[np.int64]
 
 
+class BeyondCalendar(ValueError):
+    """A date before or after everything that exchange_calendars knows of one calendar; the others may know more."""
+
+
 @dataclass(frozen=True)
 class _Table:
     """One calendar as arrays: sessions in days since 1970, opens and closes in microseconds since 1970 UTC."""
@@ -165,7 +169,8 @@ def calendar_name(symbol: str, overrides: Mapping[str, str] | None = None) -> st
 def sessions(calendar: str, first: date, last: date) -> pl.Series:
     """The sessions from ``first`` to ``last``, both inclusive, as ``pl.Date``.
 
-    Raises ValueError, as every function of this module that takes dates, where the calendar does not reach that far.
+    Raises BeyondCalendar, as every function of this module that takes dates, where the calendar does not reach that
+    far.
     """
     table, inside = _span(calendar, first, last)
     return _dates("session", table.sessions[inside])
@@ -367,7 +372,7 @@ def _reaching(calendar: str, first: date, last: date) -> _Table:
     """The calendar's table over a window that includes both dates."""
     begins, ends = _bounds(calendar)
     if min(first, last) < begins or max(first, last) > ends:
-        raise ValueError(
+        raise BeyondCalendar(
             f"calendar {calendar} knows the sessions from {begins} to {ends}; asked from {first} to {last}: "
             "ask inside these bounds, or install a newer exchange_calendars if it knows more"
         )

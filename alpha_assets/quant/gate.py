@@ -175,6 +175,20 @@ class Sample:
         """Blocks of dates that a resample holds."""
         return self.dates // self.block
 
+    @property
+    def window(self) -> int:
+        """Dates over which the longest memory is looked for: five blocks, a fifth of the dates at most."""
+        return max(min(5 * self.block, self.dates // 5), 1)
+
+    @property
+    def widening(self) -> float:
+        """Factor on every bootstrap error, as if one window of dates were missing.
+
+        Block sums about their own mean vary too little, and the bias that is taken off is an estimate too. Without it
+        4.0 % of null families passed at a level of 3.0 %, and a contrarian score in up to 9 %.
+        """
+        return math.sqrt(self.dates / (self.dates - self.window))
+
     def grid(self, values: Array) -> Array:
         """Row values as dates x symbols."""
         grid = np.zeros((self.dates, len(self.names)))
@@ -235,10 +249,9 @@ class Sample:
         """What taking off the symbols' means adds to the expected TS-IC of a standardised score.
 
         The numerator loses n cov(mean score, mean return) of each symbol, which is the covariance of the two's sums
-        over a window, a date of it. Windows are long, five blocks (a fifth of the dates at most), because a window sees
-        only what of the memory fits into it.
+        over a window, a date of it. A window sees only what of the memory fits into it.
         """
-        window = max(min(5 * self.block, self.dates // 5), 1)
+        window = self.window
         sums = _window_sums(score, window) * _window_sums(self.earned, window)
         share = _over(np.full(len(self.names), float(self.dates)), self.held.sum(axis=0))
         per_date = sums.mean(axis=0) / window * self.dates / max(self.dates - window, 1)
@@ -296,7 +309,7 @@ class _Estimate:
 
 
 def _estimate(value: float, resampled: Array, sample: Sample, bias: float = 0.0) -> _Estimate:
-    return _Estimate(value, float(resampled.std(ddof=1)), bias, sample.blocks)
+    return _Estimate(value, float(resampled.std(ddof=1)) * sample.widening, bias, sample.blocks)
 
 
 def _lines(sample: Sample, parameters: GateParameters, level: float, champion: pl.DataFrame | None) -> tuple[Line, ...]:

@@ -4,11 +4,10 @@ Prices enter adjusted for splits and dividends, volume for splits. Scaling a sym
 volume by k changes no feature, so an adjustment rewrites none. A feature at t looks at the bars up to and
 including t of one listing, nothing else.
 
-Three traps shaped the arithmetic. TA-Lib's rolling sums carry the rounding of every bar they ever saw, so rolling
-means and deviations are taken window by window here: a value does not depend on where the series starts. TA-Lib calls
-numbers under 1e-14 zero, whatever the price level, so it sees prices scaled by a power of two (exact in
-floating point) to a last close between 1/2 and 1; it computes the recursions and the rolling extremes. And it turns
-a hidden NaN into plausible numbers: a price that is null, not finite or not positive is refused by name.
+Two traps shaped the arithmetic. TA-Lib's rolling sums carry the rounding of every bar they ever saw, so rolling
+means and deviations are taken window by window here and do not depend on where the series starts; TA-Lib
+computes the recursions and the rolling extremes. And TA-Lib turns a hidden NaN into plausible numbers: a price that
+is null, not finite or not positive is refused by name.
 """
 
 import hashlib
@@ -116,7 +115,7 @@ def compute(bars: pl.DataFrame, feature_set: FeatureSet) -> pl.DataFrame:
     arrays = {name: ordered[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in OHLCV}
     matrix = np.full((len(feature_set.features), ordered.height), np.nan)
     for start, end in _listings(ordered):
-        series = _scaled(Series(**{name: arrays[name][start:end] for name in OHLCV}))
+        series = Series(**{name: arrays[name][start:end] for name in OHLCV})
         for row, feature in enumerate(feature_set.features):
             matrix[row, start:end] = feature.values(series)
     columns = [pl.Series(name, matrix[row], nan_to_null=True) for row, name in enumerate(feature_set.columns)]
@@ -141,19 +140,6 @@ def _listings(bars: pl.DataFrame) -> list[tuple[int, int]]:
     lengths = bars.select(pl.struct("symbol", "listing").rle().struct.field("len")).to_series().to_numpy()
     ends = np.cumsum(lengths, dtype=np.int64)
     return list(zip((ends - lengths).tolist(), ends.tolist(), strict=True))
-
-
-def _scaled(series: Series) -> Series:
-    """The same bars with the last close and the largest volume in [1/2, 1), exactly: only exponents change."""
-    price = -int(np.frexp(series.close[-1])[1])
-    volume = -int(np.frexp(np.nanmax(series.volume, initial=0.0))[1])
-    return Series(
-        open=np.ldexp(series.open, price),
-        high=np.ldexp(series.high, price),
-        low=np.ldexp(series.low, price),
-        close=np.ldexp(series.close, price),
-        volume=np.ldexp(series.volume, volume),
-    )
 
 
 def _windows(values: Array, bars: int) -> Array:

@@ -44,7 +44,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from alpha_assets.quant.adjust import as_traded, dividends_as_paid
-from alpha_assets.quant.calendars import calendar_name, newest_final
+from alpha_assets.quant.calendars import BeyondCalendar, calendar_name, newest_final
 from alpha_assets.quant.schema import ACTIONS, DIVIDEND, OHLC, OHLCV, RAW_BARS, SPLIT, empty
 from alpha_assets.settings import Settings
 from alpha_assets.sources.base import Cause, Failure, Fetched, SourceUnavailable
@@ -81,6 +81,7 @@ class Yahoo:
         self.progress = progress
         self._settings = settings
         self._pace = _Pace(settings.yahoo_requests_per_second, settings.yahoo_concurrency)
+        self._beyond: set[str] = set()
 
     def fetch(self, symbols: Sequence[str], since: Mapping[str, datetime | None], now: datetime) -> Fetched:
         """Bars and actions of ``symbols``, each from its ``since`` (None: the history start) to ``now``.
@@ -103,13 +104,22 @@ class Yahoo:
         return self._assembled(run.answers, {**refused, **run.failures}, now)
 
     def complete_until(self, symbols: Sequence[str], now: datetime) -> dict[str, datetime | None]:
-        """By calendar and lag alone: the newest bar of each symbol that is final by ``now``."""
+        """By calendar and lag alone: the newest bar of each symbol that is final by ``now``.
+
+        None where ``now`` lies beyond what exchange_calendars knows of the symbol's calendar; a log line says so once.
+        """
         calendars = {symbol: calendar_name(symbol, self._settings.calendars) for symbol in symbols}
-        newest = {
-            name: newest_final(name, self._settings.interval, now, self._settings.final_lag)
-            for name in set(calendars.values())
-        }
+        newest = {name: self._newest_final(name, now) for name in set(calendars.values())}
         return {symbol: newest[name] for symbol, name in calendars.items()}
+
+    def _newest_final(self, calendar: str, now: datetime) -> datetime | None:
+        try:
+            return newest_final(calendar, self._settings.interval, now, self._settings.final_lag)
+        except BeyondCalendar as error:
+            if calendar not in self._beyond:
+                self._beyond.add(calendar)
+                _log.warning("What Yahoo could have of the symbols on %s is not known: %s", calendar, error)
+            return None
 
     @property
     def _history_start(self) -> datetime:
@@ -613,7 +623,7 @@ def _rows(frame: Any, question: _Question, zone: ZoneInfo, now: datetime) -> pl.
     rows = pl.DataFrame({"timestamp": starts.dt.replace_time_zone("UTC"), **columns}).with_columns(
         pl.lit(question.symbol).alias("symbol"), pl.col(OHLCV).fill_nan(None)
     )
-    # A session's stamp is its date there, which begins before that date does in UTC (Sydney): compare dates there.
+    # A session's stamp is its date there, which begins before that date does in UTC (Auckland): compare dates there.
     last = datetime.combine(now.astimezone(zone).date(), datetime.min.time(), UTC) if daily else now
     return rows.filter(
         pl.any_horizontal(pl.col(OHLC).is_not_null()),
@@ -672,7 +682,7 @@ def _amount(dividend: Mapping[str, Any], currency: str | None, symbol: str) -> f
 
 
 def _windows(interval: str, start: datetime, now: datetime) -> tuple[tuple[int, int], ...]:
-    """The requests for one symbol: from a day early (Sydney's session begins on the eve, in UTC) to a day late.
+    """The requests for one symbol: from a day early (Auckland's session begins on the eve, in UTC) to a day late.
 
     A day late because a split of today is stamped at today's open while the prices before it may be adjusted already.
     """

@@ -72,17 +72,26 @@ def _build(
 ) -> int:
     if not symbols:
         return 0
+    again = [symbol for symbol in symbols if states.get(symbol, {}).get("rebuild_features")]
+    # The mark goes before the bars are read, so that a rewrite that comes in between sets it anew; a kill in between
+    # leaves a symbol without features, which is built.
+    ledger.note_state(
+        [{"symbol": name, "features_set": None, "features_until": None, "rebuild_features": False} for name in again]
+    )
     bars, held = adjusted_bars(lake, settings, names, symbols)
     values = stored_form(compute(prices_only(bars), DEFAULT))
-    again = [symbol for symbol in symbols if states.get(symbol, {}).get("rebuild_features")]
-    # A rebuilt past replaces what is there; what was never there is appended, which leaves alone what a killed run wrote.
-    if again:
-        lake.replace(table, values.filter(pl.col("symbol").is_in(again)), again)
-    fresh = values.filter(~pl.col("symbol").is_in(again))
-    if fresh.height:
-        lake.append(table, fresh)
+    lake.replace(table, values, symbols, gone=_outdated(lake, table, values, symbols))
     _note(ledger, table, values, "built", held, report)
     return values.height
+
+
+def _outdated(lake: Lake, table: str, values: pl.DataFrame, symbols: Sequence[str]) -> pl.DataFrame:
+    """Keys of the features of bars that are no longer held; those of bars that came meanwhile are somebody else's."""
+    key = ["symbol", "timestamp"]
+    newest = values.group_by("symbol").agg(newest=pl.col("timestamp").max())
+    kept = lake.read(table, symbols=symbols, columns=key)
+    without = kept.join(values, on=key, how="anti").join(newest, on="symbol", how="left")
+    return without.filter((pl.col("timestamp") < pl.col("newest")).fill_null(True)).select(key)
 
 
 def _update(
@@ -142,10 +151,7 @@ def _note(
 ) -> None:
     spans = values.group_by("symbol").agg(pl.col("timestamp").max(), pl.len()).sort("symbol").rows()
     ledger.note_state(
-        [
-            {"symbol": symbol, "features_set": table, "features_until": until, "rebuild_features": False}
-            for symbol, until, _ in spans
-        ]
+        [{"symbol": symbol, "features_set": table, "features_until": until} for symbol, until, _ in spans]
     )
     for symbol, until, rows in spans:
         report.say(symbol, state, rows=rows, features_until=str(until))

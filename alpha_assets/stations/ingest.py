@@ -1,21 +1,26 @@
 """First station: what the sources have and the lake lacks, cleaned, written, and every row accounted for.
 
-The order of writes is what makes a kill harmless. Features are marked for a rebuild before anything that could change
-their past is written; actions and the cleaning log go before the bars, because the bars decide what the next run asks
-for; hints in the ledger go last. Whatever is cut off is asked for again.
+The order of writes is what makes a kill harmless. New bars go last but for the ledger's hints: actions and the cleaning
+log are there before the bars that decide what the next run asks for, and whatever is cut off is asked for again. A
+history that is rewritten is marked in the ledger before its first write and released after the last one; a run that
+finds the mark reads that history whole and writes it again.
+
+The mark has two parts. ``bars`` of 0 beside a last bar says that a rewrite is under way. ``rebuild_features`` is set
+before the rewrite, for a kill, and once more after it, because features may have been built in between.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from alpha_assets.quant import calendars
-from alpha_assets.quant.bars import RULES, Cleaned, clean, compare, context_sessions
-from alpha_assets.quant.schema import BARS, TIME
+from alpha_assets.quant.bars import RULES, Cleaned, Difference, clean, compare, context_sessions
+from alpha_assets.quant.schema import ACTIONS, BARS, CLEANING, OHLCV, SPLIT, TIME, empty
 from alpha_assets.settings import Settings
 from alpha_assets.sources.base import Cause, Failure, Fetched, Source, SourceUnavailable
 from alpha_assets.stations.base import Progress, Report, StationFailed, merged, silent, some_of
@@ -39,10 +44,17 @@ FINDING_RULES = [*RULES, MISSING_SESSION, LISTING_BEGINS]
 #: A bar that is not over yet is dropped and counted, but it is nobody's error.
 NOT_FINAL = "not_final"
 
-STORED_BARS = [*BARS, "fetched_at"]
+BAR_KEY = ["symbol", "timestamp"]
+ACTION_KEY = ["symbol", "ex_date", "kind"]
+
+#: The rules whose verdict on a row waits for the next one: such a row was stored before it is dropped.
+LATE_DROPS = [rule for rule, what in RULES.items() if what.lag == 1 and what.action == "dropped"]
 
 #: What a symbol's state says once it has been read without trouble.
 HEALTHY = {"quarantine_cause": None, "quarantine_reason": None, "quarantined_at": None, "attempts": 0, "next_try": None}
+
+#: How a series stands of which no bar was ever sound.
+NO_BARS: Row = {"first_bar": None, "last_bar": None, "bars": 0}
 
 #: An action's value this much off the stored one, relatively, is another value and not the vendor's rounding.
 ACTION_TOLERANCE = 1e-4
@@ -77,42 +89,108 @@ def ingest(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to ask of one source, and what the lake holds from there on."""
+    """What to ask of one source, and what the lake holds from there on.
 
-    calendars: dict[str, str]
-    since: dict[str, datetime | None]
-    judged_from: dict[str, datetime]
+    ``since`` None asks for the whole history. ``judged_from`` has the others: what lies before it is read as context.
+    """
+
+    calendars: Mapping[str, str]
+    since: Mapping[str, datetime | None]
+    judged_from: Mapping[str, datetime]
     stored: pl.DataFrame
 
-    def of(self, symbols: Sequence[str], stored: pl.DataFrame) -> "_Plan":
-        """The same for fewer symbols, from their first bar on."""
-        return _Plan({symbol: self.calendars[symbol] for symbol in symbols}, dict.fromkeys(symbols), {}, stored)
-
-    @property
-    def carried(self) -> dict[str, tuple[datetime, date]]:
-        """Of each symbol, the stored bar before the judged rows and its listing."""
-        rows = self._before().group_by("symbol").agg(pl.col("timestamp", "listing").sort_by("timestamp").last())
-        return {
-            symbol: (at, listing) for symbol, at, listing in rows.select("symbol", "timestamp", "listing").iter_rows()
-        }
-
-    @property
-    def judged(self) -> pl.DataFrame:
-        """The stored bars that the fetched ones are compared with."""
-        return (
-            self.stored.join(self._starts(), on="symbol", how="left")
-            .filter((pl.col("timestamp") >= pl.col("judged_from")).fill_null(True))
-            .drop("judged_from")
-        )
-
-    def _before(self) -> pl.DataFrame:
-        return self.stored.join(self._starts(), on="symbol").filter(pl.col("timestamp") < pl.col("judged_from"))
-
-    def _starts(self) -> pl.DataFrame:
+    @cached_property
+    def starts(self) -> pl.DataFrame:
+        """``judged_from`` as a frame."""
         return pl.DataFrame(
             {"symbol": list(self.judged_from), "judged_from": list(self.judged_from.values())},
             schema={"symbol": pl.String, "judged_from": TIME},
         )
+
+    @cached_property
+    def carried(self) -> dict[str, tuple[datetime, date]]:
+        """Of each symbol, the stored bar before the judged rows and its listing."""
+        before = self.stored.join(self.starts, on="symbol").filter(pl.col("timestamp") < pl.col("judged_from"))
+        last = before.group_by("symbol").agg(pl.col("timestamp", "listing").sort_by("timestamp").last())
+        return {symbol: (at, listing) for symbol, at, listing in last.iter_rows()}
+
+    @cached_property
+    def last_bars(self) -> dict[str, datetime]:
+        """The newest stored bar of each symbol."""
+        return dict(self.stored.group_by("symbol").agg(pl.col("timestamp").max()).iter_rows())
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a source said to a plan, cleaned and compared with what is stored.
+
+    ``news`` are the actions that are not stored, or stored otherwise.
+    """
+
+    plan: _Plan
+    cleaned: Cleaned
+    news: pl.DataFrame
+    difference: Difference
+
+    def of(self, symbols: Iterable[str]) -> "_Answer":
+        """The part of it about these symbols, the counts aside."""
+        these = set(symbols)
+        return _Answer(
+            self.plan,
+            Cleaned(_rows_of(self.cleaned.bars, these), _rows_of(self.cleaned.log, these), {}),
+            _rows_of(self.news, these),
+            Difference(_rows_of(self.difference.new, these), _rows_of(self.difference.moved, these)),
+        )
+
+    @cached_property
+    def gone(self) -> pl.DataFrame:
+        """Keys of the stored bars that their successors show to be errors."""
+        wrong = self.cleaned.log.filter(pl.col("rule").is_in(LATE_DROPS)).select(BAR_KEY).unique()
+        return self.plan.stored.select(BAR_KEY).join(wrong, on=BAR_KEY, how="semi")
+
+    @cached_property
+    def symbols(self) -> list[str]:
+        """The symbols about which it says anything."""
+        frames = (self.cleaned.bars, self.cleaned.log, self.news)
+        return sorted({symbol for frame in frames for symbol in frame["symbol"].unique().drop_nulls()})
+
+    @cached_property
+    def late(self) -> pl.DataFrame:
+        """The news whose ex-date lies in the series already stored: they change what was said of it."""
+        held = {
+            symbol: self._session(symbol) for symbol in self.news["symbol"].unique() if symbol in self.plan.last_bars
+        }
+        last = pl.DataFrame(
+            {"symbol": list(held), "session": list(held.values())}, schema={"symbol": pl.String, "session": pl.Date}
+        )
+        return self.news.join(last, on="symbol").filter(pl.col("ex_date") <= pl.col("session")).drop("session")
+
+    @cached_property
+    def rewritten(self) -> set[str]:
+        """Symbols whose stored past is not what the source says: a bar moved, went or came in between, a split is new.
+
+        A split learnt late leaves the bars as they were traded, but the jump it explains is no longer flagged.
+        """
+        last = pl.DataFrame(
+            {"symbol": list(self.plan.last_bars), "last": list(self.plan.last_bars.values())},
+            schema={"symbol": pl.String, "last": TIME},
+        )
+        between = self.difference.new.join(last, on="symbol").filter(pl.col("timestamp") < pl.col("last"))
+        splits = self.late.filter(pl.col("kind") == SPLIT)
+        return {symbol for frame in (self.difference.moved, self.gone, between, splits) for symbol in frame["symbol"]}
+
+    @cached_property
+    def held(self) -> pl.DataFrame:
+        """Key and listing of every bar that is held once the answer is stored, from where the plan reads on."""
+        columns = [*BAR_KEY, "listing"]
+        said = pl.concat([self.difference.new, self.difference.moved]).select(columns)
+        stored = _rows_of(self.plan.stored, set(self.symbols)).select(columns)
+        return pl.concat([stored.join(said, on=BAR_KEY, how="anti").join(self.gone, on=BAR_KEY, how="anti"), said])
+
+    def _session(self, symbol: str) -> date:
+        last = self.plan.last_bars[symbol]
+        found: date | None = calendars.session_of(self.plan.calendars[symbol], pl.Series([last]).cast(TIME))[0]
+        return found or last.date()
 
 
 class _Ingest:
@@ -125,22 +203,26 @@ class _Ingest:
         self._settings = settings
         self._now = now
         self._report = Report()
+        self._states: dict[str, Row] = {}
         self._counts: dict[str, Any] = {}
         self._failures: dict[str, Failure] = {}
         self._unavailable: SourceUnavailable | None = None
         self._new = 0
-        self._restated_rows = 0
+        self._restated = 0
 
     def run(self, symbols: Sequence[str], full: bool, progress: Progress) -> Report:
         started = time.perf_counter()
         members = {row["symbol"]: row for row in self._ledger.universe(retired=True)}
-        states = self._states(symbols)
+        groups = _by_source(symbols, members)
+        self._states = self._known_states(symbols)
         done = 0
-        for source, group in _by_source(symbols, members).items():
+        for source, group in groups.items():
             progress(f"fetching from {source}", done, len(symbols))
-            self._refresh(self._sources[source], self._plan(group, members, states, full), states, full)
+            names = {symbol: members[symbol]["calendar"] for symbol in group}
+            self._refresh(self._sources[source], self._plan(names, full))
             done += len(group)
-        self._note_failures(states)
+        self._note_failures()
+        self._note_silence(symbols)
         self._total(symbols, time.perf_counter() - started)
         progress("stored", len(symbols), len(symbols))
         self._raise_where_too_little(symbols)
@@ -148,31 +230,47 @@ class _Ingest:
 
     # -- what to ask for ------------------------------------------------------------------------------------------
 
-    def _states(self, symbols: Sequence[str]) -> dict[str, Row]:
+    def _known_states(self, symbols: Sequence[str]) -> dict[str, Row]:
         """The ledger's hints; where one is missing the lake is asked, because a kill may have come in between."""
         states = self._ledger.states()
         unknown = [symbol for symbol in symbols if states.get(symbol, {}).get("last_bar") is None]
-        if not unknown or self._lake.version("bars") is None:
-            return states
-        for row in self._lake.last_rows("bars", unknown).iter_rows(named=True):
-            hint = {"first_bar": row["first"], "last_bar": row["last"], "bars": row["rows"]}
-            states[row["symbol"]] = {**states.get(row["symbol"], {}), **hint}
+        if unknown:
+            for hint in self._counted_hints(unknown):
+                states[hint["symbol"]] = {**states.get(hint["symbol"], {}), **hint}
         return states
 
-    def _plan(self, symbols: list[str], members: Mapping[str, Row], states: Mapping[str, Row], full: bool) -> _Plan:
-        names = {symbol: members[symbol]["calendar"] for symbol in symbols}
-        last = {symbol: states.get(symbol, {}).get("last_bar") for symbol in symbols}
-        held = [symbol for symbol in symbols if last[symbol] is not None]
-        if full or not held:
-            stored = self._lake.read("bars", symbols=held, columns=STORED_BARS)
-            return _Plan(names, dict.fromkeys(symbols), {}, stored)
-        spans = {key: self._span(*key) for key in {(names[symbol], last[symbol]) for symbol in held}}
-        since: dict[str, datetime | None] = dict.fromkeys(symbols)
-        judged_from = {}
-        for symbol in held:
+    def _counted_hints(self, symbols: Sequence[str]) -> list[Row]:
+        return [
+            {"symbol": row["symbol"], "first_bar": row["first"], "last_bar": row["last"], "bars": row["rows"]}
+            for row in self._lake.last_rows("bars", symbols).iter_rows(named=True)
+        ]
+
+    def _plan(self, names: Mapping[str, str], full: bool) -> _Plan:
+        last = {symbol: at for symbol in names if (at := self._states.get(symbol, {}).get("last_bar")) is not None}
+        onward = [] if full else [symbol for symbol in last if self._states[symbol]["bars"]]
+        spans = {key: self._span(*key) for key in {(names[symbol], last[symbol]) for symbol in onward}}
+        since: dict[str, datetime | None] = dict.fromkeys(names)
+        judged_from: dict[str, datetime] = {}
+        for symbol in onward:
             since[symbol], judged_from[symbol] = spans[names[symbol], last[symbol]]
-        known = {symbol: at for symbol, at in since.items() if at is not None}
-        return _Plan(names, since, judged_from, self._lake.read("bars", symbols=held, since=known, columns=STORED_BARS))
+        plan = _Plan(names, since, judged_from, self._stored(list(last), {key: since[key] for key in onward}))
+        adrift = [
+            symbol
+            for symbol in onward
+            if symbol not in plan.carried and self._states[symbol]["first_bar"] < judged_from[symbol]
+        ]
+        if not adrift:
+            return plan
+        # A gap longer than what is read: the bar before it, which is far back, says how the listing goes on.
+        stored = pl.concat([plan.stored.filter(~pl.col("symbol").is_in(adrift)), self._stored(adrift)])
+        return _Plan(names, since, judged_from, stored)
+
+    def _whole(self, symbols: Sequence[str], plan: _Plan) -> _Plan:
+        names = {symbol: plan.calendars[symbol] for symbol in symbols}
+        return _Plan(names, dict.fromkeys(symbols), {}, self._stored(symbols))
+
+    def _stored(self, symbols: Sequence[str], since: Mapping[str, datetime | None] | None = None) -> pl.DataFrame:
+        return self._lake.read("bars", symbols=symbols, since=since or None, columns=list(BARS))
 
     def _span(self, calendar: str, last: datetime) -> tuple[datetime, datetime]:
         """From where to ask and from where to judge: the overlap, and before it what the verdicts look back on."""
@@ -181,22 +279,27 @@ class _Ingest:
 
     # -- one source -----------------------------------------------------------------------------------------------
 
-    def _refresh(self, source: Source, plan: _Plan, states: Mapping[str, Row], full: bool) -> None:
+    def _refresh(self, source: Source, plan: _Plan) -> None:
+        answer = self._ask(source, plan)
+        heard = [symbol for symbol in plan.since if symbol not in self._failures]
+        rewritten = {symbol for symbol in heard if symbol in answer.rewritten or self._interrupted(symbol)}
+        self._append(answer.of(symbol for symbol in heard if symbol not in rewritten))
+        again = sorted(symbol for symbol in rewritten if plan.since[symbol] is not None)
+        self._rewrite(answer.of(rewritten.difference(again)))
+        if again:
+            answer = self._ask(source, self._whole(again, plan))
+            self._rewrite(answer.of(symbol for symbol in again if symbol not in self._failures))
+
+    def _interrupted(self, symbol: str) -> bool:
+        """A run was killed while it rewrote the symbol's history."""
+        state = self._states.get(symbol, {})
+        return state.get("last_bar") is not None and not state["bars"]
+
+    def _ask(self, source: Source, plan: _Plan) -> _Answer:
         fetched = self._fetch(source, plan)
-        cleaned = self._clean(fetched, plan)
+        cleaned = self._clean(fetched, plan, list(plan.since))
         self._counts = merged(self._counts, cleaned.counts)
-        restated = self._restated(plan, cleaned)
-        tail = _of(cleaned, set(plan.since) - set(restated))
-        self._append(tail, _rows_of(fetched.actions, set(plan.since) - set(restated)), plan, states)
-        if not restated:
-            return
-        if not full:
-            plan = plan.of(restated, self._lake.read("bars", symbols=restated, columns=STORED_BARS))
-            fetched = self._fetch(source, plan)
-            cleaned = self._clean(fetched, plan)
-            self._counts = merged(self._counts, cleaned.counts)
-        restated = [symbol for symbol in restated if symbol not in self._failures]
-        self._replace(_of(cleaned, set(restated)), _rows_of(fetched.actions, set(restated)), plan, states)
+        return _Answer(plan, cleaned, self._news(fetched.actions), compare(plan.stored, cleaned.bars))
 
     def _fetch(self, source: Source, plan: _Plan) -> Fetched:
         try:
@@ -207,222 +310,203 @@ class _Ingest:
         self._failures |= fetched.failures
         return fetched
 
-    def _clean(self, fetched: Fetched, plan: _Plan) -> Cleaned:
-        return clean(
-            fetched.bars,
-            fetched.actions,
-            interval=self._settings.interval,
-            calendars=plan.calendars,
-            parameters=self._settings.cleaning,
-            now=self._now,
-            lag=self._settings.final_lag,
-            listing_cuts=self._settings.listing_cuts,
-            carried=plan.carried,
-            judged_from=plan.judged_from,
-        )
+    def _clean(self, fetched: Fetched, plan: _Plan, symbols: Sequence[str]) -> Cleaned:
+        """All symbols in one pass; where that raises, by halves, until the symbols that make it raise stand alone."""
+        try:
+            return clean(
+                fetched.bars,
+                fetched.actions,
+                interval=self._settings.interval,
+                calendars=plan.calendars,
+                parameters=self._settings.cleaning,
+                now=self._now,
+                lag=self._settings.final_lag,
+                listing_cuts=self._settings.listing_cuts,
+                carried=plan.carried,
+                judged_from=plan.judged_from,
+            )
+        except Exception as error:  # one symbol of many: it is quarantined with the reason, and the others go on
+            if len(symbols) > 1:
+                middle = len(symbols) // 2
+                halves = (sorted(symbols)[:middle], sorted(symbols)[middle:])
+                first, second = (self._clean(_fetched_of(fetched, half), plan, half) for half in halves)
+                return _together(first, second)
+            reason = f"what the source says of {symbols[0]} cannot be cleaned: {type(error).__name__}: {error}"
+            self._failures[symbols[0]] = Failure(symbols[0], Cause.MALFORMED, reason)
+            return Cleaned(empty(BARS), empty(CLEANING), {})
 
-    def _restated(self, plan: _Plan, cleaned: Cleaned) -> list[str]:
-        """Symbols whose overlap is no longer what is stored, or of whose stored bars a rule now drops one."""
-        judged = plan.judged
-        dropped = cleaned.log.filter(pl.col("action") == "dropped")
-        vanished = (
-            judged.join(dropped, on=["symbol", "timestamp"], how="semi")
-            .join(cleaned.bars, on=["symbol", "timestamp"], how="anti")
-            .get_column("symbol")
-        )
-        restated = {*compare(judged, cleaned.bars).restated, *vanished}
-        return sorted(restated - set(self._failures))
+    def _news(self, actions: pl.DataFrame) -> pl.DataFrame:
+        if actions.is_empty():
+            return actions
+        stored = self._lake.read("actions", symbols=actions["symbol"].unique().to_list())
+        known = stored.select(*ACTION_KEY, pl.col("value").alias("stored"))
+        said = actions.unique(ACTION_KEY, keep="last", maintain_order=True)
+        off = (pl.col("value") - pl.col("stored")).abs() > ACTION_TOLERANCE * pl.col("stored").abs()
+        return said.join(known, on=ACTION_KEY, how="left").filter(off.fill_null(True)).select(*ACTIONS)
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def _append(self, cleaned: Cleaned, actions: pl.DataFrame, plan: _Plan, states: Mapping[str, Row]) -> None:
-        late = self._store_actions(actions, states)
-        self._store_log(cleaned)
-        new = cleaned.bars.join(plan.stored, on=["symbol", "timestamp"], how="anti")
+    def _append(self, answer: _Answer) -> None:
+        """Store what is new; nothing that is held changes but a dividend that was known otherwise."""
+        late = answer.late["symbol"].unique().sort().to_list()
+        self._mark(late)
+        self._store_news(answer.news)
+        log = self._stamped(answer.cleaned.log.filter(pl.col("rule") != NOT_FINAL))
+        if log.height:
+            self._lake.append("cleaning", log)
+        new = answer.difference.new
         if new.height:
-            self._lake.append("bars", new.with_columns(fetched_at=pl.lit(self._now, TIME)))
-        self._note_stored(cleaned, new, plan, states, late)
+            self._lake.append("bars", self._stamped(new))
+        self._note(answer, self._hints(answer), {})
+        self._mark(late)
 
-    def _replace(self, cleaned: Cleaned, actions: pl.DataFrame, plan: _Plan, states: Mapping[str, Row]) -> None:
-        """Put the re-read history in place; a stored bar that the source no longer has stays, unless a rule drops it."""
-        symbols = cleaned.bars["symbol"].unique(maintain_order=True).to_list()
+    def _rewrite(self, answer: _Answer) -> None:
+        """Bring stored histories into line; a bar that the source no longer has, or now spoils, stays as it was."""
+        symbols = answer.symbols
         if not symbols:
             return
-        self._ledger.note_state([{"symbol": symbol, "rebuild_features": True} for symbol in symbols])
-        late = self._store_actions(actions, states)
-        self._store_log(cleaned)
-        key = ["symbol", "timestamp"]
-        stored = _rows_of(plan.stored, set(symbols))
-        known = stored.select(*BARS, "fetched_at")
-        read = cleaned.bars.join(known, on=list(BARS), how="left", nulls_equal=True).with_columns(
-            pl.col("fetched_at").fill_null(pl.lit(self._now, TIME))
-        )
-        kept = stored.join(read, on=key, how="anti").join(cleaned.log, on=key, how="anti")
-        together = pl.concat([kept.select(read.columns), read]).sort(key)
-        changed = together.join(known, on=list(BARS), how="anti", nulls_equal=True)
-        if changed.height or together.height != stored.height:
-            self._lake.replace("bars", together, symbols)
-        new = together.join(stored, on=key, how="anti")
-        self._note_stored(cleaned, new, plan, states, late, restated=_counted(changed.join(stored, on=key, how="semi")))
+        self._mark(symbols, bars=0)
+        self._store_news(answer.news)
+        log = answer.cleaned.log.filter(pl.col("rule") != NOT_FINAL)
+        self._lake.replace("cleaning", self._stamped(log), symbols, gone=self._overruled(log, answer))
+        said = pl.concat([answer.difference.new, answer.difference.moved])
+        self._lake.replace("bars", self._stamped(said), symbols, gone=answer.gone)
+        changed = pl.concat([answer.difference.moved.select("symbol"), answer.gone.select("symbol")])
+        counted = {hint["symbol"]: hint for hint in self._counted_hints(symbols)}
+        self._note(answer, counted, dict(changed.group_by("symbol").len().iter_rows()))
+        self._mark(symbols)
 
-    def _store_actions(self, actions: pl.DataFrame, states: Mapping[str, Row]) -> set[str]:
-        """Record actions not yet stored or stored otherwise; returns the symbols that learnt of one late.
+    def _mark(self, symbols: Sequence[str], **hint: int) -> None:
+        self._ledger.note_state([{"symbol": symbol, "rebuild_features": True, **hint} for symbol in symbols])
 
-        Late is an action whose ex-date lies in the series already stored: it changes what features said.
-        """
-        if actions.is_empty():
-            return set()
-        key = ["symbol", "ex_date", "kind"]
-        symbols = actions["symbol"].unique().to_list()
-        stored = self._lake.read("actions", symbols=symbols)
-        beside = actions.unique(key, keep="last", maintain_order=True).join(
-            stored.select(*key, pl.col("value").alias("stored")), on=key, how="left"
-        )
-        off = ((pl.col("value") - pl.col("stored")).abs() > ACTION_TOLERANCE * pl.col("stored").abs()).fill_null(True)
-        news = beside.filter(off).drop("stored").with_columns(first_seen_at=pl.lit(self._now, TIME))
-        if news.is_empty():
-            return set()
-        late = {
-            symbol
-            for symbol, ex_date in news.select("symbol", "ex_date").iter_rows()
-            if (last := states.get(symbol, {}).get("last_bar")) is not None and ex_date <= last.date()
-        }
-        if late:
-            self._ledger.note_state([{"symbol": symbol, "rebuild_features": True} for symbol in sorted(late)])
-        corrected = news.join(stored, on=key, how="semi")["symbol"].unique().to_list()
-        fresh = news.filter(~pl.col("symbol").is_in(corrected))
-        if fresh.height:
-            self._lake.append("actions", fresh)
-        if corrected:
-            untouched = _rows_of(stored, set(corrected)).join(news, on=key, how="anti")
-            together = pl.concat([untouched.select(news.columns), _rows_of(news, set(corrected))])
-            self._lake.replace("actions", together.sort(key), corrected)
-        return late
+    def _store_news(self, news: pl.DataFrame) -> None:
+        if news.height:
+            rows = news.with_columns(first_seen_at=pl.lit(self._now, TIME))
+            self._lake.replace("actions", rows, news["symbol"].unique().to_list(), gone=news.select(ACTION_KEY).head(0))
 
-    def _store_log(self, cleaned: Cleaned) -> None:
-        """What cleaning did, beside what the source had said; a bar that is not final yet is no finding."""
-        log = cleaned.log.filter(pl.col("rule") != NOT_FINAL, pl.col("timestamp").is_not_null())
-        log = log.unique(["symbol", "timestamp", "rule"], keep="first", maintain_order=True)
-        if log.height:
-            self._lake.append("cleaning", log.with_columns(fetched_at=pl.lit(self._now, TIME)))
+    def _overruled(self, log: pl.DataFrame, answer: _Answer) -> pl.DataFrame:
+        """Stored verdicts on rows that the source still delivers alike and that cleaning now judges otherwise."""
+        stored = self._lake.read("cleaning", symbols=answer.symbols)
+        row = [*BAR_KEY, *OHLCV]
+        judged = pl.concat([log.select(row), answer.cleaned.bars.select(row)])
+        again = stored.join(judged, on=row, how="semi", nulls_equal=True)
+        return again.join(log, on=[*row, "rule"], how="anti", nulls_equal=True)
 
-    def _note_stored(
-        self,
-        cleaned: Cleaned,
-        new: pl.DataFrame,
-        plan: _Plan,
-        states: Mapping[str, Row],
-        late: set[str],
-        restated: Mapping[str, int] | None = None,
-    ) -> None:
-        restated = restated or {}
-        symbols = cleaned.bars["symbol"].unique(maintain_order=True).to_list()
-        hints = self._hints(symbols, new, plan, states, restated)
-        self._ledger.note_state([{**hint, **HEALTHY} for hint in hints.values()])
-        self._ledger.note_findings(
-            {symbol: _day(plan.judged_from.get(symbol)) for symbol in symbols},
-            FINDING_RULES,
-            self._findings(cleaned, plan),
-        )
-        added, touched = _counted(new), _touched(cleaned.log)
-        for symbol in symbols:
-            state = "restated" if symbol in restated else "updated" if symbol in added else "unchanged"
-            self._report.say(
-                symbol,
-                state,
-                new=added.get(symbol, 0),
-                restated=restated.get(symbol),
-                late_actions=True if symbol in late else None,
-                bars=hints[symbol]["bars"],
-                last_bar=str(hints[symbol]["last_bar"]),
-                **touched.get(symbol, {}),
-            )
-        self._new += new.height
-        self._restated_rows += sum(restated.values())
-
-    def _hints(
-        self,
-        symbols: Sequence[str],
-        new: pl.DataFrame,
-        plan: _Plan,
-        states: Mapping[str, Row],
-        restated: Mapping[str, int],
-    ) -> dict[str, Row]:
-        """How each series stands now; counted anew where the hint had fallen behind the lake."""
-        spans = _spans(new)
-        ahead = _spans(plan.stored)
-        hints = {}
-        behind = []
-        for symbol in symbols:
-            state = states.get(symbol, {})
-            last = state.get("last_bar")
-            lags = last is None or (symbol in ahead and ahead[symbol][1] > last)
-            if symbol in restated or (lags and symbol in ahead):
-                behind.append(symbol)
-                continue
-            first, newest, rows = spans.get(symbol, (last, last, 0))
-            hints[symbol] = {
-                "symbol": symbol,
-                "first_bar": state.get("first_bar") or first,
-                "last_bar": max(newest, last) if last else newest,
-                "bars": (state.get("bars") or 0) + rows,
-            }
-        if behind:
-            for row in self._lake.last_rows("bars", behind).iter_rows(named=True):
-                hints[row["symbol"]] = {
-                    "symbol": row["symbol"],
-                    "first_bar": row["first"],
-                    "last_bar": row["last"],
-                    "bars": row["rows"],
-                }
-        return hints
-
-    def _findings(self, cleaned: Cleaned, plan: _Plan) -> list[Row]:
-        interval = self._settings.interval
-        found = pl.concat(
-            [
-                cleaned.log.filter(pl.col("rule") != NOT_FINAL).select(
-                    "symbol", "rule", day=pl.col("timestamp").dt.date()
-                ),
-                _listings_begun(cleaned.bars, plan),
-                missing_sessions(cleaned, plan.calendars, plan.carried, interval),
-            ]
-        )
-        return found.drop_nulls().unique().with_columns(seen_at=pl.lit(self._now, TIME)).to_dicts()
+    def _stamped(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(fetched_at=pl.lit(self._now, TIME))
 
     # -- what to say ----------------------------------------------------------------------------------------------
 
-    def _note_failures(self, states: Mapping[str, Row]) -> None:
+    def _note(self, answer: _Answer, hints: Mapping[str, Row], restated: Mapping[str, int]) -> None:
+        symbols = answer.symbols
+        self._ledger.note_state([{"symbol": symbol, **hints.get(symbol, NO_BARS), **HEALTHY} for symbol in symbols])
+        self._ledger.note_findings(
+            {symbol: _day(answer.plan.judged_from.get(symbol)) for symbol in symbols},
+            FINDING_RULES,
+            self._findings(answer),
+        )
+        new = dict(answer.difference.new.group_by("symbol").len().iter_rows())
+        touched, late = _touched(answer.cleaned.log), set(answer.late["symbol"])
+        for symbol in symbols:
+            state = "restated" if symbol in restated else "updated" if symbol in new else "unchanged"
+            hint = hints.get(symbol, NO_BARS)
+            self._report.say(
+                symbol,
+                state if hint["bars"] else "empty",
+                new=new.get(symbol, 0),
+                restated=restated.get(symbol),
+                late_actions=True if symbol in late else None,
+                bars=hint["bars"],
+                last_bar=str(hint["last_bar"]) if hint["bars"] else None,
+                **touched.get(symbol, {}),
+            )
+        self._new += sum(new.values())
+        self._restated += sum(restated.values())
+
+    def _hints(self, answer: _Answer) -> dict[str, Row]:
+        """How each series stands now, counted anew where the ledger's hint had fallen behind the lake."""
+        added = {
+            symbol: (first, last, rows)
+            for symbol, first, last, rows in answer.difference.new.group_by("symbol")
+            .agg(first=pl.col("timestamp").min(), last=pl.col("timestamp").max(), rows=pl.len())
+            .iter_rows()
+        }
+        hints, behind = {}, []
+        for symbol in answer.symbols:
+            state = self._states.get(symbol, {})
+            known = state.get("last_bar")
+            if answer.plan.last_bars.get(symbol) != known:
+                behind.append(symbol)
+            elif known or symbol in added:
+                first, last, rows = added.get(symbol, (known, known, 0))
+                hints[symbol] = {
+                    "first_bar": state["first_bar"] if known else first,
+                    "last_bar": last,
+                    "bars": rows + (state["bars"] if known else 0),
+                }
+        if behind:
+            hints |= {hint.pop("symbol"): hint for hint in self._counted_hints(behind)}
+        return hints
+
+    def _findings(self, answer: _Answer) -> list[Row]:
+        log = answer.cleaned.log.filter(pl.col("rule") != NOT_FINAL)
+        names = answer.plan.calendars
+        held = answer.held.with_columns(day=_session_days(answer.held, names, self._settings.interval))
+        begun = held.group_by("symbol", "listing").agg(day=pl.col("day").min())
+        again = begun.filter(pl.col("listing") > pl.col("listing").min().over("symbol"))
+        found = pl.concat(
+            [
+                log.select("symbol", "rule", day=pl.col("timestamp").dt.date()),
+                again.select("symbol", rule=pl.lit(LISTING_BEGINS), day="day"),
+                missing_sessions(held, answer.cleaned.log, names).select(
+                    "symbol", rule=pl.lit(MISSING_SESSION), day="day"
+                ),
+            ]
+        )
+        looked_at = (
+            found.drop_nulls()
+            .unique()
+            .join(answer.plan.starts, on="symbol", how="left")
+            .filter((pl.col("day") >= pl.col("judged_from").dt.date()).fill_null(True))
+        )
+        return looked_at.select("symbol", "rule", "day", seen_at=pl.lit(self._now, TIME)).to_dicts()
+
+    def _note_failures(self) -> None:
         rows = []
         for symbol, failure in self._failures.items():
-            attempts = (states.get(symbol, {}).get("attempts") or 0) + 1
-            pause = min(FIRST_PAUSE * 2 ** min(attempts - 1, 10), LONGEST_PAUSE)
+            state = self._states.get(symbol, {})
+            attempts = (state.get("attempts") or 0) + 1
             rows.append(
                 {
                     "symbol": symbol,
                     "quarantine_cause": str(failure.cause),
                     "quarantine_reason": failure.message,
-                    "quarantined_at": states.get(symbol, {}).get("quarantined_at") or self._now,
+                    "quarantined_at": state.get("quarantined_at") or self._now,
                     "attempts": attempts,
-                    "next_try": self._now + pause,
+                    "next_try": self._now + min(FIRST_PAUSE * 2 ** min(attempts - 1, 10), LONGEST_PAUSE),
                 }
             )
             self._report.say(symbol, "quarantined", cause=str(failure.cause), reason=failure.message)
         self._ledger.note_state(rows)
 
-    def _total(self, symbols: Sequence[str], seconds: float) -> None:
-        # A symbol about which the source had nothing to add was heard all the same: it is healthy.
+    def _note_silence(self, symbols: Sequence[str]) -> None:
+        """A symbol about which the source had nothing to add was heard all the same: it is healthy."""
         silent_ones = [symbol for symbol in symbols if symbol not in self._report.partitions]
         self._ledger.note_state([{"symbol": symbol, **HEALTHY} for symbol in silent_ones])
         for symbol in silent_ones:
-            self._report.say(symbol, "unchanged", new=0)
+            if self._states.get(symbol, {}).get("last_bar") is None:
+                self._report.say(symbol, "empty", new=0, reason="its source has no bar of it yet")
+            else:
+                self._report.say(symbol, "unchanged", new=0)
+
+    def _total(self, symbols: Sequence[str], seconds: float) -> None:
         counted = ("rows_read", "kept", "repaired", "dropped", "flagged")
         self._report.totals = {
             "symbols": len(symbols),
             **{name: self._counts.get(name, 0) for name in counted},
             "by_rule": self._counts.get("by_rule", {}),
             "new": self._new,
-            "restated": self._restated_rows,
+            "restated": self._restated,
             "quarantined": len(self._failures),
             "seconds": round(seconds, 3),
         }
@@ -452,40 +536,22 @@ def _by_source(symbols: Sequence[str], members: Mapping[str, Row]) -> dict[str, 
     return groups
 
 
-def missing_sessions(
-    cleaned: Cleaned, names: Mapping[str, str], carried: Mapping[str, tuple[datetime, date]], interval: str
-) -> pl.DataFrame:
-    """Sessions of each symbol's calendar without a bar, inside each listing's span: symbol, rule, day.
+def missing_sessions(held: pl.DataFrame, log: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+    """Sessions of each symbol's calendar without a bar, inside each listing's span: symbol, day.
 
-    A session whose only bar cleaning dropped is a finding of that rule and not of this one.
+    ``held`` has symbol, listing and the session ``day`` of each bar. A session whose only bar cleaning dropped is a
+    finding of that rule and not of this one.
     """
-    held = cleaned.bars.select("symbol", "listing", day=_session_days(cleaned.bars, names, interval)).unique()
-    before = pl.DataFrame(
-        [(symbol, listing, at.date()) for symbol, (at, listing) in carried.items()], schema=held.schema, orient="row"
-    )
-    spans = (
-        pl.concat([held, before]).group_by("symbol", "listing").agg(first=pl.col("day").min(), last=pl.col("day").max())
-    )
-    if spans.is_empty():
-        return _no_findings()
-    calendar_of = pl.DataFrame({"symbol": list(names), "calendar": list(names.values())})
-    spans = spans.join(calendar_of, on="symbol")
-    expected = pl.concat(
-        [
-            spans.filter(pl.col("calendar") == name).join(
-                calendars.sessions(name, first, last).alias("day").to_frame(), how="cross"
-            )
-            for name, first, last in spans.group_by("calendar")
-            .agg(pl.col("first").min(), pl.col("last").max())
-            .iter_rows()
-        ]
-    ).filter(pl.col("day").is_between("first", "last"))
-    judged = cleaned.log.select("symbol", day=pl.col("timestamp").dt.date())
-    return (
-        expected.join(pl.concat([held, before]), on=["symbol", "day"], how="anti")
-        .join(judged, on=["symbol", "day"], how="anti")
-        .select("symbol", rule=pl.lit(MISSING_SESSION), day="day")
-    )
+    spans = held.group_by("symbol", "listing").agg(first=pl.col("day").min(), last=pl.col("day").max())
+    calendar = pl.col("symbol").replace_strict(dict(names), return_dtype=pl.String)
+    expected = [empty({"symbol": pl.String(), "day": pl.Date()})]
+    for (name,), some in spans.with_columns(calendar=calendar).group_by("calendar"):
+        first, last = some.select(pl.col("first").min(), pl.col("last").max()).row(0)
+        days = calendars.sessions(str(name), first, last).alias("day").to_frame()
+        inside = some.join(days, how="cross").filter(pl.col("day").is_between("first", "last"))
+        expected.append(inside.select("symbol", "day"))
+    known = pl.concat([held.select("symbol", "day"), log.select("symbol", day=pl.col("timestamp").dt.date())])
+    return pl.concat(expected).join(known, on=["symbol", "day"], how="anti")
 
 
 def _session_days(bars: pl.DataFrame, names: Mapping[str, str], interval: str) -> pl.Series:
@@ -498,41 +564,17 @@ def _session_days(bars: pl.DataFrame, names: Mapping[str, str], interval: str) -
     return pl.concat(days).sort("row")["day"] if days else pl.Series("day", [], pl.Date)
 
 
-def _listings_begun(bars: pl.DataFrame, plan: _Plan) -> pl.DataFrame:
-    """Where a listing begins that is not the symbol's first: a cut, named by its day."""
-    continued = {(symbol, listing) for symbol, (_, listing) in plan.carried.items()}
-    begun = bars.select("symbol", "listing").unique(maintain_order=True).sort("symbol", "listing")
-    first_ever = {symbol for symbol in begun["symbol"] if symbol not in plan.carried}
-    rows = []
-    for symbol, listing in begun.iter_rows():
-        if symbol in first_ever:
-            first_ever.discard(symbol)
-        elif (symbol, listing) not in continued:
-            rows.append((symbol, LISTING_BEGINS, listing))
-    return pl.DataFrame(rows, schema=_no_findings().schema, orient="row")
-
-
-def _no_findings() -> pl.DataFrame:
-    return pl.DataFrame(schema={"symbol": pl.String, "rule": pl.String, "day": pl.Date})
-
-
-def _rows_of(frame: pl.DataFrame, symbols: set[str]) -> pl.DataFrame:
+def _rows_of(frame: pl.DataFrame, symbols: Iterable[str]) -> pl.DataFrame:
     return frame.filter(pl.col("symbol").is_in(list(symbols)))
 
 
-def _of(cleaned: Cleaned, symbols: set[str]) -> Cleaned:
-    return Cleaned(_rows_of(cleaned.bars, symbols), _rows_of(cleaned.log, symbols), {})
+def _fetched_of(fetched: Fetched, symbols: Sequence[str]) -> Fetched:
+    return Fetched(_rows_of(fetched.bars, symbols), _rows_of(fetched.actions, symbols))
 
 
-def _counted(frame: pl.DataFrame) -> dict[str, int]:
-    return dict(frame.group_by("symbol").len().iter_rows())
-
-
-def _spans(frame: pl.DataFrame) -> dict[str, tuple[datetime, datetime, int]]:
-    ends = frame.group_by("symbol").agg(
-        pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"), pl.len().alias("rows")
-    )
-    return {symbol: (first, last, rows) for symbol, first, last, rows in ends.iter_rows()}
+def _together(first: Cleaned, second: Cleaned) -> Cleaned:
+    bars, log = pl.concat([first.bars, second.bars]), pl.concat([first.log, second.log])
+    return Cleaned(bars, log, merged(first.counts, second.counts))
 
 
 def _touched(log: pl.DataFrame) -> dict[str, dict[str, int]]:

@@ -25,7 +25,7 @@ from alpha_assets.quant.learners import (
     training_id,
 )
 from alpha_assets.quant.parameters import LearningParameters
-from alpha_assets.quant.schema import TIME
+from alpha_assets.quant.schema import TIME, empty
 from alpha_assets.quant.splits import Fold, walk_forward
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
@@ -40,6 +40,8 @@ from alpha_assets.stores.registry import Registry, Version
 ALL = "all"
 
 OUT_OF_FOLD = "oof"
+
+KEYED: Mapping[str, pl.DataType] = {"symbol": pl.String(), "timestamp": TIME}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ def labelled_rows(
     bars, held = adjusted_bars(lake, settings, names, symbols)
     labels = open_to_open(with_known_at(bars, settings, names), settings.learning.horizon)
     features = lake.read(table_of(), symbols=symbols)
+    if features.is_empty():
+        # A table that nobody has written yet has no columns to join and choose.
+        features = empty({**KEYED, **dict.fromkeys(DEFAULT.columns, pl.Float32())})
     return features.join(labels, on=["symbol", "timestamp"], maintain_order="left"), held
 
 

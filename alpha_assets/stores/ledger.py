@@ -1,38 +1,42 @@
 """The ledger: what SQL is better at than a lake. Who is in the universe, what was decided, what was said last.
 
-Promises: every public method is one transaction. ``decide`` is the commit point of a promotion: a decision is there
-wholly or not at all, and never changes afterwards; of two that decide the same step, the second raises
-``DecidedElsewhere``. Bar columns of ``symbol_state`` are hints that are written after the lake and may lag behind it.
-Reading creates and migrates nothing; writing migrates once, under a file lock.
+Promises: every public method is one transaction, and writers take turns where they must. ``decide`` is the commit point
+of a promotion: a decision is there wholly or not at all, and never changes afterwards; of two that decide the same
+step, the second raises ``DecidedElsewhere``. Bar columns of ``symbol_state`` are hints that are written after the
+lake and may lag behind it. Reading creates and migrates nothing; the first write of a process migrates, however many do
+so at once, and a migration that is killed leaves nothing behind.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select, update
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select, text, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from alpha_assets.settings import Settings
 from alpha_assets.stores import tables
+from alpha_assets.stores.migrations import HEAD, refuse_other_revision
+from alpha_assets.stores.trouble import StoreTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Row = dict[str, Any]
 
-HEAD = "0001"
+#: Any number, the same in every process: PostgreSQL's lock for the migration.
+MIGRATION_LOCK = 2024022901
 
 
-class DecidedElsewhere(Exception):
+class DecidedElsewhere(StoreTrouble):
     """Another process recorded the next decision of this (symbol, regime) first; read again before deciding anew."""
 
 
-class LedgerOutdated(Exception):
-    """The database's schema is older or newer than this program; the message says what to run."""
+class LedgerUnavailable(StoreTrouble):
+    """The database cannot be opened or does not answer; the message names it without its password."""
 
 
 class Ledger:
@@ -46,55 +50,65 @@ class Ledger:
     # -- life -----------------------------------------------------------------------------------------------------
 
     def exists(self) -> bool:
-        """True once somebody has written; False on a fresh home, where every read answers «nothing»."""
-        if self._ready:
-            return True
-        file = self._sqlite_file()
-        if file is not None and not file.exists():
-            return False
-        self._ready = inspect(self._open()).has_table("universe")
+        """True once somebody has written; False on a fresh home, where every read answers «nothing».
+
+        Raises LedgerOutdated for a schema that is not this program's.
+        """
+        if not self._ready and self._file_is_there():
+            with self._connected() as connection:
+                revision = _revision(connection)
+            if revision is None:
+                return False
+            refuse_other_revision(revision)
+            self._ready = True
         return self._ready
 
     def migrate(self) -> None:
-        """Bring the schema to this program's revision; safe to call from many processes at once."""
-        if self._current() == HEAD:
-            self._ready = True
-            return
-        from alembic import command
-        from alembic.config import Config
+        """Bring the schema to this program's revision; safe to call from many processes at once.
+
+        Raises LedgerOutdated where a newer program has written.
+        """
         from filelock import FileLock
 
         self._settings.home.mkdir(parents=True, exist_ok=True)
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        if (file := self._file()) is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        # SQLite has the file's lock for its folder, PostgreSQL its own for all hosts.
         with FileLock(self._settings.home / "ledger.lock"):
-            if self._current() != HEAD:
-                with self._open().begin() as connection:
-                    config.attributes["connection"] = connection
-                    command.upgrade(config, "head")
+            if self._file() is not None:
+                self._let_readers_beside_one_writer()
+            with self._connected(writing=True) as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+                _upgrade(connection)
         self._ready = True
 
-    def _current(self) -> str | None:
-        file = self._sqlite_file()
-        if file is not None and not file.exists():
-            return None
-        engine = self._open()
-        if not inspect(engine).has_table("alembic_version"):
-            return None
-        with engine.connect() as connection:
-            return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    def close(self) -> None:
+        """Give back all connections; the next call opens new ones."""
+        if self._engine is not None:
+            self._engine.dispose()
 
-    def _sqlite_file(self) -> Path | None:
+    def _file(self) -> Path | None:
         url = make_url(self._settings.ledger)
         return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
-    def _open(self) -> Engine:
+    def _file_is_there(self) -> bool:
+        file = self._file()
+        return file is None or file.exists()
+
+    def _let_readers_beside_one_writer(self) -> None:
+        """SQLite's write-ahead log; the file keeps the mode, and a transaction cannot change it."""
+        with self._connected(autocommit=True) as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
+    def engine(self) -> Engine:
+        """The connections; opened at first use."""
         if self._engine is None:
             url = make_url(self._settings.ledger)
             if url.get_backend_name() == "sqlite":
-                self._settings.home.mkdir(parents=True, exist_ok=True)
                 self._engine = create_engine(url, connect_args={"timeout": 30})
-                event.listen(self._engine, "connect", _readers_beside_one_writer)
+                event.listen(self._engine, "connect", _leave_transactions_to_us)
+                event.listen(self._engine, "begin", _begin)
             else:
                 # SQLAlchemy 2.1 takes a bare postgresql:// for psycopg 3; the driver installed is psycopg2.
                 driver = url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
@@ -102,16 +116,32 @@ class Ledger:
         return self._engine
 
     @contextmanager
+    def _connected(self, writing: bool = False, autocommit: bool = False) -> "Iterator[Connection]":
+        """A connection in one transaction (or in none), committed at the end."""
+        engine = self.engine().execution_options(writing=writing, autocommit=autocommit)
+        try:
+            with engine.begin() as connection:
+                yield connection
+        except DatabaseError as error:
+            if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
+                raise
+            shown = make_url(self._settings.ledger).render_as_string(hide_password=True)
+            reason = str(error.orig).strip().splitlines()[0]
+            raise LedgerUnavailable(
+                f"the ledger at {shown} does not answer ({reason}); see ALPHA_LEDGER_URL and ALPHA_HOME"
+            ) from error
+
+    @contextmanager
     def _writing(self) -> "Iterator[Connection]":
         if not self._ready:
             self.migrate()
-        with self._open().begin() as connection:
+        with self._connected(writing=True) as connection:
             yield connection
 
     def _rows(self, query: Any) -> list[Row]:
         if not self.exists():
             return []
-        with self._open().connect() as connection:
+        with self._connected() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def _upsert(self, table: Table, rows: Sequence[Row]) -> None:
@@ -119,20 +149,7 @@ class Ledger:
         if not rows:
             return
         with self._writing() as connection:
-            self._upsert_in(connection, table, rows)
-
-    def _upsert_in(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-        if connection.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert
-        else:
-            from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-        keys = [column.name for column in table.primary_key]
-        changed = [name for name in rows[0] if name not in keys]
-        statement = insert(table)
-        statement = statement.on_conflict_do_update(
-            index_elements=keys, set_={name: statement.excluded[name] for name in changed}
-        )
-        connection.execute(statement, list(rows))
+            _upsert_in(connection, table, rows)
 
     # -- universe -------------------------------------------------------------------------------------------------
 
@@ -176,7 +193,7 @@ class Ledger:
                     gone = table.delete().where(table.c.symbol.in_(some), table.c.rule.in_(rules))
                     connection.execute(gone if day is None else gone.where(table.c.day >= day))
             if rows:
-                connection.execute(table.insert(), list(rows))
+                _upsert_in(connection, table, rows)
 
     def findings(self, rules: Sequence[str] | None = None) -> list[Row]:
         """Everything found and not cleared: symbol, rule, day, seen_at, in this order."""
@@ -195,25 +212,28 @@ class Ledger:
         return {(row["symbol"], row["regime"]): row for row in self._rows(select(tables.candidates))}
 
     def spend_attempt(self, family: str, evidence_digest: str, now: datetime, since: datetime) -> int:
-        """Count this look at the family's evidence and return its number since ``since``, from 1.
+        """Count this look at the family's evidence and return its number, from 1, among the looks since ``since``.
 
-        The same evidence looked at again is the same attempt: a repeated or killed run spends nothing.
+        The same evidence looked at again is the same attempt and has the number it had: a repeated or killed run spends
+        nothing, and waiting makes no look cheaper.
         """
         table = tables.attempts
+        ours = table.c.family == family
         with self._writing() as connection:
-            known = select(table.c.attempted_at).where(
-                table.c.family == family, table.c.evidence_digest == evidence_digest
-            )
-            at = connection.execute(known).scalar()
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("LOCK TABLE attempts IN SHARE ROW EXCLUSIVE MODE"))
+            at = connection.execute(
+                select(table.c.attempted_at).where(ours, table.c.evidence_digest == evidence_digest)
+            ).scalar()
             if at is None:
-                at = now
+                newest = connection.execute(select(func.max(table.c.attempted_at)).where(ours)).scalar()
+                # No two at one instant, so that the instant orders them.
+                at = now if newest is None or newest < now else newest + timedelta(microseconds=1)
                 connection.execute(
-                    table.insert(), {"family": family, "evidence_digest": evidence_digest, "attempted_at": now}
+                    table.insert(), {"family": family, "evidence_digest": evidence_digest, "attempted_at": at}
                 )
-            counted = select(func.count()).where(
-                table.c.family == family, table.c.attempted_at > since, table.c.attempted_at <= at
-            )
-            return int(connection.execute(counted).scalar_one())
+            window = ours & (table.c.attempted_at > at - (now - since)) & (table.c.attempted_at <= at)
+            return int(connection.execute(select(func.count()).where(window)).scalar_one())
 
     def decide(self, rows: Sequence[Row]) -> None:
         """Append decisions, all or none; each carries the ``seq`` after the last one its author had read.
@@ -226,6 +246,8 @@ class Ledger:
             with self._writing() as connection:
                 connection.execute(tables.decisions.insert(), list(rows))
         except IntegrityError as error:
+            if "unique" not in str(error.orig).lower():
+                raise
             names = ", ".join(f"{row['symbol']}|{row['regime']}#{row['seq']}" for row in rows[:5])
             raise DecidedElsewhere(
                 f"a decision among {names} was already taken by another run: run it again"
@@ -256,8 +278,9 @@ class Ledger:
         self._upsert(tables.signals, rows)
 
     def signals(self, symbols: Sequence[str] | None = None, newer_than: datetime | None = None) -> list[Row]:
-        """Newest signals in alphabetical order, of ``symbols`` (None: all), created after ``newer_than``."""
-        query = select(tables.signals).order_by(tables.signals.c.symbol)
+        """Newest signals by symbol, of ``symbols`` (None: all) but the retired, created after ``newer_than``."""
+        retired = select(tables.universe.c.symbol).where(tables.universe.c.retired_at.is_not(None))
+        query = select(tables.signals).where(tables.signals.c.symbol.not_in(retired)).order_by(tables.signals.c.symbol)
         if symbols is not None:
             query = query.where(tables.signals.c.symbol.in_(symbols))
         if newer_than is not None:
@@ -273,11 +296,56 @@ class Ledger:
         return {(row["symbol"], row["kind"]): row for row in self._rows(select(tables.profiles))}
 
 
-def _readers_beside_one_writer(connection: Any, record: Any) -> None:  # noqa: ARG001
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if found is None else str(found)
+
+
+def _upgrade(connection: Connection) -> None:
+    """Bring the schema to HEAD within the transaction of this connection."""
+    revision = _revision(connection)
+    if revision == HEAD:
+        return
+    if revision is not None and revision > HEAD:
+        refuse_other_revision(revision)
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _upsert_in(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    if any(row.keys() != rows[0].keys() for row in rows):
+        raise ValueError(f"the rows for {table.name} do not all name the same columns")
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+    keys = [column.name for column in table.primary_key]
+    statement = insert(table)
+    statement = statement.on_conflict_do_update(
+        index_elements=keys, set_={name: statement.excluded[name] for name in rows[0] if name not in keys}
+    )
+    # In the order of the key: two writers that lock rows in different orders would wait for each other for ever.
+    connection.execute(statement, sorted(rows, key=lambda row: tuple(row[key] for key in keys)))
+
+
+def _leave_transactions_to_us(connection: Any, record: Any) -> None:  # noqa: ARG001
+    # Left to itself, Python begins none before a CREATE TABLE or a SELECT: a killed migration would leave half of
+    # itself, and what a writer has read could change before it writes.
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if not options["autocommit"]:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options["writing"] else "BEGIN")
 
 
 def _grouped(mapping: Mapping[str, Any]) -> dict[Any, list[str]]:

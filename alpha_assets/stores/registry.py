@@ -1,16 +1,16 @@
 """MLflow as the model registry and metrics store, through ``MlflowClient`` and never the fluent API.
 
-The fluent API keeps a run per thread and leaves it open when a step dies; every call here names its run. Promises: ``prepare``
-may be called by many processes at once; ``log_candidate`` either returns a version that can be loaded or leaves
-a run marked FAILED; the same ``training_id`` is found again, never logged twice; aliases are projections of
-the ledger's decisions and ``set_production`` may be repeated.
+The fluent API keeps a run per thread and leaves it open when a step dies; every call here names its run. Promises:
+``prepare`` may be called by many processes at once; ``log_candidate`` either returns a version that can be loaded or
+leaves a run marked FAILED (RUNNING where it was killed, until ``close_runs_of`` ends it); the same ``training_id`` is
+found again, never logged twice; aliases are projections of the ledger's decisions and ``set_production`` may be
+repeated.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import tempfile
 import time
 import warnings
@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError
 
 from alpha_assets.settings import Settings
+from alpha_assets.stores.trouble import StoreTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,12 +37,15 @@ PROMOTION = "alpha/promotion"
 #: The file of a version's folder that holds its direction head.
 DIRECTION_HEAD = "direction.lgb"
 
+#: Any number, the same in every process: PostgreSQL's lock for the first use.
+FIRST_USE_LOCK = 2024022902
 
-class RegistryUnavailable(Exception):
+
+class RegistryUnavailable(StoreTrouble):
     """MLflow's store cannot be opened; the message names the URL without its password."""
 
 
-class ModelDamaged(Exception):
+class ModelDamaged(StoreTrouble):
     """A stored model file is not the one that was registered; the message names version and both digests."""
 
 
@@ -75,24 +80,70 @@ class Registry:
         """Create or open the store, once at a time: MLflow's own first use is not safe under concurrency."""
         if self._client is not None:
             return
-        from filelock import FileLock
-
         quieten()
         import mlflow
         from mlflow import MlflowClient
 
         # A version's source ``models:/<id>`` is resolved through the process-wide URI, whatever the client was given.
         mlflow.set_tracking_uri(self.tracking_uri)
-        self._settings.home.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._settings.home / "mlflow.lock"):
-            try:
+        try:
+            with self._alone():
                 client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
                 self._experiments = {name: self._experiment(client, name) for name in (TRAINING, PROMOTION)}
-            except Exception as error:
-                shown = make_url(self._settings.mlflow).render_as_string()
-                raise RegistryUnavailable(f"MLflow's store at {shown} cannot be opened: {error}") from error
-            self._readers_beside_one_writer()
+        except Exception as error:
+            raise self._unavailable(error) from error
         self._client = client
+
+    def exists(self) -> bool:
+        """True once somebody has logged something; asking creates nothing."""
+        from sqlalchemy import create_engine, inspect
+
+        url = make_url(self.tracking_uri)
+        if url.get_backend_name() not in ("sqlite", "postgresql"):
+            return True
+        if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+            return False
+        engine = create_engine(url)
+        try:
+            return inspect(engine).has_table("experiments")
+        except DatabaseError as error:
+            raise self._unavailable(error) from error
+        finally:
+            engine.dispose()
+
+    def _unavailable(self, error: Exception) -> RegistryUnavailable:
+        shown = make_url(self._settings.mlflow).render_as_string(hide_password=True)
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        return RegistryUnavailable(
+            f"MLflow's store at {shown} cannot be opened ({reason}); see ALPHA_MLFLOW_URL and ALPHA_HOME"
+        )
+
+    @contextmanager
+    def _alone(self) -> "Iterator[None]":
+        """Nobody else opens the store meanwhile, on this host or, where PostgreSQL tells them, on another.
+
+        Raises at once where the database does not answer: MLflow itself would try for an hour.
+        """
+        from filelock import FileLock
+        from sqlalchemy import create_engine
+
+        self._settings.home.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._settings.home / "mlflow.lock"):
+            url = make_url(self.tracking_uri)
+            if url.get_backend_name() not in ("sqlite", "postgresql"):
+                yield
+                return
+            engine = create_engine(url)
+            try:
+                with engine.connect() as connection:
+                    if connection.dialect.name == "postgresql":
+                        connection.exec_driver_sql(f"SELECT pg_advisory_lock({FIRST_USE_LOCK})")
+                    else:
+                        # Readers beside one writer; the file keeps the mode.
+                        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                    yield
+            finally:
+                engine.dispose()
 
     def _experiment(self, client: "MlflowClient", name: str) -> str:
         known = client.get_experiment_by_name(name)
@@ -100,13 +151,6 @@ class Registry:
             return str(known.experiment_id)
         # Without a location MLflow takes the folder that happened to be current when the store was opened.
         return client.create_experiment(name, artifact_location=f"{self._settings.mlflow_artifact_root}/{name}")
-
-    def _readers_beside_one_writer(self) -> None:
-        url = make_url(self._settings.mlflow)
-        if url.get_backend_name() == "sqlite" and url.database:
-            connection = sqlite3.connect(url.database, timeout=20)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.close()
 
     @property
     def client(self) -> "MlflowClient":
@@ -238,15 +282,15 @@ class Registry:
     def set_production(self, name: str, number: str, previous: str | None, tags: Mapping[str, str]) -> None:
         """Bring aliases and tags of ``name`` into line with a decision; may be repeated.
 
-        ``previous`` first, so that a crash in between never leaves the name without a production version.
+        The alias ``production`` comes last: where it is right, everything else is.
         """
         client = self.client
         if previous is not None and previous != number:
             client.set_registered_model_alias(name, "previous", previous)
             client.set_model_version_tag(name, previous, "state", "archived")
-        client.set_registered_model_alias(name, "production", number)
         for key, value in {**tags, "state": "production"}.items():
             client.set_model_version_tag(name, number, key, value)
+        client.set_registered_model_alias(name, "production", number)
 
     def production_versions(self) -> dict[str, str]:
         """The number behind the alias ``production`` of every registered name."""

@@ -32,9 +32,12 @@ class RunLocks:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(run_id)
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        unlocked = path.with_suffix(f".{os.getpid()}")
+        descriptor = os.open(unlocked, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Renamed once it is locked: under its own name nobody ever sees the file of a living run without its lock.
+            unlocked.rename(path)
             _held.add(run_id)
             yield
         finally:
@@ -45,17 +48,20 @@ class RunLocks:
 
     def is_dead(self, run_id: str) -> bool:
         """True where the run took its lock and its process is gone; False while it lives or never took it."""
+        path = self._path(run_id)
         try:
-            descriptor = os.open(self._path(run_id), os.O_RDWR)
+            descriptor = os.open(path, os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared, so that two who ask at once both learn it.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # A run that ended between our opening and our locking has removed its name.
+            return path.exists()
         except BlockingIOError:
             return False
         finally:
             os.close(descriptor)
-        return True
 
     def forget(self, run_id: str) -> None:
         """Remove the lock of a run that is known to have died."""

@@ -23,7 +23,7 @@ from alpha_assets.quant.schema import ACTIONS, DIVIDEND, OHLC, OHLCV, RAW_BARS, 
 DAY_ZERO = date(2020, 1, 1)
 DAYS = [DAY_ZERO + timedelta(days=n) for n in range(30)]
 PRICES = st.floats(50.0, 150.0)
-LAWS = settings(max_examples=80, deadline=None)
+LAWS = settings(max_examples=50, deadline=None)
 
 
 def bars_of(rows: list[tuple[str, date, float, float, date | None]]) -> pl.DataFrame:

@@ -400,7 +400,8 @@ def test_the_bars_of_another_company_are_no_neighbours(interval: str) -> None:
 def test_equal_bars_are_neither_new_nor_restated() -> None:
     bars = cleaned(series()).bars
     nothing = compare(bars, bars)
-    assert (nothing.new.height, nothing.restated, nothing.restated_rows) == (0, [], 0)
+    assert nothing.new.is_empty()
+    assert nothing.moved.is_empty()
 
 
 def test_new_keys_are_new_and_rounding_is_no_restatement() -> None:
@@ -408,7 +409,7 @@ def test_new_keys_are_new_and_rounding_is_no_restatement() -> None:
     rounded = bars.with_columns(pl.col("close") * (1 + 5e-5), pl.col("volume") * 1.004)
     difference = compare(bars[:50], rounded)
     assert_frame_equal(difference.new, rounded[50:])
-    assert difference.restated == []
+    assert difference.moved.is_empty()
 
 
 @pytest.mark.parametrize(
@@ -425,16 +426,16 @@ def test_a_bar_that_says_something_else_is_restated(change: pl.Expr) -> None:
     bars = pl.concat([cleaned(series()).bars, cleaned(series(symbol="BBB", seed=1)).bars])
     here = (pl.int_range(pl.len()) == 70) & (pl.col("symbol") == "BBB")
     name = change.meta.output_name()
-    difference = compare(bars, bars.with_columns(pl.when(here).then(change).otherwise(pl.col(name)).alias(name)))
-    assert (difference.restated, difference.restated_rows) == (["BBB"], 1)
+    fetched = bars.with_columns(pl.when(here).then(change).otherwise(pl.col(name)).alias(name))
+    assert_frame_equal(compare(bars, fetched).moved, fetched.filter(here))
 
 
-def test_a_bar_that_is_gone_is_restated_unless_the_source_answered_short() -> None:
+def test_a_bar_that_was_not_fetched_is_no_difference() -> None:
     bars = cleaned(series()).bars
-    gone = compare(bars, pl.concat([bars[:30], bars[31:]]))
-    assert (gone.restated, gone.restated_rows) == (["AAA"], 1)
-    assert compare(bars, bars[:30]).restated == []
-    assert compare(bars, bars[:0]).restated == []
+    for fetched in (pl.concat([bars[:30], bars[31:]]), bars[:30], bars[:0]):
+        difference = compare(bars, fetched)
+        assert difference.new.is_empty()
+        assert difference.moved.is_empty()
 
 
 # Laws

@@ -19,7 +19,7 @@ def panel(random: np.random.Generator, symbols: int, dates: int, share: float) -
     rows = []
     for symbol in range(symbols):
         held = np.flatnonzero(random.random(dates) < share)
-        hour, horizon = int(random.integers(6, 30)), int(random.integers(1, 8))
+        hour, horizon = int(random.integers(6, 60)), int(random.integers(1, 8))
         for place, day in enumerate(held[:-horizon] if horizon < len(held) else []):
             known = START + timedelta(days=int(day), hours=hour)
             end = START + timedelta(days=int(held[place + horizon]), hours=hour)

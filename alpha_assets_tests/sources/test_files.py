@@ -323,6 +323,13 @@ def test_a_history_and_a_file_a_session_are_one_series(tmp_path: Path) -> None:
     assert fetch(tmp_path, "A").bars["close"].to_list() == [1.0, 2.0, 2.0, 3.0]
 
 
+def test_files_written_differently_keep_their_order(tmp_path: Path) -> None:
+    csv_file(tmp_path / "1.csv", f"symbol,date,{PRICES}", "A,2020-01-29,1,1,1,1,1")
+    ONE.with_columns(symbol=pl.lit("A"), date=date(2020, 1, 30)).write_parquet(tmp_path / "2.parquet")
+    csv_file(tmp_path / "3.csv", f"symbol,date,{PRICES}", "A,2020-01-31,1,1,1,1,1")
+    assert [day.day for day in days(fetch(tmp_path, "A"))] == [29, 30, 31]
+
+
 # --- Times
 
 
@@ -332,6 +339,7 @@ def test_a_history_and_a_file_a_session_are_one_series(tmp_path: Path) -> None:
         "2020-01-31 00:00:00-05:00",
         "2020-01-31 00:00:00+00:00",
         "2020-01-31T00:00:00Z",
+        "2020-01-30 19:00:00-05:00",  # midnight UTC, converted
         "2020-01-31 00:00:00+09:00",
         "2020-01-31 16:00:00",
         "2020-01-31 16:00:00-05:00",

@@ -27,7 +27,7 @@ from alpha_assets.quant.schema import ACTIONS, INTERVAL_SECONDS, RAW_BARS
 from alpha_assets.settings import Settings
 from alpha_assets.sources.base import Cause, Fetched, Source, SourceUnavailable
 from alpha_assets.sources.yahoo import Yahoo, _Pace
-from alpha_assets_tests.yahoo_lookalike import EVERYTHING, Fault, YahooLookalike, redirected
+from alpha_assets_tests.yahoo_lookalike import EVERYTHING, Fault, YahooLookalike, offer_control, redirected
 
 NOW = datetime(2024, 6, 28, 21, tzinfo=UTC)
 FIRST, LAST = date(2024, 5, 1), date(2024, 6, 28)
@@ -60,7 +60,7 @@ PASSING = [fault for fault, (cause, _) in SAID.items() if cause.can_heal]
 def yahoo(tmp_path: Path) -> Iterator[YahooLookalike]:
     """A look-alike that knows the control symbol, and this process's client redirected to it."""
     with YahooLookalike(tmp_path / "yahoo", NOW) as lookalike, redirected(lookalike):
-        lookalike.offer("SPY", daily("SPY"))
+        offer_control(lookalike)
         yield lookalike
 
 
@@ -318,11 +318,19 @@ class TestUnreachable:
         assert sorted([*done, *fetched.failures]) == symbols
         assert_bars(fetched, truth.filter(pl.col("symbol").is_in(done)))
 
+    def test_a_cookie_that_never_comes_is_cut_off_by_our_deadline_because_the_client_has_none_for_it(
+        self, yahoo: YahooLookalike, tmp_path: Path
+    ) -> None:
+        offer(yahoo, "A")
+        yahoo.cookie_seconds = 3600.0
+        with pytest.raises(SourceUnavailable, match=r"no answer within 0\.5 s"):
+            source(tmp_path, yahoo_timeout_seconds=0.5).fetch(["A"], {}, NOW)
+
     def test_hung_sockets_delay_neither_the_run_nor_the_exit_of_the_interpreter(
         self, yahoo: YahooLookalike, tmp_path: Path
     ) -> None:
         offer(yahoo, "A")
-        yahoo.slow_seconds = 3600.0
+        yahoo.cookie_seconds = yahoo.slow_seconds = 3600.0
         yahoo.misbehave(EVERYTHING, Fault.SLOW)
         program = (
             "from datetime import UTC, datetime\n"
@@ -559,6 +567,7 @@ class TestWindow:
     @pytest.mark.parametrize(
         ("symbol", "zone", "opens"),
         [
+            ("AIR.NZ", "Pacific/Auckland", 10),
             ("BHP.AX", "Australia/Sydney", 10),
             ("VOD.L", "Europe/London", 8),
             ("SAP.DE", "Europe/Berlin", 9),
@@ -609,12 +618,16 @@ class TestNulls:
         assert filled.bars["timestamp"].dt.date().to_list() == [date(2023, 8, 4), date(2023, 8, 7), date(2023, 8, 8)]
         assert filled.bars.null_count().sum_horizontal()[0] == 0
 
-    def test_a_bar_with_some_nulls_is_kept_for_the_cleaning(self, yahoo: YahooLookalike, tmp_path: Path) -> None:
+    def test_a_bar_with_some_nulls_is_kept_for_the_cleaning_and_one_without_prices_is_no_bar(
+        self, yahoo: YahooLookalike, tmp_path: Path
+    ) -> None:
+        some, all_four = pl.int_range(pl.len()) == 3, pl.int_range(pl.len()) == 7
         holed = daily("A").with_columns(
-            pl.when(pl.int_range(pl.len()) == 3).then(None).otherwise(pl.col("open")).alias("open")
+            pl.when(~some & ~all_four).then("open").alias("open"),
+            pl.when(~all_four).then(pl.col("high", "low", "close")).name.keep(),
         )
         yahoo.offer("A", holed)
-        assert_bars(source(tmp_path).fetch(["A"], {}, NOW), holed)
+        assert_bars(source(tmp_path).fetch(["A"], {}, NOW), holed.filter(pl.col("close").is_not_null()))
 
     @pytest.mark.parametrize("symbol", ["APS.AX", "^VXAPL"])
     def test_a_recorded_body_without_timestamps_is_no_data_for_a_new_symbol_and_nothing_new_for_a_known_one(

@@ -1,0 +1,107 @@
+"""What automation wants, from what is stored and what the sources could have."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alpha_assets.automation.wishes import ASK_AGAIN, Asked, Wish, bars_wanted, training_wanted
+
+NOW = datetime(2024, 1, 10, 12, tzinfo=UTC)
+NEWEST = datetime(2024, 1, 9, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+Row = dict[str, Any]
+
+
+def members(*symbols: str) -> list[Row]:
+    return [{"symbol": symbol} for symbol in symbols]
+
+
+def bars(state: Row | None, newest: datetime | None = NEWEST) -> Wish:
+    states = {} if state is None else {"A": state}
+    return bars_wanted(members("A"), states, {"A": newest}, NOW)
+
+
+def training(state: Row, candidate: Row | None, **limits: Any) -> Wish:
+    whole = {"last_bar": NEWEST, "features_until": NEWEST, **state}
+    candidates = {} if candidate is None else {("A", "all"): {"trained_at": NOW - DAY, **candidate}}
+    rules = {"after_bars": 100, "after": timedelta(days=7), "least_bars": 500} | limits
+    return training_wanted(members("A"), {"A": whole}, candidates, NOW, **rules)
+
+
+def test_a_symbol_never_read_is_wanted() -> None:
+    assert bars(None).symbols == ["A"]
+
+
+def test_a_symbol_whose_source_could_have_a_newer_bar_is_wanted() -> None:
+    assert bars({"last_bar": NEWEST - DAY}).symbols == ["A"]
+
+
+def test_a_symbol_that_holds_the_newest_bar_is_not_wanted_and_the_reason_says_so() -> None:
+    wish = bars({"last_bar": NEWEST})
+    assert wish.symbols == []
+    assert wish.reason == "all 1 symbols hold what their sources could have by now"
+
+
+def test_a_symbol_of_which_the_source_knows_nothing_is_not_wanted() -> None:
+    assert bars({"last_bar": None}, None).symbols == []
+
+
+def test_a_quarantined_symbol_waits_until_its_next_try_is_due() -> None:
+    ill = {"last_bar": NEWEST - DAY, "next_try": NOW + timedelta(minutes=1)}
+    assert bars(ill).symbols == []
+    assert "1 quarantined" in bars(ill).reason
+    assert bars({**ill, "next_try": NOW}).symbols == ["A"]
+
+
+@given(st.dictionaries(st.sampled_from("ABCDEFGH"), st.integers(-3, 3), min_size=1))
+def test_exactly_the_symbols_that_are_behind_are_wanted(ahead: dict[str, int]) -> None:
+    states = {symbol: {"last_bar": NEWEST + days * DAY} for symbol, days in ahead.items()}
+    wish = bars_wanted(members(*ahead), states, dict.fromkeys(ahead, NEWEST), NOW)
+    assert wish.symbols == sorted(symbol for symbol, days in ahead.items() if days < 0)
+    assert set(wish.marks) == set(wish.symbols)
+
+
+def test_a_symbol_never_trained_is_wanted_once_it_holds_enough_bars() -> None:
+    assert training({"bars": 499}, None).symbols == []
+    assert training({"bars": 500}, None).symbols == ["A"]
+
+
+def test_a_hundred_new_bars_ask_for_a_training() -> None:
+    assert training({"bars": 1099}, {"bars": 1000}).symbols == []
+    assert training({"bars": 1100}, {"bars": 1000}).symbols == ["A"]
+
+
+def test_an_old_model_is_trained_again_only_with_something_new() -> None:
+    old = {"trained_at": NOW - timedelta(days=7, seconds=1), "bars": 1000}
+    assert training({"bars": 1001}, old).symbols == ["A"]
+    assert training({"bars": 1000}, old).symbols == []
+    assert training({"bars": 1001}, {**old, "trained_at": NOW - timedelta(days=7)}).symbols == []
+
+
+def test_a_symbol_whose_features_lag_behind_its_bars_waits_for_them() -> None:
+    assert training({"bars": 5000, "features_until": NEWEST - DAY}, None).symbols == []
+
+
+def test_why_no_training_is_wanted_is_a_sentence() -> None:
+    assert training({"bars": 0}, None).reason == "no symbol of 1 has 100 new bars or a model older than 7 days with news"
+
+
+def test_the_same_wish_is_recognised_whatever_the_order_and_another_is_not() -> None:
+    wish = Wish(["A", "B"], "", {"A": "1", "B": "2"})
+    assert Wish(["A", "B"], "", {"B": "2", "A": "1"}).digest == wish.digest
+    assert Wish(["A", "B"], "", {"A": "1", "B": "3"}).digest != wish.digest
+
+
+@given(st.timedeltas(timedelta(0), timedelta(hours=2)))
+def test_a_wish_just_asked_is_not_asked_again_until_the_pause_is_over(later: timedelta) -> None:
+    wish = Wish(["A"], "", {"A": "1"})
+    memory = Asked.read(Asked(wish.digest, NOW).write())
+    assert memory.recently(wish, NOW + later) == (later < ASK_AGAIN)
+    assert not memory.recently(Wish(["A"], "", {"A": "2"}), NOW + later)
+
+
+def test_an_empty_cursor_remembers_nothing() -> None:
+    assert not Asked.read(None).recently(Wish(["A"], ""), NOW)

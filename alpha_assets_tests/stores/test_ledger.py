@@ -1,0 +1,445 @@
+"""The ledger's promises, each on SQLite and on PostgreSQL."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
+from pydantic import SecretStr
+
+from alpha_assets.reading import SIGNAL_FIELDS, signals
+from alpha_assets.settings import Settings
+from alpha_assets.stores import ledger as ledger_module, tables
+from alpha_assets.stores.ledger import DecidedElsewhere, Ledger, LedgerUnavailable
+from alpha_assets.stores.migrations import HEAD, LedgerOutdated
+from alpha_assets_tests import postgres
+
+NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
+YEAR = timedelta(days=365)
+
+#: Fresh interpreters, as real second writers are.
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """A fresh home whose ledger is on either database."""
+    home = tmp_path / "home"
+    if request.param == "sqlite":
+        yield Settings(home=home)
+        return
+    with postgres.database() as url:
+        yield Settings(home=home, ledger_url=SecretStr(url))
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Iterator[Ledger]:
+    ledger = Ledger(settings)
+    yield ledger
+    ledger.close()
+
+
+def engine_of(settings: Settings) -> sa.Engine:
+    url = sa.make_url(settings.ledger)
+    return sa.create_engine(url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url)
+
+
+def decision(symbol: str, seq: int, verdict: str = "promote", **more: Any) -> dict[str, Any]:
+    return {
+        "symbol": symbol,
+        "regime": "all",
+        "seq": seq,
+        "verdict": verdict,
+        "reason": "because",
+        "training_id": f"{symbol}-{seq}",
+        "features_set": None,
+        "model_name": f"{symbol}.all",
+        "model_version": str(seq),
+        "model_location": None,
+        "model_digest": None,
+        "previous_version": None,
+        "evidence": {"ic": 0.1},
+        "dagster_run": None,
+        "decided_at": NOW,
+        **more,
+    }
+
+
+def said(symbol: str, created_at: datetime = NOW, **more: Any) -> dict[str, Any]:
+    return {
+        "symbol": symbol,
+        "signal": "BUY",
+        "confidence": 0.6,
+        "p_up": 0.6,
+        "bar_time": datetime(2024, 2, 29, tzinfo=UTC),
+        "created_at": created_at,
+        "expires_at": created_at + timedelta(hours=6),
+        "model_name": f"{symbol}.all",
+        "model_version": "1",
+        "reason": "because",
+        "signal_id": "x",
+        **more,
+    }
+
+
+def member(symbol: str, **more: Any) -> dict[str, Any]:
+    return {"symbol": symbol, "source": "simulated", "calendar": "XNYS", "added_at": NOW, **more}
+
+
+def found(symbol: str, day: date, rule: str = "jump", seen_at: datetime = NOW) -> dict[str, Any]:
+    return {"symbol": symbol, "rule": rule, "day": day, "seen_at": seen_at}
+
+
+class TestSchema:
+    def test_the_migrations_bring_an_empty_database_to_exactly_the_tables(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        ledger.migrate()
+        with engine_of(settings).connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, tables.metadata) == []
+            assert context.get_current_revision() == HEAD
+
+    def test_the_revision_the_program_asks_for_is_the_last_migration(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(ledger_module.__file__).parent / "migrations"))
+        assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+    def test_a_migration_may_be_repeated(self, ledger: Ledger) -> None:
+        ledger.add_symbols([member("AAA")])
+        ledger.migrate()
+        assert [row["symbol"] for row in ledger.universe()] == ["AAA"]
+
+    def test_many_processes_may_migrate_and_write_at_once(self, settings: Settings, ledger: Ledger) -> None:
+        raised = at_once(_add_symbol, [(settings, f"S{number}") for number in range(5)])
+        assert raised == []
+        assert [row["symbol"] for row in ledger.universe()] == ["S0", "S1", "S2", "S3", "S4"]
+
+    def test_a_migration_that_dies_half_way_leaves_nothing_behind(self, settings: Settings) -> None:
+        dying = Ledger(settings)
+        dying.engine()  # opened, so that its connections can be watched
+
+        def die_at_decisions(
+            connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: Any
+        ) -> None:
+            if "CREATE TABLE decisions" in statement:
+                raise KeyboardInterrupt
+
+        sa.event.listen(dying.engine(), "before_cursor_execute", die_at_decisions)
+        with pytest.raises(KeyboardInterrupt):
+            dying.add_symbols([member("AAA")])
+        dying.close()
+        assert sa.inspect(engine_of(settings)).get_table_names() == []
+        healthy = Ledger(settings)
+        healthy.add_symbols([member("AAA")])
+        assert len(healthy.universe()) == 1
+        healthy.close()
+
+    def test_reading_a_fresh_home_answers_nothing_and_creates_nothing(self, settings: Settings, ledger: Ledger) -> None:
+        assert not ledger.exists()
+        assert ledger.universe() == ledger.decisions() == ledger.signals() == ledger.findings() == []
+        assert ledger.states() == ledger.candidates() == ledger.production() == ledger.profiles() == {}
+        assert signals(settings=settings) == []
+        assert not settings.home.exists()
+        if settings.ledger_url is not None:
+            assert sa.inspect(engine_of(settings)).get_table_names() == []
+
+    @pytest.mark.parametrize("revision", ["0000", "9999"])
+    def test_reading_a_database_of_another_revision_is_refused_and_changes_nothing(
+        self, settings: Settings, ledger: Ledger, revision: str
+    ) -> None:
+        ledger.migrate()
+        set_revision(settings, revision)
+        for read in (Ledger(settings).universe, lambda: signals(settings=settings)):
+            with pytest.raises(LedgerOutdated, match=f"schema {revision}.*{HEAD}"):
+                read()
+        assert revision_of(settings) == revision
+
+    def test_writing_to_a_database_of_a_newer_program_is_refused(self, settings: Settings, ledger: Ledger) -> None:
+        ledger.migrate()
+        set_revision(settings, "9999")
+        with pytest.raises(LedgerOutdated, match="newer"):
+            Ledger(settings).add_symbols([member("AAA")])
+        assert revision_of(settings) == "9999"
+
+    def test_a_process_that_has_read_an_empty_database_migrates_before_it_writes(self, ledger: Ledger) -> None:
+        assert ledger.universe() == []
+        ledger.add_symbols([member("AAA")])
+        assert len(ledger.universe()) == 1
+
+
+class TestAReaderBesideAWriter:
+    def test_sees_what_was_there_before_the_writer_commits(self, settings: Settings, ledger: Ledger) -> None:
+        ledger.put_signals([said("AAA")])
+        with engine_of(settings).connect() as writer:
+            writer.execute(sa.update(tables.signals).values(signal="SELL"))
+            assert [row["signal"] for row in ledger.signals()] == ["BUY"]
+            assert [row["signal"] for row in signals(settings=settings)] == ["BUY"]
+            writer.commit()
+        assert [row["signal"] for row in ledger.signals()] == ["SELL"]
+
+    def test_the_quick_reader_says_what_the_ledger_says(self, settings: Settings, ledger: Ledger) -> None:
+        ledger.add_symbols([member("AAA"), member("BBB"), member("CCC")])
+        ledger.put_signals(
+            [
+                said("BBB", confidence=None, bar_time=None, model_version=None),
+                said("AAA", created_at=NOW.replace(microsecond=123456)),
+                said("CCC"),
+            ]
+        )
+        ledger.retire(["CCC"], NOW)
+        rows = signals(settings=settings)
+        stored = [name for name in SIGNAL_FIELDS if name != "fresh"]
+        assert [{name: row[name] for name in stored} for row in rows] == [
+            {name: row[name] for name in stored} for row in ledger.signals()
+        ]
+        assert [row["symbol"] for row in rows] == ["AAA", "BBB"]
+
+    def test_signals_are_chosen_by_symbol_and_age(self, settings: Settings, ledger: Ledger) -> None:
+        now = datetime.now(UTC)
+        ledger.put_signals([said("AAA", now), said("BBB", now - timedelta(hours=7)), said("CCC", now)])
+        assert [row["symbol"] for row in signals(["CCC", "BBB", "ZZZ"], settings=settings)] == ["BBB", "CCC"]
+        assert [row["symbol"] for row in signals(max_age_hours=1, settings=settings)] == ["AAA", "CCC"]
+        assert [row["symbol"] for row in ledger.signals(newer_than=now - timedelta(hours=1))] == ["AAA", "CCC"]
+        assert [row["symbol"] for row in ledger.signals(["BBB"])] == ["BBB"]
+        assert {row["symbol"]: row["fresh"] for row in signals(settings=settings)} == {
+            "AAA": True,
+            "BBB": False,
+            "CCC": True,
+        }
+
+
+class TestUniverse:
+    def test_a_retired_symbol_is_kept_and_comes_back_when_it_is_added_again(self, ledger: Ledger) -> None:
+        ledger.add_symbols([member("BBB"), member("AAA")])
+        ledger.retire(["AAA"], NOW)
+        assert [row["symbol"] for row in ledger.universe()] == ["BBB"]
+        assert [row["retired_at"] for row in ledger.universe(retired=True)] == [NOW, None]
+        ledger.add_symbols([member("AAA")])
+        assert [row["symbol"] for row in ledger.universe()] == ["AAA", "BBB"]
+
+
+class TestState:
+    def test_only_the_named_columns_change(self, ledger: Ledger) -> None:
+        ledger.note_state([{"symbol": "AAA", "bars": 5, "last_bar": NOW}])
+        ledger.note_state([{"symbol": "AAA", "features_until": NOW}, {"symbol": "BBB", "features_until": NOW}])
+        states = ledger.states()
+        assert (states["AAA"]["bars"], states["AAA"]["last_bar"]) == (5, NOW)
+        assert (states["BBB"]["bars"], states["BBB"]["rebuild_features"]) == (0, False)
+
+    def test_rows_that_name_different_columns_are_refused_whole(self, ledger: Ledger) -> None:
+        with pytest.raises(ValueError, match="same columns"):
+            ledger.note_state([{"symbol": "AAA", "bars": 5}, {"symbol": "BBB", "bars": 5, "attempts": 1}])
+        assert ledger.states() == {}
+
+    def test_an_instant_without_a_zone_is_refused(self, ledger: Ledger) -> None:
+        with pytest.raises((ValueError, sa.exc.StatementError), match="no time zone"):
+            ledger.note_state([{"symbol": "AAA", "last_bar": datetime(2024, 1, 1)}])  # noqa: DTZ001
+
+    def test_two_writers_of_the_same_symbols_lose_nothing_and_do_not_block_each_other(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        ledger.migrate()
+        names = [f"S{number:02d}" for number in range(40)]
+        raised = at_once(
+            _note_states, [(settings, names, "bars"), (settings, names[::-1], "attempts"), (settings, names, "bars")]
+        )
+        assert raised == []
+        assert {(row["bars"], row["attempts"]) for row in ledger.states().values()} == {(20, 20)}
+
+
+class TestFindings:
+    def test_are_replaced_only_from_the_day_looked_at_and_only_for_the_rules_looked_for(self, ledger: Ledger) -> None:
+        old, day, new = date(2024, 1, 1), date(2024, 1, 10), date(2024, 1, 20)
+        ledger.note_findings(
+            {"AAA": None, "BBB": None},
+            ["jump", "gap"],
+            [found("AAA", old), found("AAA", day), found("AAA", new, "gap"), found("BBB", day)],
+        )
+        ledger.note_findings({"AAA": day}, ["jump"], [found("AAA", new)])
+        assert [(row["symbol"], row["rule"], row["day"]) for row in ledger.findings()] == [
+            ("AAA", "gap", new),
+            ("AAA", "jump", old),
+            ("AAA", "jump", new),
+            ("BBB", "jump", day),
+        ]
+        assert {row["rule"] for row in ledger.findings(["gap"])} == {"gap"}
+
+    def test_looked_at_ever_and_found_nothing_clears_a_symbol(self, ledger: Ledger) -> None:
+        ledger.note_findings({"AAA": None}, ["jump"], [found("AAA", date(2024, 1, 1))])
+        ledger.note_findings({"AAA": None}, ["jump"], [])
+        assert ledger.findings() == []
+
+    @hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        looks=st.lists(
+            st.tuples(
+                st.dictionaries(st.sampled_from("AB"), st.none() | st.integers(1, 9), min_size=1),
+                st.sets(st.tuples(st.sampled_from("AB"), st.integers(1, 9))),
+            ),
+            max_size=4,
+        )
+    )
+    def test_any_series_of_looks_leaves_what_a_plain_set_would_hold(
+        self, ledger: Ledger, looks: list[tuple[dict[str, int | None], set[tuple[str, int]]]]
+    ) -> None:
+        ledger.note_findings({"A": None, "B": None}, ["jump"], [])
+        held: set[tuple[str, int]] = set()
+        for looked_at, seen in looks:
+            held = {
+                (symbol, day) for symbol, day in held if symbol not in looked_at or day < (looked_at[symbol] or 0)
+            } | seen
+            ledger.note_findings(
+                {symbol: None if day is None else date(2024, 1, day) for symbol, day in looked_at.items()},
+                ["jump"],
+                [found(symbol, date(2024, 1, day)) for symbol, day in seen],
+            )
+        assert {(row["symbol"], row["day"].day) for row in ledger.findings()} == held
+
+
+class TestAttempts:
+    def test_are_counted_from_one_within_their_family(self, ledger: Ledger) -> None:
+        assert ledger.spend_attempt("f", "a", NOW, NOW - YEAR) == 1
+        assert ledger.spend_attempt("f", "b", NOW, NOW - YEAR) == 2
+        assert ledger.spend_attempt("g", "c", NOW, NOW - YEAR) == 1
+
+    def test_the_same_evidence_is_the_same_attempt_however_often_and_late_it_is_looked_at(self, ledger: Ledger) -> None:
+        for number, evidence in enumerate("abc", start=1):
+            assert ledger.spend_attempt("f", evidence, NOW, NOW - YEAR) == number
+        for number, evidence in enumerate("abc", start=1):
+            for later in (NOW, NOW + timedelta(days=30), NOW + 3 * YEAR):
+                assert ledger.spend_attempt("f", evidence, later, later - YEAR) == number
+
+    def test_looks_of_more_than_a_year_ago_are_forgotten(self, ledger: Ledger) -> None:
+        ledger.spend_attempt("f", "a", NOW, NOW - YEAR)
+        ledger.spend_attempt("f", "b", NOW + timedelta(days=200), NOW - timedelta(days=165))
+        later = NOW + timedelta(days=400)
+        assert ledger.spend_attempt("f", "c", later, later - YEAR) == 2
+
+    def test_two_who_look_at_once_spend_two_attempts_or_one_for_the_same_evidence(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        ledger.migrate()
+        looks = [(settings, evidence) for evidence in "aabb"]
+        assert at_once(_spend, looks) == []
+        assert sorted(ledger.spend_attempt("f", evidence, NOW, NOW - YEAR) for evidence in "ab") == [1, 2]
+        assert ledger.spend_attempt("f", "c", NOW, NOW - YEAR) == 3
+
+
+class TestDecisions:
+    def test_are_taken_all_or_none(self, ledger: Ledger) -> None:
+        ledger.decide([decision("AAA", 1)])
+        with pytest.raises(DecidedElsewhere, match=r"BBB\|all#1, AAA\|all#1"):
+            ledger.decide([decision("BBB", 1), decision("AAA", 1)])
+        assert [row["symbol"] for row in ledger.decisions()] == ["AAA"]
+
+    def test_what_is_wrong_with_a_row_itself_is_not_blamed_on_another_run(self, ledger: Ledger) -> None:
+        with pytest.raises(sa.exc.IntegrityError):
+            ledger.decide([decision("AAA", 1, verdict=None)])
+
+    def test_of_many_who_decide_the_same_step_exactly_one_does(self, settings: Settings, ledger: Ledger) -> None:
+        ledger.migrate()
+        raised = at_once(_decide, [(settings, str(number)) for number in range(4)])
+        assert [type(error) for error in raised] == [DecidedElsewhere] * 3
+        assert len(ledger.decisions()) == 2
+
+    def test_production_is_the_newest_promotion_or_rollback_and_a_rejection_changes_nothing(
+        self, ledger: Ledger
+    ) -> None:
+        ledger.decide([decision("AAA", 1), decision("BBB", 1, "reject")])
+        ledger.decide([decision("AAA", 2)])
+        ledger.decide([decision("AAA", 3, "reject")])
+        assert {key: row["seq"] for key, row in ledger.production().items()} == {("AAA", "all"): 2}
+        ledger.decide([decision("AAA", 4, "rollback", model_version="1")])
+        assert ledger.production()["AAA", "all"]["model_version"] == "1"
+        assert {key: row["seq"] for key, row in ledger.last_decisions().items()} == {
+            ("AAA", "all"): 4,
+            ("BBB", "all"): 1,
+        }
+        assert [row["seq"] for row in ledger.decisions("AAA")] == [1, 2, 3, 4]
+
+    def test_are_given_back_as_they_were_taken(self, ledger: Ledger) -> None:
+        row = decision("AAA", 1, evidence={"pool": {"ic": 0.1, "lines": [1, None]}})
+        ledger.decide([row])
+        (stored,) = ledger.decisions()
+        assert {name: stored[name] for name in row} == row
+
+
+class TestTrouble:
+    def test_a_server_that_does_not_answer_is_named_without_its_password(self, tmp_path: Path) -> None:
+        url = SecretStr("postgresql://somebody:geheim@127.0.0.1:1/ledger")
+        with pytest.raises(LedgerUnavailable, match=r"somebody:\*\*\*@127.0.0.1:1/ledger") as raised:
+            Ledger(Settings(home=tmp_path, ledger_url=url)).universe()
+        assert "geheim" not in str(raised.value)
+
+    def test_a_file_that_is_no_database_is_named(self, tmp_path: Path) -> None:
+        settings = Settings(home=tmp_path)
+        settings.ledger_file.write_text("this is no database, only a text that is long enough to be taken for one" * 9)
+        with pytest.raises(LedgerUnavailable, match=r"ledger\.db.*not a database"):
+            Ledger(settings).universe()
+        with pytest.raises(LedgerUnavailable.__base__ or Exception, match=r"ledger\.db.*not a database"):
+            signals(settings=settings)
+
+
+# -- writers in processes of their own ------------------------------------------------------------------------------
+
+
+def at_once(work: Callable[..., None], calls: list[tuple[Any, ...]]) -> list[BaseException]:
+    """Call ``work`` in as many fresh processes, all let loose together; what they raised."""
+    with SPAWN.Manager() as manager:
+        start = manager.Barrier(len(calls))
+        raised = manager.list()
+        processes = [SPAWN.Process(target=_let_loose, args=(start, raised, work, call)) for call in calls]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert {process.exitcode for process in processes} == {0}
+        return list(raised)
+
+
+def _let_loose(start: Any, raised: Any, work: Callable[..., None], call: tuple[Any, ...]) -> None:
+    start.wait(120)
+    try:
+        work(*call)
+    except Exception as error:
+        raised.append(error)
+
+
+def _add_symbol(settings: Settings, symbol: str) -> None:
+    Ledger(settings).add_symbols([member(symbol)])
+
+
+def _note_states(settings: Settings, symbols: list[str], column: str) -> None:
+    ledger = Ledger(settings)
+    for count in range(1, 21):
+        ledger.note_state([{"symbol": symbol, column: count} for symbol in symbols])
+
+
+def _spend(settings: Settings, evidence: str) -> None:
+    Ledger(settings).spend_attempt("f", evidence, NOW, NOW - YEAR)
+
+
+def _decide(settings: Settings, reason: str) -> None:
+    Ledger(settings).decide([decision("AAA", 1, reason=reason), decision("BBB", 1, reason=reason)])
+
+
+# -- looking at the database from outside ---------------------------------------------------------------------------
+
+
+def set_revision(settings: Settings, revision: str) -> None:
+    with engine_of(settings).begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+def revision_of(settings: Settings) -> str:
+    with engine_of(settings).connect() as connection:
+        return str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one())

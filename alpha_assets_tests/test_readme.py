@@ -1,0 +1,44 @@
+"""The README's tables are the program's: what it lists exists, and what exists is listed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from alpha_assets.quant.bars import RULES
+from alpha_assets.settings import Settings
+from alpha_assets.stores.lake import TABLES
+from alpha_assets.stores.tables import metadata
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_listed(name: str) -> None:
+    assert f"`ALPHA_{name.upper()}" in README
+
+
+def test_no_setting_is_listed_that_does_not_exist() -> None:
+    listed = {name.split("__")[0] for name in re.findall(r"ALPHA_([A-Z_]+)", README)}
+    assert listed <= {name.upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_cleaning_rule_is_listed_with_what_it_does(rule: str) -> None:
+    assert f"| `{rule}` | {RULES[rule].action} |" in README
+
+
+@pytest.mark.parametrize("table", [*TABLES, *metadata.tables])
+def test_every_table_is_listed_where_it_is_stored(table: str) -> None:
+    assert f"`{table}`" in README
+
+
+@pytest.mark.parametrize("target", re.findall(r"^\$ make (\w[\w-]*)", README, re.MULTILINE))
+def test_every_make_target_that_is_shown_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[[^]]*\]\(([^)]+)\)", README))
+def test_every_picture_is_there(picture: str) -> None:
+    assert (ROOT / picture).exists()
