@@ -4,5 +4,5 @@ import warnings
 
 import dagster as dg
 
-# Dagster says at each asset that ``backfill_policy`` may change; one run a range rests on it, and the lock file pins it.
+# Dagster says at each asset that ``backfill_policy`` may change; one run a range rests on it, the lock file pins it.
 warnings.filterwarnings("ignore", message="Parameter `backfill_policy` of", category=dg.BetaWarning)

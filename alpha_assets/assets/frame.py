@@ -93,7 +93,9 @@ def speak(context: dg.AssetExecutionContext) -> Progress:
         if now - spoken < SECONDS_BETWEEN_WORDS and done < total:
             return
         spoken = now
-        left = f", about {(now - started) / done * (total - done):.0f} s left" if total <= 10 * done < 10 * total else ""
+        # The first of many includes what is done once, and would promise hours.
+        telling = total <= 10 * done < 10 * total
+        left = f", about {(now - started) / done * (total - done):.0f} s left" if telling else ""
         context.log.info(f"{stage}: {done:,} of {total:,}{left}")
 
     return progress

@@ -7,8 +7,10 @@ import dagster as dg
 
 
 class _OwnWords(logging.Filter):
+    """No event of Dagster's and no error: what failed is one sentence, which the command says when it ends."""
+
     def filter(self, record: logging.LogRecord) -> bool:
-        return getattr(record, "dagster_meta", {}).get("dagster_event") is None
+        return record.levelno < logging.ERROR and getattr(record, "dagster_meta", {}).get("dagster_event") is None
 
 
 class _Plain(logging.Formatter):

@@ -1,9 +1,9 @@
 """From a set of symbols to runs: Dagster starts one run for a contiguous range of partitions, not for a set.
 
-A range is the two tags below; its ends must exist and come in the instance's order, else the tick fails. An arbitrary set
-is a few runs of one key each, or the covering range with the run told which keys it is for; keys in between are
-then reported as kept and left untouched. Left to itself, Dagster starts a run a partition for a set with holes
-(50 runs for every second one of 100).
+A range is the two tags below; its ends must exist and come in the instance's order, else the tick fails. An arbitrary
+set is a few runs of one key each, or the covering range with the run told which keys it is for; keys in between are
+then reported as kept and left untouched. Left to itself, Dagster starts a run a partition for a set with holes (50 runs
+for every second one of 100).
 """
 
 from collections.abc import Collection, Sequence

@@ -1,8 +1,8 @@
 """Runs that died are failed before anything else is done, so that they block nobody.
 
-Dagster leaves a killed run STARTED, holding its place among the runs that may be under way. The kernel has dropped its lock,
-which is how we know; see ``stores.run_locks``. A run that died before it took its lock is told by the code server, which
-watches the processes it started, or by ``run_monitoring``.
+Dagster leaves a killed run STARTED, holding its place among the runs that may be under way. The kernel has dropped its
+lock, which is how we know; see ``stores.run_locks``. A run that died before it took its lock is told by the code
+server, which watches the processes it started, or by ``run_monitoring``.
 """
 
 import dagster as dg
@@ -10,7 +10,13 @@ import dagster as dg
 from alpha_assets.stores.registry import Registry
 from alpha_assets.stores.run_locks import RunLocks
 
-UNDER_WAY = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
+#: A command holds its run's lock before the run is recorded, so a run of its own may have died without having started.
+UNDER_WAY = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def fail_dead_runs(instance: dg.DagsterInstance, locks: RunLocks, registry: Registry) -> list[str]:

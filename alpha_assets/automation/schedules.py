@@ -1,4 +1,4 @@
-"""Schedules: the daily refresh, and the daily look whether a training is due. Switched off until somebody wants them."""
+"""Schedules: the daily refresh, and the daily look whether a training is due. Switched off until somebody wants one."""
 
 import dagster as dg
 

@@ -1,8 +1,8 @@
 """Sensors: shells of a few lines around the pure functions of ``wishes`` and ``ranges``.
 
-Nothing here touches the network. Symbols are launched as ranges by ourselves and never by declarative
-automation: one upstream run over 1,500 symbols made it start more than 430 tiny runs, because a partition stops being in
-progress when its own event lands. All are shipped switched off.
+Nothing here touches the network. Symbols are launched as ranges by ourselves and never by declarative automation: one
+upstream run over 1,500 symbols made it start more than 430 tiny runs, because a partition stops being in progress when
+its own event lands. All are shipped switched off.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
 from alpha_assets.stores.run_locks import RunLocks
 
+#: Not NOT_STARTED: that is for a moment, or for ever where who recorded the run died before it was queued.
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,

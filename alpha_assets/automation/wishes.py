@@ -1,4 +1,4 @@
-"""What automation wants to be done, from what is stored and what the sources could have: pure functions for the sensors."""
+"""What automation wants done, from what is stored and what the sources could have: pure functions for the sensors."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Checks of the bars. One step evaluates all of them; each verdict is over the stored findings of the whole universe."""
+"""Checks of the bars. One step evaluates them all; each verdict is over the stored findings of the whole universe."""
 
 from collections.abc import Iterator
 

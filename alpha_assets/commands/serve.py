@@ -122,7 +122,7 @@ def _watch(processes: dict[str, subprocess.Popen[bytes]], settings: Settings) ->
         time.sleep(0.5)
 
 
-def _interrupt(number: int, frame: object) -> None:
+def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
 
 

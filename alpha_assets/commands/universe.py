@@ -40,16 +40,15 @@ def follow(settings: Settings, symbols: Sequence[str], source: str, calendar: st
     known = {row["symbol"]: row for row in ledger.universe(retired=True)}
     now = datetime.now(UTC)
     rows = []
-    for symbol in dict.fromkeys(symbols):
-        if symbol in known and known[symbol]["retired_at"] is None:
-            continue
-        name = calendar or calendar_name(symbol, settings.calendars)
-        rows.append({"symbol": symbol, "source": source, "calendar": name, "added_at": now})
-    for name in {str(row["calendar"]) for row in rows}:
-        try:
+    try:
+        for symbol in dict.fromkeys(symbols):
+            if symbol in known and known[symbol]["retired_at"] is None:
+                continue
+            name = calendar or calendar_name(symbol, settings.calendars)
             sessions(name, now.date(), now.date())
-        except ValueError as error:
-            raise CommandFailed(str(error)) from error
+            rows.append({"symbol": symbol, "source": source, "calendar": name, "added_at": now})
+    except ValueError as error:
+        raise CommandFailed(str(error)) from error
     ledger.add_symbols(rows)
     return rows
 

@@ -26,6 +26,7 @@ import polars as pl
 from alpha_assets.quant.calendars import (
     ALWAYS_OPEN,
     bar_ends,
+    bounds,
     calendar_name,
     elapsed_sessions,
     session_bounds,
@@ -251,13 +252,15 @@ def _closed(rows: pl.DataFrame, interval: str, names: Mapping[str, str]) -> pl.S
     """Rows at times when their exchange is closed: a date without session, or an intraday start outside it."""
     by_calendar: dict[str, list[str]] = {}
     for symbol, calendar in names.items():
-        if calendar != ALWAYS_OPEN:
-            by_calendar.setdefault(calendar, []).append(symbol)
+        by_calendar.setdefault(calendar, []).append(symbol)
     closed = [pl.Series("row", [], pl.UInt32())]
     for calendar, symbols in by_calendar.items():
         of_calendar = pl.lit(True) if len(symbols) == len(names) else pl.col("symbol").is_in(symbols)
         times = rows.lazy().filter(of_calendar).select("row", "timestamp").drop_nulls().collect()
-        closed.append(_closed_daily(times, calendar) if interval == "1d" else _closed_intraday(times, calendar))
+        if calendar == ALWAYS_OPEN:
+            closed.append(times.filter(~pl.col("timestamp").dt.date().is_between(*bounds(calendar)))["row"])
+        else:
+            closed.append(_closed_daily(times, calendar) if interval == "1d" else _closed_intraday(times, calendar))
     return pl.concat(closed)
 
 

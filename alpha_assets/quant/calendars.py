@@ -194,6 +194,14 @@ def timezone(calendar: str) -> str:
     return str(_exchange(calendar).tz)
 
 
+@cache
+def bounds(calendar: str) -> tuple[date, date]:
+    """The first and the last date that the calendar knows anything of."""
+    exchange = _exchange(calendar)
+    first, last = exchange.bound_min(), exchange.bound_max()
+    return max(_EARLIEST, first.date()) if first else _EARLIEST, min(_LATEST, last.date()) if last else _LATEST
+
+
 def bar_ends(bars: pl.DataFrame, interval: str, calendars: Mapping[str, str]) -> pl.Series:
     """The instant at which each bar of (symbol, timestamp) is over, in the order of the rows.
 
@@ -260,7 +268,7 @@ def sessions_back(calendar: str, timestamp: datetime, count: int) -> datetime:
     stamps = pl.Series([timestamp]).cast(TIME)
     day: date = session_of(calendar, stamps)[0] or timestamp.astimezone(UTC).date()
     for start in (_USUAL_FIRST, _EARLIEST):
-        table = _reaching(calendar, max(start, _bounds(calendar)[0]), day)
+        table = _reaching(calendar, max(start, bounds(calendar)[0]), day)
         position = int(np.searchsorted(table.sessions, _day_number(day), side="right")) - 1 - count
         if position >= 0:
             return _moment(table.sessions[position] * _DAY)
@@ -370,7 +378,7 @@ def _span(calendar: str, first: date, last: date) -> tuple[_Table, slice]:
 
 def _reaching(calendar: str, first: date, last: date) -> _Table:
     """The calendar's table over a window that includes both dates."""
-    begins, ends = _bounds(calendar)
+    begins, ends = bounds(calendar)
     if min(first, last) < begins or max(first, last) > ends:
         raise BeyondCalendar(
             f"calendar {calendar} knows the sessions from {begins} to {ends}; asked from {first} to {last}: "
@@ -389,7 +397,7 @@ def _covering(calendar: str, days: Integers) -> _Table:
 
 @cache
 def _table(calendar: str, early: bool, late: bool) -> _Table:
-    begins, ends = _bounds(calendar)
+    begins, ends = bounds(calendar)
     first = begins if early else max(begins, _USUAL_FIRST)
     last = ends if late else min(ends, _USUAL_LAST)
     schedule = _exchange(calendar, first, last).schedule
@@ -401,13 +409,6 @@ def _table(calendar: str, early: bool, late: bool) -> _Table:
         opens.astype("datetime64[us]").astype(np.int64),
         closes.astype("datetime64[us]").astype(np.int64),
     )
-
-
-@cache
-def _bounds(calendar: str) -> tuple[date, date]:
-    exchange = _exchange(calendar)
-    first, last = exchange.bound_min(), exchange.bound_max()
-    return max(_EARLIEST, first.date()) if first else _EARLIEST, min(_LATEST, last.date()) if last else _LATEST
 
 
 @cache

@@ -82,4 +82,4 @@ def _log_return(bars: int) -> pl.Expr:
 def _flags_within(horizon: int) -> pl.Expr:
     """Flagged bars among t+1 ... t+1+h; null where the listing ends before."""
     flagged = pl.col("flags").is_not_null().cast(pl.Int32).cum_sum()
-    return flagged.shift(-1 - horizon).over(LISTING) - flagged
+    return (flagged.shift(-1 - horizon) - flagged).over(LISTING)

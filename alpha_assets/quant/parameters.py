@@ -89,8 +89,8 @@ class SimulationParameters:
     edge: float = 0.15
     #: Share of symbols that have the edge; the others are there to be rejected.
     edge_share: float = 2 / 3
-    #: Bars in which the memory of the oracle score halves. At 5 bars a 14-bar RSI alone carries 0.8 of the planted edge;
-    #: at 20, half: the edge then moves prices against the very sum that it is read from.
+    #: Bars in which the memory of the oracle score halves. At 5 bars a 14-bar RSI alone carries 0.8 of the planted
+    #: edge; at 20, half: the edge then moves prices against the very sum that it is read from.
     edge_half_life: float = 5.0
     #: True: what rose goes on rising. False: it comes back, so that the naive rival «momentum sign» has no share in it.
     momentum: bool = False

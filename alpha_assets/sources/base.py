@@ -40,9 +40,9 @@ class Failure:
 class Fetched:
     """What one batch brought.
 
-    ``bars`` follows ``schema.RAW_BARS`` (as traded), ``actions`` follows ``schema.ACTIONS``. A symbol is in ``failures``
-    or its bars are complete from its ``since``; a failed symbol has no row in either frame. A symbol with nothing new is in
-    neither: that is an answer, not a failure.
+    ``bars`` follows ``schema.RAW_BARS`` (as traded), ``actions`` follows ``schema.ACTIONS``. A symbol is in
+    ``failures`` or its bars are complete from its ``since``; a failed symbol has no row in either frame. A symbol with
+    nothing new is in neither: that is an answer, not a failure.
     """
 
     bars: pl.DataFrame = field(default_factory=lambda: empty(RAW_BARS))
@@ -60,7 +60,7 @@ class Source(Protocol):
     name: str
 
     def fetch(self, symbols: Sequence[str], since: Mapping[str, datetime | None], now: datetime) -> Fetched:
-        """Bars and actions of ``symbols``, each from its ``since`` (inclusive; None: from the history start) to ``now``.
+        """Bars and actions of ``symbols``, each from its ``since`` (inclusive; None: the history start) to ``now``.
 
         Never raises for one symbol's trouble: that is a ``Failure``. Raises ``SourceUnavailable`` only where nothing
         at all could be asked.

@@ -81,7 +81,7 @@ class Yahoo:
         self.progress = progress
         self._settings = settings
         self._pace = _Pace(settings.yahoo_requests_per_second, settings.yahoo_concurrency)
-        self._beyond: set[str] = set()
+        self._spoken_of: set[str] = set()
 
     def fetch(self, symbols: Sequence[str], since: Mapping[str, datetime | None], now: datetime) -> Fetched:
         """Bars and actions of ``symbols``, each from its ``since`` (None: the history start) to ``now``.
@@ -92,7 +92,7 @@ class Yahoo:
         Raises ``SourceUnavailable`` as soon as neither a symbol nor the control symbol could be reached.
         """
         wanted = list(dict.fromkeys(symbols))
-        refused = {symbol: _refusal(symbol) for symbol in wanted if not _SYMBOL.fullmatch(symbol)}
+        refused = {symbol: refusal for symbol in wanted if (refusal := self._refusal(symbol)) is not None}
         questions = [self._question(symbol, since.get(symbol), now) for symbol in wanted if symbol not in refused]
         if not questions:
             return Fetched(failures=refused)
@@ -106,20 +106,42 @@ class Yahoo:
     def complete_until(self, symbols: Sequence[str], now: datetime) -> dict[str, datetime | None]:
         """By calendar and lag alone: the newest bar of each symbol that is final by ``now``.
 
-        None where ``now`` lies beyond what exchange_calendars knows of the symbol's calendar; a log line says so once.
+        None where the symbol's calendar is unknown, or known only up to a day before ``now``; a log line says so once.
         """
-        calendars = {symbol: calendar_name(symbol, self._settings.calendars) for symbol in symbols}
-        newest = {name: self._newest_final(name, now) for name in set(calendars.values())}
-        return {symbol: newest[name] for symbol, name in calendars.items()}
+        names = {symbol: self._calendar(symbol) for symbol in symbols}
+        newest = {name: self._newest_final(name, now) for name in set(names.values()) if name is not None}
+        return {symbol: newest[name] if name is not None else None for symbol, name in names.items()}
+
+    def _calendar(self, symbol: str) -> str | None:
+        try:
+            return calendar_name(symbol, self._settings.calendars)
+        except ValueError as error:
+            self._say_once(symbol, f"What Yahoo could have of {symbol} is not known: {error}")
+            return None
 
     def _newest_final(self, calendar: str, now: datetime) -> datetime | None:
         try:
             return newest_final(calendar, self._settings.interval, now, self._settings.final_lag)
         except BeyondCalendar as error:
-            if calendar not in self._beyond:
-                self._beyond.add(calendar)
-                _log.warning("What Yahoo could have of the symbols on %s is not known: %s", calendar, error)
+            self._say_once(calendar, f"What Yahoo could have of the symbols on {calendar} is not known: {error}")
             return None
+
+    def _say_once(self, about: str, sentence: str) -> None:
+        if about not in self._spoken_of:
+            self._spoken_of.add(about)
+            _log.warning(sentence)
+
+    def _refusal(self, symbol: str) -> Failure | None:
+        """Why the symbol cannot be asked for or its answer not be read, whatever Yahoo says."""
+        if not _SYMBOL.fullmatch(symbol):
+            wrong = "empty, or with a space or one of / ? # % \\"
+            sentence = f"{symbol!r} cannot be a Yahoo symbol: {wrong}; correct it in the universe."
+            return Failure(symbol, Cause.REFUSED, sentence)
+        try:
+            calendar_name(symbol, self._settings.calendars)
+        except ValueError as error:
+            return Failure(symbol, Cause.REFUSED, f"{symbol}: {error}")
+        return None
 
     @property
     def _history_start(self) -> datetime:
@@ -693,13 +715,6 @@ def _windows(interval: str, start: datetime, now: datetime) -> tuple[tuple[int, 
 
 def _first_midnight_after(moment: datetime) -> datetime:
     return datetime.combine(moment.astimezone(UTC).date() + _DAY, datetime.min.time(), UTC)
-
-
-def _refusal(symbol: str) -> Failure:
-    message = (
-        f"{symbol!r} cannot be a Yahoo symbol: empty, or with a space or one of / ? # % \\; correct it in the universe."
-    )
-    return Failure(symbol, Cause.REFUSED, message)
 
 
 def _words(error: Exception) -> str:

@@ -204,6 +204,7 @@ class _Ingest:
         self._now = now
         self._report = Report()
         self._states: dict[str, Row] = {}
+        self._spans: dict[tuple[str, datetime], tuple[datetime, datetime]] = {}
         self._counts: dict[str, Any] = {}
         self._failures: dict[str, Failure] = {}
         self._unavailable: SourceUnavailable | None = None
@@ -218,13 +219,14 @@ class _Ingest:
         done = 0
         for source, group in groups.items():
             progress(f"fetching from {source}", done, len(symbols))
-            names = {symbol: members[symbol]["calendar"] for symbol in group}
-            self._refresh(self._sources[source], self._plan(names, full))
+            names = self._with_calendar({symbol: members[symbol]["calendar"] for symbol in group})
+            if names:
+                self._refresh(self._sources[source], self._plan(names, full))
             done += len(group)
         self._note_failures()
         self._note_silence(symbols)
         self._total(symbols, time.perf_counter() - started)
-        progress("stored", len(symbols), len(symbols))
+        progress("stored", len(symbols) - len(self._failures), len(symbols))
         self._raise_where_too_little(symbols)
         return self._report
 
@@ -245,14 +247,25 @@ class _Ingest:
             for row in self._lake.last_rows("bars", symbols).iter_rows(named=True)
         ]
 
+    def _with_calendar(self, names: Mapping[str, str]) -> dict[str, str]:
+        """The symbols whose calendar is known; the others fail, each with the reason."""
+        known = {}
+        for symbol, calendar in names.items():
+            try:
+                calendars.bounds(calendar)
+            except ValueError as error:
+                self._failures[symbol] = Failure(symbol, Cause.REFUSED, str(error))
+            else:
+                known[symbol] = calendar
+        return known
+
     def _plan(self, names: Mapping[str, str], full: bool) -> _Plan:
         last = {symbol: at for symbol in names if (at := self._states.get(symbol, {}).get("last_bar")) is not None}
         onward = [] if full else [symbol for symbol in last if self._states[symbol]["bars"]]
-        spans = {key: self._span(*key) for key in {(names[symbol], last[symbol]) for symbol in onward}}
         since: dict[str, datetime | None] = dict.fromkeys(names)
         judged_from: dict[str, datetime] = {}
         for symbol in onward:
-            since[symbol], judged_from[symbol] = spans[names[symbol], last[symbol]]
+            since[symbol], judged_from[symbol] = self._span(names[symbol], last[symbol])
         plan = _Plan(names, since, judged_from, self._stored(list(last), {key: since[key] for key in onward}))
         adrift = [
             symbol
@@ -274,8 +287,11 @@ class _Ingest:
 
     def _span(self, calendar: str, last: datetime) -> tuple[datetime, datetime]:
         """From where to ask and from where to judge: the overlap, and before it what the verdicts look back on."""
-        judged_from = calendars.sessions_back(calendar, last, self._settings.overlap_sessions)
-        return calendars.sessions_back(calendar, judged_from, context_sessions(self._settings.interval)), judged_from
+        if (calendar, last) not in self._spans:
+            judged_from = calendars.sessions_back(calendar, last, self._settings.overlap_sessions)
+            since = calendars.sessions_back(calendar, judged_from, context_sessions(self._settings.interval))
+            self._spans[calendar, last] = since, judged_from
+        return self._spans[calendar, last]
 
     # -- one source -----------------------------------------------------------------------------------------------
 

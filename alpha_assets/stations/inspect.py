@@ -12,7 +12,6 @@ from typing import Any
 import polars as pl
 
 from alpha_assets.quant.schema import BARS, TIME
-from alpha_assets.settings import Settings
 from alpha_assets.sources.base import Source
 from alpha_assets.stations.ingest import MISSING_SESSION
 from alpha_assets.stores.lake import Lake
@@ -39,7 +38,8 @@ class Verdict:
 def inspect_bars(lake: Lake, ledger: Ledger, symbols: Sequence[str], now: datetime) -> None:
     """Look through the stored bars of ``symbols`` for doubled keys and broken prices, and remember what is found."""
     bars = lake.read("bars", symbols=symbols, columns=["symbol", "timestamp", "open", "high", "low", "close"])
-    doubled = bars.filter(pl.struct("symbol", "timestamp").is_duplicated()).unique(["symbol", "timestamp"])
+    key = pl.col("symbol", "timestamp")
+    doubled = bars.filter(pl.all_horizontal(key == key.shift(1)))
     prices = pl.col("open", "high", "low", "close")
     broken = bars.filter(
         pl.any_horizontal(prices.is_null() | ~prices.is_finite() | (prices <= 0))
@@ -69,8 +69,10 @@ def schema_verdict(lake: Lake) -> Verdict:
 
 
 def findings_verdict(ledger: Ledger, rules: Sequence[str], what: str) -> Verdict:
-    """Everything these rules found and nobody cleared, over the whole universe."""
-    return _verdict([f"{row['symbol']} {row['day']}" for row in ledger.findings(rules)], what)
+    """Everything these rules found and nobody cleared, over the whole universe; retired symbols are not its members."""
+    members = {row["symbol"] for row in ledger.universe()}
+    found = [f"{row['symbol']} {row['day']}" for row in ledger.findings(rules) if row["symbol"] in members]
+    return _verdict(found, what)
 
 
 def quarantine_verdict(ledger: Ledger) -> Verdict:

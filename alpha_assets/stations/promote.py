@@ -1,7 +1,8 @@
 """Fourth station: the gate decides, one INSERT makes it true, MLflow is brought into line.
 
-The evidence is pooled over every symbol of the regime that has a candidate of the same feature set and learner, whichever of
-them this run holds, because one symbol alone cannot reach significance. Decisions are recorded for the symbols of the run.
+The evidence is pooled over every symbol of the regime that has a candidate of the same feature set and learner,
+whichever of them this run holds, because one symbol alone cannot reach significance. Decisions are recorded for the
+symbols of the run.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Last station: what the promoted model of each symbol says of its latest final bar, and for how long that holds.
 
-No promoted model, no fresh feature, a model file that is not the registered one, an unexplained jump: the signal is HOLD
-and says so. It is never a guess dressed up.
+No promoted model, no fresh feature, a model file that is not the registered one, an unexplained jump: the signal is
+HOLD and says so. It is never a guess dressed up.
 """
 
 import hashlib

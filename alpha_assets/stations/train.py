@@ -1,14 +1,15 @@
 """Third station: a candidate a (symbol, regime), trained where something changed and logged as a version.
 
-What is unchanged is told by ``training_id``, the hash of everything that shapes the fit: then nothing is trained and nothing
-written. A killed training is repeated as if it had not been: predictions are keyed by training_id, and the version is
-looked for in MLflow before one is written. Fits run side by side, one thread each; the parent alone writes.
+What is unchanged is told by ``training_id``, the hash of everything that shapes the fit: then nothing is trained and
+nothing written. A killed training is repeated as if it had not been: predictions are keyed by training_id, and the
+version is looked for in MLflow before one is written. Fits run side by side, one thread each; the parent alone writes.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -41,6 +42,9 @@ ALL = "all"
 
 OUT_OF_FOLD = "oof"
 
+#: Fits whose predictions share one commit of the lake; so many are logged before the next ones are looked at.
+FITS_A_COMMIT = 32
+
 KEYED: Mapping[str, pl.DataType] = {"symbol": pl.String(), "timestamp": TIME}
 
 
@@ -60,7 +64,7 @@ class Fit:
 def labelled_rows(
     lake: Lake, settings: Settings, names: Mapping[str, str], symbols: Sequence[str]
 ) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Features beside labels, one row a bar, sorted by symbol and timestamp; and each symbol left out with its reason."""
+    """Features beside labels, one row a bar, sorted by symbol and timestamp; and why each other symbol is left out."""
     bars, held = adjusted_bars(lake, settings, names, symbols)
     labels = open_to_open(with_known_at(bars, settings, names), settings.learning.horizon)
     features = lake.read(table_of(), symbols=symbols)
@@ -109,10 +113,14 @@ def train(
     for symbol in symbols:
         if symbol not in report.partitions and all(symbol != name for name, _, _ in work):
             report.say(symbol, "empty", reason="no bar has features and a label yet")
-    for done, fit in enumerate(_fits(work, settings), start=1):
-        part = work[done - 1][1]
-        _keep(lake, ledger, registry, settings, fit, part, states[fit.symbol], now, tags or {}, report)
-        progress("candidates trained", done, len(work))
+    parts = {symbol: part for symbol, part, _ in work}
+    done = 0
+    for fits in _batches(_fits(work, settings)):
+        _append_predictions(lake, fits, now)
+        for fit in fits:
+            _keep(lake, ledger, registry, settings, fit, parts[fit.symbol], states[fit.symbol], now, tags or {}, report)
+            done += 1
+            progress("candidates trained", done, len(work))
     report.totals = {
         "symbols": len(symbols),
         **report.states(),
@@ -135,6 +143,12 @@ def _fits(work: Sequence[tuple[str, pl.DataFrame, str]], settings: Settings) -> 
 
     parallel = Parallel(n_jobs=settings.workers or -1, prefer="threads", return_as="generator")
     return parallel(delayed(_fit)(symbol, rows, identity, settings.learning) for symbol, rows, identity in work)
+
+
+def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
+    """The fits as they come in, some at a time: a commit of the lake costs as much as a fit."""
+    while some := list(islice(fits, FITS_A_COMMIT)):
+        yield some
 
 
 def _fit(symbol: str, rows: pl.DataFrame, identity: str, parameters: LearningParameters) -> Fit:
@@ -180,7 +194,6 @@ def _keep(
         ledger.note_candidates([_record(fit, outcome, str(fit.problem), rows, state, now, None)])
         report.say(fit.symbol, outcome, reason=fit.problem)
         return
-    lake.append("predictions", _prediction_rows(fit, now))
     evidence = fit.predictions.join(rows, on="timestamp", maintain_order="left")
     version = registry.find(model_name(fit.symbol), fit.training_id) or _log(
         lake, registry, settings, fit, rows, evidence, tags
@@ -231,6 +244,13 @@ def _log(
         report={"out_of_fold": figures, "rivals": metrics.rivals(evidence), "folds": settings.learning.folds},
         dataset=(table, fit.training_id),
     )
+
+
+def _append_predictions(lake: Lake, fits: Sequence[Fit], now: datetime) -> None:
+    """Predictions go before the versions that they are the evidence of; those of a killed run are found there."""
+    rows = [_prediction_rows(fit, now) for fit in fits if fit.predictions is not None]
+    if rows:
+        lake.append("predictions", pl.concat(rows))
 
 
 def _prediction_rows(fit: Fit, now: datetime) -> pl.DataFrame:

@@ -81,11 +81,8 @@ class Registry:
         if self._client is not None:
             return
         quieten()
-        import mlflow
         from mlflow import MlflowClient
 
-        # A version's source ``models:/<id>`` is resolved through the process-wide URI, whatever the client was given.
-        mlflow.set_tracking_uri(self.tracking_uri)
         try:
             with self._alone():
                 client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
@@ -157,6 +154,10 @@ class Registry:
         """The MLflow client; opens the store at first use."""
         self.prepare()
         assert self._client is not None
+        import mlflow
+
+        # A version's source ``models:/<id>`` is resolved through the process-wide URI, whatever the client was given.
+        mlflow.set_tracking_uri(self.tracking_uri)
         return self._client
 
     # -- candidates -----------------------------------------------------------------------------------------------
@@ -340,6 +341,8 @@ class Registry:
 
     def close_runs_of(self, dagster_runs: "Sequence[str]") -> int:
         """End the MLflow runs that these dead Dagster runs left RUNNING; returns how many."""
+        if not self.exists():
+            return 0
         closed = 0
         for dagster_run in dagster_runs:
             left = self.client.search_runs(

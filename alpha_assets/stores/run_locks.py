@@ -13,7 +13,6 @@ from pathlib import Path
 
 from alpha_assets.settings import Settings
 
-
 #: Runs whose lock this process holds, through whichever object.
 _held: set[str] = set()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from alpha_assets.partitions import SYMBOLS
 from alpha_assets_tests.assets.world import World
 
 
@@ -25,9 +26,16 @@ def world(tmp_path: Path, _bare_environment: None) -> Iterator[World]:
         yield World(tmp_path / "home", instance)
 
 
+@pytest.fixture(scope="session")
+def _lasting_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    """An instance in files; making its tables takes seconds, so it is made once and wiped."""
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
+        yield instance
+
+
 @pytest.fixture
-def lasting_world(tmp_path: Path, _bare_environment: None) -> Iterator[World]:
+def lasting_world(tmp_path: Path, _bare_environment: None, _lasting_instance: dg.DagsterInstance) -> World:
     """A fresh home over an instance in files, which other processes and schedules can open."""
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        yield World(tmp_path / "home", instance)
+    _lasting_instance.wipe()
+    assert _lasting_instance.get_dynamic_partitions(SYMBOLS) == []
+    return World(tmp_path / "home", _lasting_instance)

@@ -1,7 +1,7 @@
 """A run works on a range of partitions at once: what becomes of each is told apart, and one bad symbol stops nobody.
 
-These tests drive real runs through Dagster over a real lake and ledger, because everything they guard is what Dagster does
-with a range: which metadata lands on which partition, and what a failing step leaves behind.
+These tests drive real runs through Dagster over a real lake and ledger, because everything they guard is what Dagster
+does with a range: which metadata lands on which partition, and what a failing step leaves behind.
 """
 
 import json

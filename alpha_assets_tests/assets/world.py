@@ -81,7 +81,10 @@ def bars_of(symbol: str, behaviour: Behaviour, since: datetime | None) -> pl.Dat
     days = [day for day in calendars.sessions("XNYS", FIRST, behaviour.last) if since is None or at(day) >= since]
     days = [day for day in days if day not in behaviour.without.get(symbol, set())]
     closes = [level * (1 + 0.01 * ((day.toordinal() * 7) % 5 - 2)) for day in days]
-    rows = [(symbol, at(day), close, close * 1.004, close * 0.996, close * 1.001, 1e6 + day.day) for day, close in zip(days, closes, strict=True)]
+    rows = [
+        (symbol, at(day), close, close * 1.004, close * 0.996, close * 1.001, 1e6 + day.day)
+        for day, close in zip(days, closes, strict=True)
+    ]
     return pl.DataFrame(rows, schema=dict(RAW_BARS), orient="row")
 
 

@@ -72,7 +72,9 @@ def test_range_ends_follow_the_instances_order_and_not_the_alphabet() -> None:
 def test_a_regime_is_part_of_tags_and_keys() -> None:
     run = covering(["A", "B", "C"], {"A", "C"})
     assert run.tags("all") == {RANGE_START: "all|A", RANGE_END: "all|C"}
-    assert run.config(["candidate_model"], "all") == {"ops": {"candidate_model": {"config": {"only": ["all|A", "all|C"]}}}}
+    assert run.config(["candidate_model"], "all") == {
+        "ops": {"candidate_model": {"config": {"only": ["all|A", "all|C"]}}}
+    }
 
 
 def test_a_full_refresh_tells_ohlcv_beside_the_keys() -> None:

@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 
 from alpha_assets.automation import jobs
-from alpha_assets.automation.reaper import fail_dead_runs
+from alpha_assets.automation.reaper import UNDER_WAY, fail_dead_runs
 from alpha_assets.automation.sensors import new_bars
 from alpha_assets.stores.run_locks import RunLocks
 from alpha_assets_tests.assets.world import World
@@ -45,10 +45,9 @@ def holder(world: World, run_id: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def started(world: World) -> str:
+def started(world: World, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> str:
     """A run that Dagster holds to be under way."""
-    job = world.definitions.resolve_job_def("refresh")
-    return world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED).run_id
+    return world.instance.create_run_for_job(world.definitions.resolve_job_def("refresh"), status=status).run_id
 
 
 def status(world: World, run_id: str) -> dg.DagsterRunStatus:
@@ -108,6 +107,16 @@ def test_a_dead_run_gives_its_slot_back(lasting_world: World) -> None:
         process.wait()
         assert reap(lasting_world) == [run_id]
     assert slots.get_concurrency_info("vendor").active_slot_count == 0
+
+
+@pytest.mark.parametrize("reached", UNDER_WAY)
+def test_a_run_is_failed_however_far_it_had_come(world: World, reached: dg.DagsterRunStatus) -> None:
+    run_id = started(world, reached)
+    with holder(world, run_id) as process:
+        process.kill()
+        process.wait()
+        assert reap(world) == [run_id]
+    assert status(world, run_id) == dg.DagsterRunStatus.FAILURE
 
 
 def test_a_dead_run_is_reaped_once(world: World) -> None:

@@ -134,7 +134,6 @@ def test_another_wish_is_asked_at_once(world: World) -> None:
 @pytest.mark.parametrize(
     "status",
     [
-        dg.DagsterRunStatus.NOT_STARTED,
         dg.DagsterRunStatus.STARTING,
         dg.DagsterRunStatus.STARTED,
         dg.DagsterRunStatus.CANCELING,
@@ -146,6 +145,12 @@ def test_new_bars_waits_for_a_refresh_under_way_and_names_it(world: World, statu
     said = tick(world, new_bars)
     assert said.run_requests == []
     assert f"run {run_id[:8]} of refresh is still under way" in said.skip_message
+
+
+def test_a_run_that_was_recorded_and_never_queued_holds_up_nobody(world: World) -> None:
+    world.follow("AAA")
+    unfinished(world, "refresh", dg.DagsterRunStatus.NOT_STARTED)
+    assert len(tick(world, new_bars).run_requests) == 1
 
 
 def test_a_set_with_holes_is_one_run_told_its_symbols(world: World) -> None:
@@ -244,7 +249,10 @@ def test_a_signals_run_after_a_training_leaves_holes_alone(world: World) -> None
     assert [span(request) for request in answer.run_requests] == [("AAA", "DDD")]
     request = answer.run_requests[0]
     assert request.run_config == {"ops": {"signals": {"config": {"only": ["AAA", "DDD"]}}}}
-    states = {key: what["state"] for key, what in said(world.launch("signals_only", request.tags, request.run_config), "signals").items()}
+    states = {
+        key: what["state"]
+        for key, what in said(world.launch("signals_only", request.tags, request.run_config), "signals").items()
+    }
     assert states["BBB"] == states["CCC"] == "kept"
     assert [row["symbol"] for row in world.ledger.signals()] == ["AAA", "DDD"]
 
@@ -304,7 +312,9 @@ def test_the_daily_training_check_asks_for_one_run_or_says_why_not(lasting_world
     lasting_world.follow("AAA", "BBB")
     assert "no symbol of 2" in scheduled(lasting_world, daily_training_check).skip_message
     holds(lasting_world, "AAA", "BBB", bars=5000)
-    assert [span(request) for request in scheduled(lasting_world, daily_training_check).run_requests] == [("all|AAA", "all|BBB")]
+    assert [span(request) for request in scheduled(lasting_world, daily_training_check).run_requests] == [
+        ("all|AAA", "all|BBB")
+    ]
 
 
 @pytest.mark.parametrize(("schedule", "job"), [(daily_refresh, "refresh"), (daily_training_check, "train")])

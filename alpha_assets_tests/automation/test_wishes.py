@@ -86,7 +86,9 @@ def test_a_symbol_whose_features_lag_behind_its_bars_waits_for_them() -> None:
 
 
 def test_why_no_training_is_wanted_is_a_sentence() -> None:
-    assert training({"bars": 0}, None).reason == "no symbol of 1 has 100 new bars or a model older than 7 days with news"
+    assert (
+        training({"bars": 0}, None).reason == "no symbol of 1 has 100 new bars or a model older than 7 days with news"
+    )
 
 
 def test_the_same_wish_is_recognised_whatever_the_order_and_another_is_not() -> None:

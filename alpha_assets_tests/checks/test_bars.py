@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from alpha_assets.automation.jobs import REFRESH
 from alpha_assets.checks.bars import DESCRIPTIONS
@@ -109,12 +110,15 @@ def test_a_symbol_behind_its_source_is_named_with_both_dates(world: World) -> No
     assert found["sample"] == ["BBB: holds nothing, its source could have 2024-01-09 00:00"]
 
 
-def test_a_bar_stored_under_one_key_twice_is_an_error(world: World) -> None:
-    world.follow("AAA")
-    refreshed(world, "AAA")
-    world.ledger.note_findings({"BBB": None}, ["key_doubled"], [_finding("BBB", "key_doubled", LAST)])
-    found = refreshed(world, "AAA")["keys_unique"]
-    assert (found["passed"], found["sample"]) == (False, [f"BBB {LAST}"])
+def test_a_bar_stored_under_one_key_twice_is_an_error_named_by_symbol_and_date(world: World) -> None:
+    world.follow("AAA", "BBB")
+    refreshed(world, "AAA", "BBB")
+    table = DeltaTable(f"{world.settings.lake}/bars")
+    one = pl.DataFrame(table.to_pyarrow_table()).filter(pl.col("symbol") == "BBB", pl.col("timestamp") == at(LAST))
+    assert one.height == 1
+    write_deltalake(table, one.to_arrow(), mode="append")
+    found = refreshed(world, "BBB")["keys_unique"]
+    assert (found["passed"], found["count"], found["sample"]) == (False, 1, [f"BBB {LAST}"])
     assert found["severity"] == dg.AssetCheckSeverity.ERROR
 
 

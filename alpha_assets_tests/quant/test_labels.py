@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from alpha_assets.quant.adjust import adjusted
 from alpha_assets.quant.labels import open_to_open
@@ -61,6 +62,12 @@ def test_the_gap_after_the_decision_is_in_no_label() -> None:
     plain, jumped = (open_to_open(part, 2)["label_return"] for part in (frame, gapped))
     assert jumped[30] == pytest.approx(plain[30])
     assert jumped[29] == pytest.approx(2 * (1 + plain[29]) - 1)
+
+
+def test_a_flagged_bar_of_one_symbol_voids_no_label_of_the_next() -> None:
+    flagged, clean = flag(bars(40, symbol="AAA"), 20), bars(40, seed=2, symbol="BBB")
+    together = open_to_open(pl.concat([flagged, clean]), 3)
+    assert_frame_equal(together.filter(pl.col("symbol") == "BBB"), open_to_open(clean, 3))
 
 
 @pytest.mark.parametrize("horizon", [1, 3])

@@ -35,7 +35,7 @@ class Behaviour:
     down: bool = False
     failing: dict[str, Cause] = field(default_factory=dict)
     forgotten: set[tuple[str, date]] = field(default_factory=set)
-    #: Symbols whose answer holds a row that no calendar reaches: cleaning raises.
+    #: Symbols whose answer holds a row that no calendar reaches.
     monstrous: set[str] = field(default_factory=set)
     #: Causes by which whole histories fail while overlaps are answered.
     failing_whole: dict[str, Cause] = field(default_factory=dict)
@@ -148,10 +148,6 @@ def _scaled(factor: float) -> Callable[[Line], Line]:
     return lambda row: row | {name: row[name] * factor for name in OHLC}
 
 
-def _twin(market: Market, row: Line, change: Callable[[Line], Line]) -> None:
-    market.add(change(row))
-
-
 def soil(market: Market, symbol: str, day: date, rule: str) -> None:
     """Make the bar of ``symbol`` and ``day`` wrong in the way that ``rule`` is about.
 
@@ -241,12 +237,19 @@ class House:
             ]
         )
 
-    def refresh(self, day: date, symbols: Iterable[str] | None = None, at: time = EVENING, full: bool = False) -> Report:
-        """One run of the station on the evening of ``day``."""
+    def refresh(
+        self, day: date, symbols: Iterable[str] | None = None, at: time = EVENING, full: bool = False
+    ) -> Report:
+        """One run of the station on the evening of ``day``; its report accounts for every row read."""
         chosen = self.symbols if symbols is None else list(symbols)
-        return ingest(
+        report = ingest(
             self.lake, self.ledger, {"market": self.market}, self.settings, chosen, evening(day, at), full=full
         )
+        totals = report.totals
+        assert totals["rows_read"] == totals["kept"] + totals["repaired"] + totals["dropped"]
+        assert sum(rule["dropped"] for rule in totals["by_rule"].values()) == totals["dropped"]
+        assert set(report.partitions) == set(chosen)
+        return report
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Everything that is stored, the clocks aside."""

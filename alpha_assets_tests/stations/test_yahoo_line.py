@@ -6,6 +6,7 @@ home that saw the same market at the same moments and no fault; clocks aside, no
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from alpha_assets.quant import calendars
@@ -22,7 +26,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.sources.base import Cause, SourceUnavailable
 from alpha_assets.sources.yahoo import Yahoo
 from alpha_assets.stations.base import Report
-from alpha_assets.stations.ingest import FINDING_RULES, NothingIngested, TooManyFailed, ingest
+from alpha_assets.stations.ingest import BAR_KEY, FINDING_RULES, NothingIngested, TooManyFailed, ingest
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets_tests.yahoo_lookalike import EVERYTHING, Fault, YahooLookalike, offer_control, redirected
@@ -166,13 +170,13 @@ def good_times(tmp_path_factory: pytest.TempPathFactory) -> dict[datetime, Seen]
     return seen
 
 
-def daily(symbol: str, last: date = HEALED.date(), first: date = FIRST, splits: bool = False) -> pl.DataFrame:
-    """As-traded bars of every session: a wave of a few percent, a tenth of it from the split on."""
-    days = calendars.sessions(calendars.calendar_name(symbol), first, last)
+def daily(symbol: str, split: date | None = None) -> pl.DataFrame:
+    """As-traded bars of every session: a wave of a few percent, a tenth of it from ``split`` on."""
+    days = calendars.sessions(calendars.calendar_name(symbol), FIRST, HEALED.date())
     seed = sum(map(ord, symbol)) % 17
     place = pl.int_range(pl.len())
     close = 100.0 * (1.0 + 0.03 * ((place * 7 + seed) % 11) / 11)
-    ratio = pl.when(pl.lit(splits) & (pl.col("day") >= SPLIT[0])).then(SPLIT[2]).otherwise(1.0)
+    ratio = pl.when(pl.col("day") >= split).then(SPLIT[2]).otherwise(1.0) if split else pl.lit(1.0)
     return pl.DataFrame(days.alias("day")).select(
         pl.lit(symbol).alias("symbol"),
         pl.col("day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").alias("timestamp"),
@@ -191,9 +195,12 @@ def events(symbol: str, *lines: tuple[date, str, float]) -> pl.DataFrame:
 def offer(yahoo: YahooLookalike, *symbols: str) -> pl.DataFrame:
     """List ``symbols``; BAD has a split and two dividends. Returns the truth."""
     for symbol in symbols:
-        with_events = symbol == "BAD"
-        yahoo.offer(symbol, daily(symbol, splits=with_events), events(symbol, *EVENTS) if with_events else None)
-    return pl.concat([daily(symbol, splits=symbol == "BAD") for symbol in symbols]).sort("symbol", "timestamp")
+        yahoo.offer(symbol, bars_of(symbol), events(symbol, *EVENTS) if symbol == "BAD" else None)
+    return pl.concat([bars_of(symbol) for symbol in symbols]).sort("symbol", "timestamp")
+
+
+def bars_of(symbol: str) -> pl.DataFrame:
+    return daily(symbol, SPLIT[0] if symbol == "BAD" else None)
 
 
 def until(truth: pl.DataFrame, moment: datetime) -> pl.DataFrame:
@@ -335,6 +342,51 @@ class TestEachFaultOfOneSymbol:
             assert (state["attempts"], state["quarantined_at"]) == (attempt, LOADED)
             pauses.append(state["next_try"] - moment)
         assert pauses == [timedelta(minutes=15), timedelta(minutes=30), timedelta(minutes=60)]
+
+
+#: Evenings, and noons at which the session under way has a bar that is not final.
+MOMENTS = [datetime(2024, 6, day, hour, tzinfo=UTC) for day in (5, 6, 7, 10, 11, 12) for hour in (16, 21)]
+
+
+class TestWhateverHappens:
+    @pytest.mark.slow
+    @hypothesis_settings(
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    @given(
+        play=st.dictionaries(
+            st.sampled_from(MOMENTS),
+            st.dictionaries(
+                st.sampled_from(["BAD", "GOOD", EVERYTHING]),
+                st.tuples(st.sampled_from([fault for fault in AT_FIRST if fault is not Fault.SLOW]), st.integers(1, 5)),
+            ),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    def test_over_days_of_any_faults_one_good_refresh_makes_the_home_that_saw_none(
+        self,
+        yahoo: YahooLookalike,
+        tmp_path_factory: pytest.TempPathFactory,
+        good_times: dict[datetime, Seen],
+        play: Mapping[datetime, Mapping[str, tuple[Fault, int]]],
+    ) -> None:
+        truth = offer(yahoo, "BAD", "GOOD")
+        home = Home(tmp_path_factory.mktemp("home"), yahoo, "BAD", "GOOD")
+        for moment, faults in sorted(play.items()):
+            yahoo.heal()
+            for symbol, (fault, times) in faults.items():
+                yahoo.misbehave(symbol, fault, times)
+            with suppress(NothingIngested, SourceUnavailable):
+                assert home.refresh(moment).totals["restated"] == 0
+            held = home.bars().select(BAR_KEY)
+            assert held.is_unique().all()
+            assert held.join(until(truth, moment), on=BAR_KEY, how="anti").is_empty()
+        yahoo.heal()
+        home.refresh(HEALED)
+        assert_twins(home, good_times[HEALED])
 
 
 class TestAnOutageOfEverything:
@@ -520,7 +572,7 @@ class TestSplitsAndDividends:
     def test_a_dividend_between_two_refreshes_is_recorded_as_paid_whatever_is_split_later(
         self, yahoo: YahooLookalike, tmp_path: Path
     ) -> None:
-        truth = daily("PAYER", splits=True)
+        truth = daily("PAYER", SPLIT[0])
         paid = (date(2024, 6, 6), "dividend", 2.5)
         yahoo.offer("PAYER", truth, events("PAYER", paid, SPLIT))
         home = Home(tmp_path / "home", yahoo, "PAYER")
@@ -535,19 +587,20 @@ class TestSplitsAndDividends:
         assert home.lake.read("actions").rows() == [("PAYER", *paid, LOADED), ("PAYER", *SPLIT, GREW)]
         assert_holds(home, until(truth, GREW))
 
+    @pytest.mark.parametrize("ex_date", [SPLIT[0], date(2024, 5, 20)], ids=["in the overlap", "before it"])
     def test_a_split_listed_days_late_is_learnt_and_the_bars_stay_as_traded(
-        self, yahoo: YahooLookalike, tmp_path: Path
+        self, yahoo: YahooLookalike, tmp_path: Path, ex_date: date
     ) -> None:
-        truth = daily("LATE", splits=True)
+        truth = daily("LATE", ex_date)
         # Until it lists the split, Yahoo serves prices as they were traded, with the jump.
         yahoo.offer("LATE", truth)
         home = Home(tmp_path / "home", yahoo, "LATE")
         home.refresh(GREW)
-        assert [(row["rule"], row["day"]) for row in home.ledger.findings()] == [("split_sized_jump", SPLIT[0])]
-        yahoo.offer("LATE", truth, events("LATE", SPLIT))
+        assert [(row["rule"], row["day"]) for row in home.ledger.findings()] == [("split_sized_jump", ex_date)]
+        yahoo.offer("LATE", truth, events("LATE", (ex_date, "split", SPLIT[2])))
         home.refresh(HEALED)
         assert_holds(home, truth)
-        assert home.lake.read("actions").rows() == [("LATE", *SPLIT, HEALED)]
+        assert home.lake.read("actions").rows() == [("LATE", ex_date, "split", SPLIT[2], HEALED)]
         assert home.state("LATE")["rebuild_features"]
         assert_twins(home, undisturbed(tmp_path, yahoo, home, HEALED))
 
@@ -633,7 +686,7 @@ class TestARestatement:
         home = Home(tmp_path / "home", yahoo, "BAD", "GOOD")
         home.refresh(LOADED)
         before = home.bars("BAD")
-        said = corrected(daily("BAD", splits=True), date(2024, 6, 5), 1.01)
+        said = corrected(bars_of("BAD"), date(2024, 6, 5), 1.01)
         yahoo.offer("BAD", said, events("BAD", *EVENTS))
         yahoo.misbehave("BAD", fault, after=1)
         report = home.refresh(GREW)
@@ -657,9 +710,13 @@ class TestARestatement:
         report = home.refresh(GREW + timedelta(hours=2), full=True)
         assert (report.totals["restated"], report.totals["new"]) == (0, 0)
         assert_holds(home, until(truth, GREW))
-        yahoo.offer("A", truth)
+        said = corrected(truth, date(2024, 6, 5), 1.01)
+        yahoo.offer("A", said.filter(pl.col("timestamp") < datetime(2024, 6, 6, tzinfo=UTC)))
+        assert home.refresh(GREW + timedelta(hours=3)).totals["restated"] == 1
+        assert_holds(home, until(said, GREW))
+        yahoo.offer("A", said)
         home.refresh(HEALED)
-        assert_holds(home, truth)
+        assert_holds(home, said)
 
 
 class TestANullBar:
@@ -756,17 +813,18 @@ def intraday(symbol: str, interval: str, bars: int) -> pl.DataFrame:
 
 
 class TestIntradayHomes:
-    @pytest.mark.parametrize(("interval", "bars", "windows"), [("1m", 30, 5), ("1h", 7, 1)])
+    @pytest.mark.parametrize(("interval", "bars", "good"), [("1m", 30, 6), ("1h", 7, 0)])
     @pytest.mark.parametrize("fault", [Fault.RATE_LIMIT, Fault.CUT], ids=lambda fault: fault.name)
     def test_lose_and_double_no_bar_through_faults_at_first_and_later_and_over_a_split(
-        self, yahoo: YahooLookalike, tmp_path: Path, interval: str, bars: int, windows: int, fault: Fault
+        self, yahoo: YahooLookalike, tmp_path: Path, interval: str, bars: int, good: int, fault: Fault
     ) -> None:
         for symbol in ("BAD", "GOOD"):
             yahoo.offer(symbol, intraday(symbol, interval, bars), events(symbol, SPLIT), interval=interval)
         truth = pl.concat([intraday(symbol, interval, bars) for symbol in ("BAD", "GOOD")])
-        home = Home(tmp_path / "home", yahoo, "BAD", "GOOD", interval=interval)
-        # In the third of the windows a month of minutes is read in: a symbol is complete or it has failed.
-        yahoo.misbehave("BAD", fault, after=windows // 2)
+        home = Home(tmp_path / "home", yahoo, "BAD", "GOOD", interval=interval, yahoo_attempts=1)
+        # A month of minutes is read in five windows. The fourth fails and the fifth would not: a symbol is complete or
+        # has failed. (The first three are before its first bar, and a status of 400 is asked twice.)
+        yahoo.misbehave("BAD", fault, times=2 if fault is Fault.RATE_LIMIT else 1, after=good)
         assert_said(home, home.refresh(LOADED), AT_FIRST[fault])
         assert_holds(home, without(until(truth, LOADED), "BAD"))
         yahoo.heal()
@@ -797,11 +855,27 @@ class TestACalendarThatEnds:
                 "AAPL": datetime(2027, 3, 3, tzinfo=UTC),
                 "BTC-USD": datetime(2027, 3, 2, tzinfo=UTC),
             }
-        assert sorted(record.args[0] for record in caplog.records) == ["XBOM", "XSES", "XSHG"]  # type: ignore[index]
-        assert "knows the sessions from" in caplog.text
+        assert {name: caplog.text.count(f"calendar {name} knows") for name in ("XBOM", "XSES", "XSHG", "XNYS")} == {
+            **dict.fromkeys(("XBOM", "XSES", "XSHG"), 1),
+            "XNYS": 0,
+        }
         assert source.complete_until(ended, datetime(2026, 12, 30, 22, tzinfo=UTC)) == dict.fromkeys(
             ended, datetime(2026, 12, 30, tzinfo=UTC)
         )
+
+    def test_that_does_not_exist_fails_its_symbol_and_no_other(
+        self, yahoo: YahooLookalike, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for symbol in ("BAD", "GOOD"):
+            yahoo.offer(symbol, intraday(symbol, "1h", 7), interval="1h")
+        home = Home(tmp_path / "home", yahoo, "BAD", "GOOD", interval="1h", calendars={"BAD": "XNYC"})
+        report = home.refresh(LOADED)
+        assert_said(home, report, Said(Cause.REFUSED, "calendar 'XNYC' for BAD (ALPHA_CALENDARS) is unknown"))
+        assert_holds(home, until(intraday("GOOD", "1h", 7), LOADED))
+        for _ in range(2):
+            newest = home.source.complete_until(["BAD", "GOOD"], LOADED)
+            assert newest == {"BAD": None, "GOOD": datetime(2024, 6, 7, 19, 30, tzinfo=UTC)}
+        assert caplog.text.count("XNYC") == 1
 
     def test_still_refuses_a_time_without_zone(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="no zone"):

@@ -1,9 +1,13 @@
 """The ledger's promises, each on SQLite and on PostgreSQL."""
 
-import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -12,21 +16,31 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from alpha_assets.reading import SIGNAL_FIELDS, signals
 from alpha_assets.settings import Settings
-from alpha_assets.stores import ledger as ledger_module, tables
+from alpha_assets.stores import ledger as ledger_module
+from alpha_assets.stores import tables
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger, LedgerUnavailable
 from alpha_assets.stores.migrations import HEAD, LedgerOutdated
+from alpha_assets.stores.trouble import StoreTrouble
 from alpha_assets_tests import postgres
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 YEAR = timedelta(days=365)
 
-#: Fresh interpreters, as real second writers are.
-SPAWN = multiprocessing.get_context("spawn")
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from alpha_assets.settings import load
+from alpha_assets.stores.ledger import Ledger
+row = {"symbol": sys.argv[1], "source": "simulated", "calendar": "XNYS", "added_at": datetime.now(UTC)}
+Ledger(load()).add_symbols([row])
+"""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -119,17 +133,25 @@ class TestSchema:
         assert [row["symbol"] for row in ledger.universe()] == ["AAA"]
 
     def test_many_processes_may_migrate_and_write_at_once(self, settings: Settings, ledger: Ledger) -> None:
-        raised = at_once(_add_symbol, [(settings, f"S{number}") for number in range(5)])
-        assert raised == []
-        assert [row["symbol"] for row in ledger.universe()] == ["S0", "S1", "S2", "S3", "S4"]
+        environment = {"ALPHA_HOME": str(settings.home), "ALPHA_LEDGER_URL": settings.ledger}
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, f"S{number}"], env=os.environ | environment, stderr=subprocess.PIPE
+            )
+            for number in range(3)
+        ]
+        assert [writer.communicate()[1].decode() for writer in writers] == [""] * 3
+        assert [row["symbol"] for row in ledger.universe()] == ["S0", "S1", "S2"]
+
+    def test_many_ledgers_of_one_process_may_migrate_at_once(self, settings: Settings, ledger: Ledger) -> None:
+        assert at_once(_migrate, [(settings,)] * 4) == []
+        assert ledger.exists()
 
     def test_a_migration_that_dies_half_way_leaves_nothing_behind(self, settings: Settings) -> None:
         dying = Ledger(settings)
         dying.engine()  # opened, so that its connections can be watched
 
-        def die_at_decisions(
-            connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: Any
-        ) -> None:
+        def die_at_decisions(_: Any, __: Any, statement: str, *___: Any) -> None:
             if "CREATE TABLE decisions" in statement:
                 raise KeyboardInterrupt
 
@@ -242,7 +264,7 @@ class TestState:
 
     def test_an_instant_without_a_zone_is_refused(self, ledger: Ledger) -> None:
         with pytest.raises((ValueError, sa.exc.StatementError), match="no time zone"):
-            ledger.note_state([{"symbol": "AAA", "last_bar": datetime(2024, 1, 1)}])  # noqa: DTZ001
+            ledger.note_state([{"symbol": "AAA", "last_bar": datetime(2024, 1, 1)}])
 
     def test_two_writers_of_the_same_symbols_lose_nothing_and_do_not_block_each_other(
         self, settings: Settings, ledger: Ledger
@@ -385,37 +407,31 @@ class TestTrouble:
         settings.ledger_file.write_text("this is no database, only a text that is long enough to be taken for one" * 9)
         with pytest.raises(LedgerUnavailable, match=r"ledger\.db.*not a database"):
             Ledger(settings).universe()
-        with pytest.raises(LedgerUnavailable.__base__ or Exception, match=r"ledger\.db.*not a database"):
+        with pytest.raises(StoreTrouble, match=r"ledger\.db.*not a database"):
             signals(settings=settings)
 
 
-# -- writers in processes of their own ------------------------------------------------------------------------------
+# -- writers beside each other: each has connections of its own ------------------------------------------------------
 
 
-def at_once(work: Callable[..., None], calls: list[tuple[Any, ...]]) -> list[BaseException]:
-    """Call ``work`` in as many fresh processes, all let loose together; what they raised."""
-    with SPAWN.Manager() as manager:
-        start = manager.Barrier(len(calls))
-        raised = manager.list()
-        processes = [SPAWN.Process(target=_let_loose, args=(start, raised, work, call)) for call in calls]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        assert {process.exitcode for process in processes} == {0}
-        return list(raised)
+def at_once(work: Callable[..., None], calls: list[tuple[Any, ...]]) -> list[Exception]:
+    """Call ``work`` in as many threads, all let loose together; what they raised."""
+    start = Barrier(len(calls))
+
+    def let_loose(call: tuple[Any, ...]) -> Exception | None:
+        start.wait(60)
+        try:
+            work(*call)
+        except Exception as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [error for error in pool.map(let_loose, calls) if error is not None]
 
 
-def _let_loose(start: Any, raised: Any, work: Callable[..., None], call: tuple[Any, ...]) -> None:
-    start.wait(120)
-    try:
-        work(*call)
-    except Exception as error:
-        raised.append(error)
-
-
-def _add_symbol(settings: Settings, symbol: str) -> None:
-    Ledger(settings).add_symbols([member(symbol)])
+def _migrate(settings: Settings) -> None:
+    Ledger(settings).migrate()
 
 
 def _note_states(settings: Settings, symbols: list[str], column: str) -> None:
