@@ -26,6 +26,8 @@ $(READY): requirements.lock pyproject.toml setup.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
 	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import lightgbm' 2>/dev/null \
+		|| { echo "LightGBM needs the system library libgomp: apt-get install libgomp1 (macOS: brew install libomp)" >&2; exit 1; }
 	@touch $(READY)
 
 demo: $(READY) ## the whole line on a simulated market, no network

@@ -73,7 +73,6 @@ def _universe(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     add.add_argument("symbols", nargs="*", metavar="SYMBOL")
     add.add_argument("--all", action="store_true", help="every symbol that the source holds (files, simulated)")
     add.add_argument("--source", choices=("yahoo", "files", "simulated"), help="default: ALPHA_SOURCE")
-    add.add_argument("--calendar", help="exchange-calendars name such as XNYS; default: by the symbol's suffix")
     listing = _verb(inner, "list", "list the symbols that are followed", _call("universe", "show_members"))
     listing.add_argument("--retired", action="store_true", help="those no longer followed too")
     _format(listing)

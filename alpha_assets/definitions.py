@@ -44,7 +44,7 @@ def assemble(settings: Settings) -> dg.Definitions:
             "sources": Sources(settings),
             "clock": Clock(),
             "locks": locks,
-            "run_lock": run_lock_of(locks),
+            "run_lock": run_lock_of(locks, settings),
         },
     )
 

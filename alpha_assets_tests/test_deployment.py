@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 600.0
 TWO_TICKS_SECONDS = 35.0
 
 #: Few and short series: what runs is looked at here, not what is learnt. Every new bar is worth a training.
-MARKET = {"ALPHA_SIMULATION__SYMBOLS": "4", "ALPHA_SIMULATION__YEARS": "4", "ALPHA_RETRAIN_AFTER_BARS": "1"}
+MARKET = {"ALPHA_SIMULATION__SYMBOLS": "6", "ALPHA_SIMULATION__YEARS": "4", "ALPHA_RETRAIN_AFTER_BARS": "1"}
 
 RUNS = """
 query Runs($job: String!) {
@@ -65,7 +65,7 @@ class Deployment:
 
     @property
     def settings(self) -> Settings:
-        return Settings(home=self.home, source="simulated", simulation=SimulationParameters(symbols=4, years=4))
+        return Settings(home=self.home, source="simulated", simulation=SimulationParameters(symbols=6, years=4))
 
     def command(self, *arguments: str) -> str:
         return command(self.home, *arguments)

@@ -8,9 +8,11 @@ from typing import Any
 
 import dagster as dg
 
+from alpha_assets.settings import Settings
 from alpha_assets.sources.base import SourceUnavailable
 from alpha_assets.stations.base import Progress, Report, StationFailed
 from alpha_assets.stations.ingest import TooManyFailed
+from alpha_assets.stores.home import stamp
 from alpha_assets.stores.run_locks import RunLocks
 from alpha_assets.stores.trouble import StoreTrouble
 
@@ -110,11 +112,15 @@ def run_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
     }
 
 
-def run_lock_of(locks: RunLocks) -> dg.ResourceDefinition:
-    """A resource that holds the run's operating-system lock from before its first step; see ``stores.run_locks``."""
+def run_lock_of(locks: RunLocks, settings: Settings) -> dg.ResourceDefinition:
+    """A resource that holds the run's operating-system lock from before its first step; see ``stores.run_locks``.
+
+    A run over a home of another interval ends here, before it reads or writes anything.
+    """
 
     @dg.resource(description="Holds the run's operating-system lock while the run lives")
     def run_lock(context: dg.InitResourceContext) -> Iterator[RunLocks]:
+        stamp(settings)
         if context.run is None:
             yield locks
             return

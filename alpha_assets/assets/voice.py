@@ -19,7 +19,7 @@ class _Plain(logging.Formatter):
         return f"  {said}"
 
 
-@dg.logger(description="Progress and warnings in plain words on stderr")
+@dg.logger(None, description="Progress and warnings in plain words on stderr")
 def plain_words(_: dg.InitLoggerContext) -> logging.Logger:
     """The logger ``plain`` of the definitions; the command selects it by run config."""
     logger = logging.getLogger("alpha_assets.plain")

@@ -72,8 +72,11 @@ def _answer(
         reason = f"{wish.reason}; run {running[:8]} of {job} is still under way"
         return dg.SensorResult(skip_reason=reason, dynamic_partitions_requests=adds)
     now = clock.now()
-    if Asked.read(context.cursor).recently(wish, now):
-        reason = f"{wish.reason}; asked less than {wishes.ASK_AGAIN} ago and the source had nothing newer"
+    asked = Asked.read(context.cursor)
+    if asked.recently(wish, now):
+        reason = (
+            f"{wish.reason}; just that was asked at {asked.at:%H:%M} UTC and is asked again {wishes.ASK_AGAIN} later"
+        )
         return dg.SensorResult(skip_reason=reason, dynamic_partitions_requests=adds)
     order = [*context.instance.get_dynamic_partitions(SYMBOLS), *added]
     runs = ranges.plan_runs(order, wish.symbols)

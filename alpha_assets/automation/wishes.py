@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from alpha_assets.stores.ledger import Row
 
-#: A wish that a run has not fulfilled is asked again only after this long: a vendor may be late with a bar.
+#: A wish that a run has not fulfilled is asked again only after this long: a vendor may be late with a bar, or a run
+#: die of what it is asked to do. (One that died is tried once more at once, by the daemon's ``run_retries``.)
 ASK_AGAIN = timedelta(minutes=30)
 
 

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import Any
 
 from alpha_assets.commands import show
-from alpha_assets.commands.home import STAMP, stamped_interval
 from alpha_assets.settings import Settings
+from alpha_assets.stores.home import stamped_interval
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.trouble import StoreTrouble
 
@@ -62,10 +62,9 @@ def _libraries(settings: Settings) -> str:  # noqa: ARG001
 
 
 def _home(settings: Settings) -> str:
-    stamp = settings.home / STAMP
-    if not stamp.exists():
+    stamped = stamped_interval(settings)
+    if stamped is None:
         return f"{settings.home} is new; {settings.interval} bars"
-    stamped = stamped_interval(stamp)
     if stamped != settings.interval:
         raise Ailment(f"{settings.home} holds {stamped} bars", f"set ALPHA_INTERVAL={stamped} or another ALPHA_HOME")
     return f"{settings.home} holds {stamped} bars"

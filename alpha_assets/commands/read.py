@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from alpha_assets.commands import home, show
+from alpha_assets.commands import show
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.reading import SIGNAL_FIELDS
 from alpha_assets.reading import signals as newest_signals
 from alpha_assets.settings import Settings
+from alpha_assets.stores.home import refuse_other_interval
 
 SHOWN_SIGNAL_FIELDS = ("symbol", "signal", "confidence", "bar_time", "model_version", "reason")
 
@@ -33,7 +34,7 @@ DECISION_FIELDS = ("symbol", "regime", "seq", "verdict", "model_version", "reaso
 def signals(settings: Settings, options: Namespace) -> None:
     """The newest signal of each symbol."""
     fields = SHOWN_SIGNAL_FIELDS if options.format == "table" else SIGNAL_FIELDS
-    home.refuse_other_interval(settings)
+    refuse_other_interval(settings)
     rows = signal_rows(settings, options.symbols, options.max_age)
     if options.symbols and len(rows) < len(set(options.symbols)):
         _refuse_unknown(settings, options.symbols)
@@ -56,7 +57,7 @@ def status(settings: Settings, options: Namespace) -> None:
     """A line a symbol: how far each station has come."""
     from alpha_assets.stores.ledger import Ledger
 
-    home.refuse_other_interval(settings)
+    refuse_other_interval(settings)
     ledger = Ledger(settings)
     if options.symbols is not None:
         _refuse_unknown(settings, options.symbols)
@@ -94,7 +95,7 @@ def decisions(settings: Settings, options: Namespace) -> None:
     """Every decision, oldest first."""
     from alpha_assets.stores.ledger import Ledger
 
-    home.refuse_other_interval(settings)
+    refuse_other_interval(settings)
     if options.symbols is not None:
         _refuse_unknown(settings, options.symbols)
     rows = [row for row in Ledger(settings).decisions() if options.symbols is None or row["symbol"] in options.symbols]

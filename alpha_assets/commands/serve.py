@@ -44,6 +44,9 @@ def ui(settings: Settings, options: Namespace) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
+        # Whoever presses Ctrl-C again must not leave half of them running.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         _stop(list(processes.values()))
         say("stopped")
 

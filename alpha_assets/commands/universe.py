@@ -8,6 +8,7 @@ from alpha_assets.commands import home, show
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.quant.symbols import well_formed
 from alpha_assets.settings import Settings
+from alpha_assets.stores.home import refuse_other_interval
 from alpha_assets.stores.ledger import Ledger, Row
 
 FIELDS = ("symbol", "source", "calendar", "added_at", "retired_at")
@@ -19,13 +20,13 @@ def add(settings: Settings, options: Namespace) -> None:
     symbols = list(options.symbols) or (held_by(settings, source) if options.all else [])
     if not symbols:
         raise CommandFailed("name the symbols to follow, or --all for every symbol that the source holds")
-    rows = follow(settings, symbols, source, options.calendar)
+    rows = follow(settings, symbols, source)
     already = len(set(symbols)) - len(rows)
     said = f"{len(rows)} symbols are followed from now on, their source is {source}"
     print(said + (f"; {already} were followed already, with the source they have" if already else ""))
 
 
-def follow(settings: Settings, symbols: Sequence[str], source: str, calendar: str | None = None) -> list[Row]:
+def follow(settings: Settings, symbols: Sequence[str], source: str) -> list[Row]:
     """Register symbols in the ledger; their partitions follow with the next run. Known ones keep their source."""
     from alpha_assets.quant.calendars import calendar_name, sessions
 
@@ -44,7 +45,7 @@ def follow(settings: Settings, symbols: Sequence[str], source: str, calendar: st
         for symbol in dict.fromkeys(symbols):
             if symbol in known and known[symbol]["retired_at"] is None:
                 continue
-            name = calendar or calendar_name(symbol, settings.calendars)
+            name = calendar_name(symbol, settings.calendars)
             sessions(name, now.date(), now.date())
             rows.append({"symbol": symbol, "source": source, "calendar": name, "added_at": now})
     except ValueError as error:
@@ -68,14 +69,14 @@ def held_by(settings: Settings, source: str) -> list[str]:
 
 def show_members(settings: Settings, options: Namespace) -> None:
     """List the universe."""
-    home.refuse_other_interval(settings)
+    refuse_other_interval(settings)
     rows = Ledger(settings).universe(retired=options.retired)
     show.table(rows, FIELDS, options.format, "the universe is empty: alpha-assets universe add SYMBOL")
 
 
 def retire(settings: Settings, options: Namespace) -> None:
     """Follow symbols no longer."""
-    home.refuse_other_interval(settings)
+    refuse_other_interval(settings)
     ledger = Ledger(settings)
     known = {row["symbol"] for row in ledger.universe(retired=True)}
     unknown = [symbol for symbol in options.symbols if symbol not in known]

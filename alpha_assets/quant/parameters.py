@@ -233,6 +233,7 @@ class SignalParameters:
 
     buy_from: float = 0.52  # P(up) from which a signal is BUY; daily models seldom leave 0.45 to 0.55
     sell_to: float = 0.48  # P(up) down to which a signal is SELL
+    stale_sessions: int = 5  # sessions a symbol may lag behind its calendar's newest bar; a delisted one lags for ever
 
     def __post_init__(self) -> None:
         """Refuses thresholds that would let one opinion be two signals."""

@@ -1,9 +1,9 @@
 """First station: what the sources have and the lake lacks, cleaned, written, and every row accounted for.
 
-The order of writes is what makes a kill harmless. New bars go last but for the ledger's hints: actions and the cleaning
-log are there before the bars that decide what the next run asks for, and whatever is cut off is asked for again. A
-history that is rewritten is marked in the ledger before its first write and released after the last one; a run that
-finds the mark reads that history whole and writes it again.
+The order of writes is what makes a kill harmless. New bars go last but for the ledger's hints: actions, cleaning log
+and findings are there before the bars that decide what the next run asks for, and whatever is cut off is asked for
+again. A history that is rewritten is marked in the ledger before its first write and released after the last one; a run
+that finds the mark reads that history whole and writes it again.
 
 The mark has two parts. ``bars`` of 0 beside a last bar says that a rewrite is under way. ``rebuild_features`` is set
 before the rewrite, for a kill, and once more after it, because features may have been built in between.
@@ -221,7 +221,7 @@ class _Ingest:
             progress(f"fetching from {source}", done, len(symbols))
             names = self._with_calendar({symbol: members[symbol]["calendar"] for symbol in group})
             if names:
-                self._refresh(self._sources[source], self._plan(names, full))
+                self._refresh(_watched(self._sources[source], progress), self._plan(names, full))
             done += len(group)
         self._note_failures()
         self._note_silence(symbols)
@@ -370,6 +370,7 @@ class _Ingest:
         log = self._stamped(answer.cleaned.log.filter(pl.col("rule") != NOT_FINAL))
         if log.height:
             self._lake.append("cleaning", log)
+        self._note_findings(answer)
         new = answer.difference.new
         if new.height:
             self._lake.append("bars", self._stamped(new))
@@ -385,6 +386,7 @@ class _Ingest:
         self._store_news(answer.news)
         log = answer.cleaned.log.filter(pl.col("rule") != NOT_FINAL)
         self._lake.replace("cleaning", self._stamped(log), symbols, gone=self._overruled(log, answer))
+        self._note_findings(answer)
         said = pl.concat([answer.difference.new, answer.difference.moved])
         self._lake.replace("bars", self._stamped(said), symbols, gone=answer.gone)
         changed = pl.concat([answer.difference.moved.select("symbol"), answer.gone.select("symbol")])
@@ -416,11 +418,6 @@ class _Ingest:
     def _note(self, answer: _Answer, hints: Mapping[str, Row], restated: Mapping[str, int]) -> None:
         symbols = answer.symbols
         self._ledger.note_state([{"symbol": symbol, **hints.get(symbol, NO_BARS), **HEALTHY} for symbol in symbols])
-        self._ledger.note_findings(
-            {symbol: _day(answer.plan.judged_from.get(symbol)) for symbol in symbols},
-            FINDING_RULES,
-            self._findings(answer),
-        )
         new = dict(answer.difference.new.group_by("symbol").len().iter_rows())
         touched, late = _touched(answer.cleaned.log), set(answer.late["symbol"])
         for symbol in symbols:
@@ -463,6 +460,10 @@ class _Ingest:
         if behind:
             hints |= {hint.pop("symbol"): hint for hint in self._counted_hints(behind)}
         return hints
+
+    def _note_findings(self, answer: _Answer) -> None:
+        looked_at = {symbol: _day(answer.plan.judged_from.get(symbol)) for symbol in answer.symbols}
+        self._ledger.note_findings(looked_at, FINDING_RULES, self._findings(answer))
 
     def _findings(self, answer: _Answer) -> list[Row]:
         log = answer.cleaned.log.filter(pl.col("rule") != NOT_FINAL)
@@ -541,6 +542,13 @@ class _Ingest:
                 f"{len(healing)} of {len(symbols)} symbols failed for causes that can heal "
                 f"({some_of(f'{failure.symbol}: {failure.cause}' for failure in healing)}); the others are stored"
             )
+
+
+def _watched(source: Source, progress: Progress) -> Source:
+    """The source, telling of each symbol it has asked for where it can: a fetch may take minutes."""
+    if hasattr(source, "progress"):
+        source.progress = lambda done, total, _: progress(f"fetched from {source.name}", done, total)
+    return source
 
 
 def _by_source(symbols: Sequence[str], members: Mapping[str, Row]) -> dict[str, list[str]]:

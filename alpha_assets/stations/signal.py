@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from alpha_assets.quant import calendars
 from alpha_assets.quant.bars import held_symbols
 from alpha_assets.quant.blend import direction
 from alpha_assets.quant.indicators import DEFAULT
@@ -21,6 +22,7 @@ from alpha_assets.quant.schema import BARS
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.featurise import table_of
+from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.train import ALL
 from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -47,11 +49,16 @@ def signal(
     states = ledger.states()
     production = ledger.production()
     latest = _latest(lake, states, symbols)
-    jumps = _jumps(lake, states, symbols)
+    holds = _behind(ledger, states, symbols, settings) | _jumps(lake, states, symbols)
     said, predictions = [], []
     for done, symbol in enumerate(symbols, start=1):
         opinion = _opinion(
-            symbol, production.get((symbol, ALL)), latest.get(symbol), states.get(symbol), jumps, registry, settings
+            production.get((symbol, ALL)),
+            latest.get(symbol),
+            states.get(symbol),
+            holds.get(symbol),
+            registry,
+            settings,
         )
         said.append(_row(symbol, opinion, states.get(symbol, {}).get("last_bar"), now, settings))
         if opinion.get("p_up") is not None:
@@ -80,22 +87,43 @@ def _latest(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> di
     return {str(symbol): part for (symbol,), part in rows.group_by("symbol")}
 
 
-def _jumps(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> dict[str, Any]:
-    """The day of an unexplained split-sized jump among the newest bars, by symbol."""
+def _behind(ledger: Ledger, states: Mapping[str, Row], symbols: Sequence[str], settings: Settings) -> dict[str, str]:
+    """Why nothing is said of symbols whose newest bar lags behind that of others on their calendar."""
+    names = calendars_of(ledger)
+    newest: dict[str, datetime] = {}
+    for symbol, calendar in names.items():
+        last = states.get(symbol, {}).get("last_bar")
+        if last is not None:
+            newest[calendar] = max(last, newest.get(calendar, last))
+    sentences = {}
+    for symbol in symbols:
+        last = states.get(symbol, {}).get("last_bar")
+        if last is None or last == newest[names[symbol]]:
+            continue
+        behind = calendars.elapsed_sessions(names[symbol], last.date(), newest[names[symbol]].date())
+        if behind > settings.signal.stale_sessions:
+            sentences[symbol] = f"no bar since {last:%Y-%m-%d}, {behind} sessions behind others: halted or delisted"
+    return sentences
+
+
+def _jumps(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> dict[str, str]:
+    """Why nothing is said of symbols with an unexplained split-sized jump among their newest bars."""
     last = {symbol: states[symbol]["last_bar"] for symbol in symbols if states.get(symbol, {}).get("last_bar")}
     if not last:
         return {}
     since = {symbol: at - timedelta(days=2 * HOLD_BARS) for symbol, at in last.items()}
     bars = lake.read("bars", symbols=list(last), since=since, columns=list(BARS))
-    return dict(held_symbols(bars, HOLD_BARS).select("symbol", "date").iter_rows())
+    return {
+        symbol: f"a split-sized jump on {day} has no event: publication is held until it is explained"
+        for symbol, day in held_symbols(bars, HOLD_BARS).select("symbol", "date").iter_rows()
+    }
 
 
 def _opinion(
-    symbol: str,
     decision: Row | None,
     latest: pl.DataFrame | None,
     state: Row | None,
-    jumps: Mapping[str, Any],
+    held: str | None,
     registry: Registry,
     settings: Settings,
 ) -> dict[str, Any]:
@@ -105,10 +133,8 @@ def _opinion(
     if decision is None:
         return _hold("no promoted model: none has passed the gate for this symbol")
     named = {"model_name": decision["model_name"], "model_version": decision["model_version"]}
-    if symbol in jumps:
-        return _hold(
-            f"a split-sized jump on {jumps[symbol]} has no event: publication is held until it is explained", named
-        )
+    if held is not None:
+        return _hold(held, named)
     if decision["features_set"] != table_of():
         return _hold(
             f"the promoted model reads {decision['features_set']}, which is no longer kept: train again", named

@@ -344,8 +344,8 @@ def _leave_transactions_to_us(connection: Any, record: Any) -> None:  # noqa: AR
 
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
-    if not options["autocommit"]:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if options["writing"] else "BEGIN")
+    if not options.get("autocommit"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writing") else "BEGIN")
 
 
 def _grouped(mapping: Mapping[str, Any]) -> dict[Any, list[str]]:

@@ -62,6 +62,10 @@ class RunLocks:
         finally:
             os.close(descriptor)
 
+    def dead(self) -> list[str]:
+        """The runs whose process is gone and whose lock nobody has removed yet."""
+        return [name for name in sorted(path.stem for path in self._folder.glob("*.lock")) if self.is_dead(name)]
+
     def forget(self, run_id: str) -> None:
         """Remove the lock of a run that is known to have died."""
         self._path(run_id).unlink(missing_ok=True)

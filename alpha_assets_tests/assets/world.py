@@ -13,7 +13,6 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from alpha_assets.assets.frame import run_lock_of
 from alpha_assets.automation.ranges import covering
 from alpha_assets.clock import Clock
 from alpha_assets.definitions import assemble
@@ -152,7 +151,7 @@ class World:
             tags=tags,
             run_config=config,
             raise_on_error=False,
-            resources={**self.resources, "run_lock": run_lock_of(self.locks)},
+            resources=self.resources,
         )
 
 

@@ -15,10 +15,17 @@ import dagster as dg
 import pytest
 
 from alpha_assets.automation import jobs
-from alpha_assets.automation.reaper import UNDER_WAY, fail_dead_runs
+from alpha_assets.automation.reaper import fail_dead_runs
 from alpha_assets.automation.sensors import new_bars
 from alpha_assets.stores.run_locks import RunLocks
 from alpha_assets_tests.assets.world import World
+
+UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 HOLDER = """
 import sys
@@ -109,7 +116,7 @@ def test_a_dead_run_gives_its_slot_back(lasting_world: World) -> None:
     assert slots.get_concurrency_info("vendor").active_slot_count == 0
 
 
-@pytest.mark.parametrize("reached", UNDER_WAY)
+@pytest.mark.parametrize("reached", UNFINISHED)
 def test_a_run_is_failed_however_far_it_had_come(world: World, reached: dg.DagsterRunStatus) -> None:
     run_id = started(world, reached)
     with holder(world, run_id) as process:
@@ -127,6 +134,24 @@ def test_a_dead_run_is_reaped_once(world: World) -> None:
         assert reap(world) == [run_id]
         assert reap(world) == []
     assert not list((world.settings.home / "run-locks").iterdir())
+
+
+def test_a_killed_run_that_dagster_has_failed_already_leaves_no_lock_behind(world: World) -> None:
+    run_id = started(world)
+    with holder(world, run_id) as process:
+        process.kill()
+        process.wait()
+        world.instance.report_run_failed(world.instance.get_run_by_id(run_id))
+        assert reap(world) == []
+    assert not list((world.settings.home / "run-locks").iterdir())
+
+
+def test_the_dead_run_of_another_instance_is_left_for_it(world: World) -> None:
+    with holder(world, "recorded-elsewhere") as process:
+        process.kill()
+        process.wait()
+        assert reap(world) == []
+        assert world.locks.is_dead("recorded-elsewhere")
 
 
 def test_a_run_through_dagster_holds_its_lock_while_it_works_and_no_longer(world: World) -> None:

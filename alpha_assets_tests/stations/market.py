@@ -166,7 +166,7 @@ def soil(market: Market, symbol: str, day: date, rule: str) -> None:
         "range_widened": lambda line: line | {"open": line["high"] * 1.005},
         "volume_unknown": lambda line: line | {"volume": -5.0},
         "unit_slip": _scaled(100.0),
-        "level_error": _scaled(1.6),
+        "level_error": _scaled(3.0),  # flagged as a split-sized jump until the next bar shows it to be an error
     }
     extra: dict[str, Line] = {
         "duplicate_identical": row,

@@ -134,6 +134,8 @@ def test_session_by_session_stores_what_one_run_stores_with_every_kind_of_dirt_i
     market = dirty_market([(place % 3, 40 + 2 * place, rule) for place, rule in enumerate(DIRT)])
     chunks, once = in_chunks_and_at_once(tmp_path, market, market.sessions()[38:84])
     assert_same_tables(chunks, once)
+    reread = [list(asked) for asked in market.asked[1:-1] if None in asked.values()]
+    print(reread)
     found = set(once.lake.read("cleaning")["rule"])
     assert {"copy_of_next", "level_error", "unit_slip", "split_sized_jump", "null_price", "null_key"} <= found
     assert {"split", "dividend"} <= set(once.lake.read("actions")["kind"])
@@ -459,11 +461,15 @@ def eventful(days: list[date]) -> Market:
     """Between session 60 and 61: new bars, a restated one, a wrong one, a late one, late actions, dirt."""
     market = simulated(4, FIRST, LAST)
     names = sorted(market.bars["symbol"].unique())
+    soil(market, names[0], days[5], "null_price")
+    soil(market, names[0], days[8], "missing")
     soil(market, names[0], days[59], "restated")
     soil(market, names[1], days[60], "level_error")
     soil(market, names[1], days[61], "range_widened")
     soil(market, names[2], days[59], "late")
-    market.act(names[2], days[40], SPLIT, 1.00001, said_from=days[61])
+    soil(market, names[3], days[30], "split_sized_jump")
+    market.act(names[3], days[30], SPLIT, 3.0, said_from=days[61])
+    market.act(names[3], days[10], DIVIDEND, 0.1)
     market.act(names[3], days[57], DIVIDEND, 0.2, said_from=days[61])
     soil(market, names[3], days[61], "null_price")
     return market
@@ -491,7 +497,7 @@ def test_a_run_killed_at_any_write_and_run_again_leaves_the_tables_of_an_undistu
     assert writes > 15
 
 
-def test_a_first_load_killed_at_any_write_and_run_again_is_whole(tmp_path: Path, days: list[date], after: bool) -> None:
+def test_a_first_load_killed_at_any_write_and_run_again_is_whole(tmp_path: Path, days: list[date]) -> None:
     market = eventful(days)
     undisturbed = House(tmp_path / "undisturbed", market)
     assert not killed_at(undisturbed, days[61], 1000)

@@ -1,0 +1,40 @@
+"""One home holds bars of one interval: stamped at its first use, refused by name ever after."""
+
+import json
+import os
+
+from alpha_assets.settings import Settings
+from alpha_assets.stores.trouble import StoreTrouble
+
+STAMP = "home.json"
+
+
+class OtherInterval(StoreTrouble):
+    """The home holds bars of another interval than the settings say."""
+
+
+def stamp(settings: Settings) -> None:
+    """Make the home and stamp it with the settings' interval. Raises OtherInterval where it was stamped otherwise."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    path = settings.home / STAMP
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps({"interval": settings.interval}))
+        partial.replace(path)
+    refuse_other_interval(settings)
+
+
+def refuse_other_interval(settings: Settings) -> None:
+    """Raise OtherInterval where the home holds bars of another interval than these settings say."""
+    stamped = stamped_interval(settings)
+    if stamped not in (None, settings.interval):
+        raise OtherInterval(
+            f"ALPHA_INTERVAL={settings.interval}, but {settings.home} holds {stamped} bars: one home holds one "
+            f"interval; set ALPHA_INTERVAL={stamped}, or another ALPHA_HOME"
+        )
+
+
+def stamped_interval(settings: Settings) -> str | None:
+    """The interval a home was first used with; None where it is new."""
+    path = settings.home / STAMP
+    return str(json.loads(path.read_text())["interval"]) if path.exists() else None

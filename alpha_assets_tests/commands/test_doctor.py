@@ -1,0 +1,76 @@
+"""``alpha-assets doctor`` and ``alpha-assets settings``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alpha_assets.settings import Settings
+from alpha_assets_tests.commands.call import Answer, call, home
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
+
+
+def examined(said: Answer) -> dict[str, dict[str, object]]:
+    """The rows of an answer, whatever its code."""
+    return {row["what"]: row for row in json.loads(said.out)}
+
+
+class TestDoctor:
+    def test_finds_a_home_that_works_in_good_health(self, worked: Worked) -> None:
+        with home(worked[0]):
+            said = call("doctor", "--format", "json")
+        assert said.code == 0
+        found = examined(said)
+        assert [name for name, row in found.items() if not row["ok"]] == []
+        assert set(found) == {"python", "libraries", "home", "ledger", "lake", "mlflow", "source", "universe"}
+        assert "models in production" in str(found["mlflow"]["found"])
+        assert list(found["home"]) == ["what", "ok", "found", "do"]
+
+    def test_creates_nothing(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home"):
+            said = call("doctor", "--format", "json")
+        assert said.code == 1, "nobody is followed yet"
+        assert {name for name, row in examined(said).items() if not row["ok"]} == {"universe"}
+        assert not (tmp_path / "home").exists()
+
+    def test_says_what_is_wrong_and_what_to_do_without_a_password(self, tmp_path: Path) -> None:
+        away = "postgresql://me:geheim@127.0.0.1:1/x"
+        with home(tmp_path / "home", LEDGER_URL=away, MLFLOW_URL=away):
+            said = call("doctor", "--format", "json")
+        found = examined(said)
+        assert said.code == 1
+        for name, store in (("ledger", "the ledger at"), ("mlflow", "MLflow's store at")):
+            assert str(found[name]["found"]).startswith(f"{store} postgresql://me:***@127.0.0.1:1/x")
+            assert found[name]["do"]
+        assert "geheim" not in said.out + said.err
+
+    def test_names_an_interval_that_is_not_the_homes(self, worked: Worked) -> None:
+        with home(worked[0], INTERVAL="1h"):
+            found = examined(call("doctor", "--format", "json"))
+        assert found["home"]["ok"] is False
+        assert "ALPHA_INTERVAL=1d" in str(found["home"]["do"])
+
+    def test_is_a_table_for_people(self, worked: Worked) -> None:
+        with home(worked[0]):
+            assert "libraries" in call("doctor").out
+
+
+class TestSettings:
+    def test_lists_every_variable_with_value_default_and_meaning(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home", WORKERS="3", GATE__RESAMPLES="500"):
+            rows = {row["name"]: row for row in call("settings", "--format", "json").json}
+            table = call("settings", "--format", "csv").csv
+        assert {f"ALPHA_{name.upper()}" for name in Settings.model_fields} <= {name.split("__")[0] for name in rows}
+        assert [name for name, row in rows.items() if not row["meaning"]] == []
+        assert (rows["ALPHA_WORKERS"]["value"], rows["ALPHA_WORKERS"]["default"]) == (3, 0)
+        assert (rows["ALPHA_GATE__RESAMPLES"]["value"], rows["ALPHA_GATE__RESAMPLES"]["default"]) == (500, 2000)
+        assert len(table) == len(rows)
+
+    def test_says_that_a_secret_is_set_and_not_what_it_is(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home", LEDGER_URL="postgresql://me:geheim@host/x"):
+            rows = {row["name"]: row["value"] for row in call("settings", "--format", "json").json}
+        assert rows["ALPHA_LEDGER_URL"] == "(set, not shown)"
+        assert rows["ALPHA_MLFLOW_URL"] is None

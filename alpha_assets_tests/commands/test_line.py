@@ -1,0 +1,186 @@
+"""The line from the command: refresh, train, the main job, one session more."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alpha_assets_tests.commands.call import Answer, call, home
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
+
+#: Fields that programs may rely on.
+REFRESH = {
+    "symbols",
+    "rows_read",
+    "kept",
+    "repaired",
+    "dropped",
+    "flagged",
+    "new",
+    "restated",
+    "quarantined",
+    "seconds",
+}
+
+
+class TestTheFlowOfAFirstDay:
+    def test_a_refresh_answers_one_object_in_which_every_row_is_accounted_for(self, worked: Worked) -> None:
+        figures = worked[1]["refresh"].json
+        assert set(figures) >= REFRESH
+        assert figures["symbols"] == 4
+        assert figures["rows_read"] == figures["kept"] + figures["repaired"] + figures["dropped"]
+        assert figures["new"] == figures["kept"] + figures["repaired"] > 5000
+
+    def test_a_training_answers_a_row_a_symbol(self, worked: Worked) -> None:
+        rows = worked[1]["train"].json
+        assert [row["symbol"] for row in rows] == ["SIM01", "SIM02", "SIM03", "SIM04"]
+        assert {row["training"] for row in rows} == {"trained"}
+        assert {row["decision"] for row in rows} == {"promoted", "rejected"}
+        assert all(row["version"] == "1" and row["reason"] for row in rows)
+
+    def test_signals_come_from_the_promoted_and_are_hold_with_the_reason_for_the_others(self, worked: Worked) -> None:
+        promoted = {row["symbol"] for row in worked[1]["train"].json if row["decision"] == "promoted"}
+        for row in worked[1]["signals"].json:
+            assert (row["model_version"] is not None) == (row["symbol"] in promoted)
+            assert row["fresh"] is True
+            assert row["reason"]
+
+    def test_decisions_tell_what_was_promoted_and_why(self, worked: Worked) -> None:
+        verdicts = {row["symbol"]: (row["verdict"], row["reason"]) for row in worked[1]["decisions"].json}
+        verbs = {"promoted": "promote", "rejected": "reject"}
+        assert verdicts == {row["symbol"]: (verbs[row["decision"]], row["reason"]) for row in worked[1]["train"].json}
+
+    def test_what_is_being_done_is_said_on_stderr_and_stdout_is_the_answer(self, worked: Worked) -> None:
+        for answer in worked[1].values():
+            assert "Traceback" not in answer.err
+        assert "rows read" in worked[1]["refresh"].err
+        json.loads(worked[1]["refresh"].out)
+
+
+class TestTheSameAgain:
+    def test_adds_nothing_and_says_so(self, worked: Worked) -> None:
+        assert worked[2]["add"].out.startswith("0 symbols are followed from now on")
+        assert "4 were followed already" in worked[2]["add"].out
+
+    def test_fetches_no_bar_twice_and_trains_nothing(self, worked: Worked) -> None:
+        figures = worked[2]["refresh"].json
+        assert (figures["new"], figures["restated"]) == (0, 0)
+        assert {(row["training"], row["decision"]) for row in worked[2]["train"].json} == {("unchanged", "unchanged")}
+        assert "4 unchanged" in worked[2]["train"].err
+
+    def test_leaves_decisions_and_versions_as_they_are(self, worked: Worked) -> None:
+        assert worked[2]["decisions"].json == worked[1]["decisions"].json
+        stable = ("symbol", "signal", "confidence", "bar_time", "model_version", "reason")
+        assert [[row[name] for name in stable] for row in worked[2]["signals"].json] == [
+            [row[name] for name in stable] for row in worked[1]["signals"].json
+        ]
+
+
+class TestOneSessionMore:
+    def test_is_fetched_by_the_next_refresh_of_whom_it_concerns(self, worked: Worked) -> None:
+        with home(worked[0]):
+            before = {row["symbol"]: row for row in call("status", "--format", "json").json}
+            assert call("advance").out == "the simulated market has traded until 2024-01-02\n"
+            figures = call("refresh", "--symbols", "SIM01,SIM03", "--format", "json").json
+            after = {row["symbol"]: row for row in call("status", "--format", "json").json}
+        assert (figures["symbols"], figures["new"]) == (2, 1)
+        moved = [symbol for symbol in after if after[symbol]["bars"] != before[symbol]["bars"]]
+        assert moved == ["SIM01"], "the third is delisted, and nobody asked for the others"
+        assert after["SIM01"]["last_bar"] == after["SIM01"]["features_until"] == "2024-01-02T00:00:00+00:00"
+
+    def test_going_back_in_time_is_refused(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home"):
+            said = call("advance", "--sessions", "0")
+        assert (said.code, said.out) == (1, "")
+        assert "1 session or more" in said.err
+
+
+class TestWhatCannotBeDone:
+    @pytest.mark.parametrize("verb", ["refresh", "train"])
+    def test_on_an_empty_universe_is_said_with_what_to_do(self, tmp_path: Path, verb: str) -> None:
+        with home(tmp_path / "home"):
+            said = call(verb)
+        assert (said.code, said.out) == (1, "")
+        assert said.err.endswith("the universe is empty: alpha-assets universe add SYMBOL\n")
+
+    @pytest.mark.parametrize("verb", ["refresh", "train"])
+    def test_for_a_symbol_that_nobody_follows_is_refused_by_name(self, worked: Worked, verb: str) -> None:
+        with home(worked[0]):
+            said = call(verb, "--symbols", "SIM01,NOPE")
+        assert (said.code, said.out) == (1, "")
+        assert "NOPE: not in the universe; alpha-assets universe add NOPE" in said.err
+
+    def test_in_another_interval_is_refused_by_name(self, worked: Worked) -> None:
+        with home(worked[0], INTERVAL="1h"):
+            for verb in (["refresh"], ["train"], ["signals"], ["status"], ["decisions"], ["universe", "list"]):
+                said = call(*verb)
+                assert (said.code, said.out) == (1, "")
+                assert "ALPHA_INTERVAL=1h" in said.err
+                assert "holds 1d bars" in said.err
+
+    def test_in_a_regime_that_is_not_trained_yet_is_refused_by_name(self, worked: Worked) -> None:
+        with home(worked[0]):
+            said = call("train", "--regimes", "all,volatile")
+        assert (said.code, said.out) == (1, "")
+        assert "--regimes volatile" in said.err
+
+    def test_in_a_home_that_cannot_be_made_is_refused_by_name(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        with home(tmp_path / "file" / "home"):
+            said = call("universe", "add", "AAPL")
+        assert said.code == 1
+        assert said.err.startswith(f"alpha-assets: ALPHA_HOME={tmp_path / 'file' / 'home'} cannot be used")
+
+    def test_for_one_symbol_that_its_source_does_not_know_is_one_sentence(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home"):
+            said = call("run", "NOPE")
+        assert said.code == 1
+        assert "Traceback" not in said.err
+        assert "NOPE" in said.err.splitlines()[-1]
+        assert said.err.splitlines()[-1].startswith("alpha-assets: ")
+
+    def test_the_demonstration_on_other_than_the_simulated_market_is_refused(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home", SOURCE="yahoo"):
+            said = call("demo")
+        assert said.code == 1
+        assert "ALPHA_SOURCE=simulated" in said.err
+
+    def test_yahoo_out_of_reach_is_one_sentence_that_names_the_two_other_sources(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Nobody listens there: no network, whatever machine the test runs on.
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+        with home(tmp_path / "home", SOURCE="yahoo", YAHOO_BACKOFF_SECONDS="0.01"):
+            said = call("run", "AAPL")
+        assert (said.code, said.out) == (1, "")
+        last = said.err.splitlines()[-1]
+        assert last.startswith("alpha-assets: Yahoo Finance could not be reached")
+        assert "ALPHA_SOURCE=files ALPHA_FILES=" in last
+        assert "ALPHA_SOURCE=simulated" in last
+        assert "Traceback" not in said.err
+
+
+def test_the_main_job_runs_on_a_file_of_real_bars_without_naming_a_symbol(shared_data: Path, tmp_path: Path) -> None:
+    symbols = ["AAPL", "AMD", "BAC", "GE", "IBM", "JPM", "MSFT", "XOM"]
+    bars = pl.read_parquet(shared_data / "sp500_daily_2013_2018.parquet").filter(pl.col("symbol").is_in(symbols))
+    bars.write_parquet(tmp_path / "bars.parquet")
+    with home(tmp_path / "home", SOURCE="files", FILES=str(tmp_path / "bars.parquet")):
+        said = call("run")
+        again = call("run")
+        status = call("status", "--format", "json").json
+        rows = call("signals", "--format", "json").json
+    assert said.code == 0, said.err
+    assert f"{bars.height:,} rows read" in said.err
+    assert [row["symbol"] for row in status] == symbols
+    assert [row["symbol"] for row in rows] == symbols
+    assert {row["last_bar"] for row in status} == {"2018-02-07T00:00:00+00:00"}
+    assert {row["models"] for row in status} == {1}
+    assert "The gate, over all symbols together:" in said.out
+    assert "not financial advice" in said.out
+    assert again.code == 0
+    assert "Nothing was new" in again.out

@@ -1,0 +1,193 @@
+"""Reading: signals, status, decisions."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from alpha_assets import signals
+from alpha_assets.settings import Settings
+from alpha_assets.stores.ledger import Ledger
+from alpha_assets_tests.commands.call import Answer, call, home
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
+
+#: Fields that programs may rely on.
+STATUS = {"symbol", "bars", "first_bar", "last_bar", "features_until", "models", "signal_age_s", "quarantined"}
+SIGNALS = {
+    "symbol",
+    "signal",
+    "confidence",
+    "bar_time",
+    "created_at",
+    "expires_at",
+    "model_version",
+    "reason",
+}
+
+
+class TestSignals:
+    def test_have_the_documented_fields_in_csv_and_json(self, worked: Worked) -> None:
+        with home(worked[0]):
+            rows = call("signals", "--format", "json").json
+            table = call("signals", "--format", "csv").csv
+        assert all(set(row) >= SIGNALS for row in rows)
+        assert [list(row) for row in table] == [list(row) for row in rows]
+        assert (
+            [row["symbol"] for row in table] == [row["symbol"] for row in rows] == ["SIM01", "SIM02", "SIM03", "SIM04"]
+        )
+        for row in rows:
+            assert row["signal"] in ("BUY", "SELL", "HOLD")
+            assert (row["confidence"] is None) == (row["signal"] == "HOLD")
+            assert datetime.fromisoformat(row["created_at"]).tzinfo is not None
+
+    def test_are_the_same_by_the_command_and_by_the_package(self, worked: Worked) -> None:
+        with home(worked[0]):
+            by_command = call("signals", "--format", "json").json
+            by_package = signals()
+        assert [(row["symbol"], row["signal"], row["confidence"]) for row in by_command] == [
+            (row["symbol"], row["signal"], row["confidence"]) for row in by_package
+        ]
+
+    def test_may_be_chosen_by_symbol(self, worked: Worked) -> None:
+        with home(worked[0]):
+            assert [row["symbol"] for row in call("signals", "--symbols", "SIM03,SIM01", "--format", "json").json] == [
+                "SIM01",
+                "SIM03",
+            ]
+
+    def test_of_a_symbol_that_nobody_follows_are_refused_by_name(self, worked: Worked) -> None:
+        with home(worked[0]):
+            said = call("signals", "--symbols", "SIM01,NOPE", "--format", "json")
+        assert (said.code, said.out) == (1, "")
+        assert "NOPE: not in the universe" in said.err
+
+    def test_older_than_the_maximum_age_are_left_out(self, tmp_path: Path) -> None:
+        ledger = Ledger(Settings(home=tmp_path / "home"))
+        now = datetime.now(UTC)
+        ages = {"OLD": timedelta(hours=5), "NEW": timedelta(minutes=5)}
+        ledger.add_symbols([{"symbol": name, "source": "files", "calendar": "XNYS", "added_at": now} for name in ages])
+        ledger.put_signals(
+            [
+                {
+                    "symbol": symbol,
+                    "signal": "HOLD",
+                    "created_at": now - age,
+                    "expires_at": now + timedelta(hours=1),
+                    "reason": "because",
+                    "signal_id": symbol,
+                }
+                for symbol, age in ages.items()
+            ]
+        )
+        with home(tmp_path / "home"):
+            assert [row["symbol"] for row in call("signals", "--max-age", "1", "--format", "json").json] == ["NEW"]
+            assert [row["symbol"] for row in call("signals", "--max-age", "6", "--format", "json").json] == [
+                "NEW",
+                "OLD",
+            ]
+            assert call("signals", "--max-age", "1", "--symbols", "OLD", "--format", "json").json == []
+
+    def test_as_a_table_carry_the_disclaimer_and_say_when_they_have_expired(self, worked: Worked) -> None:
+        with home(worked[0]):
+            said = call("signals").out
+        assert "not financial advice" in said
+        assert "SIM01" in said
+        assert "expired" not in said
+
+    def test_on_an_empty_home_are_none_and_nothing_is_created(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home"):
+            assert call("signals", "--format", "json").json == []
+            assert call("signals", "--format", "csv").out.startswith("symbol,signal,confidence")
+            assert call("signals").out == "no signals yet: alpha-assets refresh\n"
+            assert call("status", "--format", "json").json == []
+            assert call("decisions", "--format", "json").json == []
+        assert not (tmp_path / "home").exists()
+
+    def test_are_read_without_sqlalchemy_where_sqlite_will_do_because_its_import_is_most_of_the_time(
+        self, worked: Worked
+    ) -> None:
+        code = (
+            "import sys; from alpha_assets.cli import main; main(['signals', '--format', 'json']);"
+            "heavy = ('sqlalchemy', 'rich', 'polars', 'dagster');"
+            "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
+        )
+        with home(worked[0]):
+            ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert len(json.loads(ended.stdout)) == 4
+        assert ended.stderr == "[]\n"
+
+
+class TestStatus:
+    def test_has_a_line_a_symbol_with_the_documented_fields(self, worked: Worked) -> None:
+        with home(worked[0]):
+            rows = call("status", "--format", "json").json
+            table = call("status", "--format", "csv").csv
+        assert [list(row) for row in table] == [list(row) for row in rows]
+        assert [row["symbol"] for row in rows] == ["SIM01", "SIM02", "SIM03", "SIM04"]
+        for row in rows:
+            assert set(row) >= STATUS
+            assert row["bars"] > 1000
+            assert row["first_bar"] < row["last_bar"]
+            assert row["models"] == 1
+            assert row["signal_age_s"] >= 0
+            assert row["quarantined"] is None
+
+    def test_may_be_chosen_by_symbol_and_refuses_unknown_ones_by_name(self, worked: Worked) -> None:
+        with home(worked[0]):
+            assert [row["symbol"] for row in call("status", "--symbols", "SIM02", "--format", "json").json] == ["SIM02"]
+            said = call("status", "--symbols", "NOPE", "--format", "json")
+        assert (said.code, said.out) == (1, "")
+        assert "NOPE" in said.err
+
+    def test_says_why_a_symbol_is_quarantined(self, tmp_path: Path) -> None:
+        ledger = Ledger(Settings(home=tmp_path / "home"))
+        now = datetime.now(UTC)
+        ledger.add_symbols([{"symbol": "AAA", "source": "yahoo", "calendar": "XNYS", "added_at": now}])
+        ledger.note_state([{"symbol": "AAA", "quarantine_cause": "outage", "quarantine_reason": "no answer"}])
+        with home(tmp_path / "home"):
+            (row,) = call("status", "--format", "json").json
+        assert row["quarantined"] == "outage: no answer"
+        assert (row["bars"], row["first_bar"], row["signal_age_s"]) == (0, None, None)
+
+
+class TestDecisions:
+    def test_may_be_chosen_by_symbol_and_refuse_unknown_ones_by_name(self, worked: Worked) -> None:
+        with home(worked[0]):
+            assert {row["symbol"] for row in call("decisions", "--symbols", "SIM02", "--format", "json").json} == {
+                "SIM02"
+            }
+            assert call("decisions", "--symbols", "NOPE").code == 1
+
+    def test_are_a_table_for_people(self, worked: Worked) -> None:
+        with home(worked[0]):
+            said = call("decisions").out
+        assert "promote" in said
+        assert "SIM01" in said
+
+
+class TestTrouble:
+    def test_a_ledger_of_a_newer_program_is_refused_with_a_sentence(self, tmp_path: Path) -> None:
+        ledger = Ledger(Settings(home=tmp_path / "home"))
+        ledger.migrate()
+        with ledger.engine().begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        ledger.close()
+        with home(tmp_path / "home"):
+            for verb in ("signals", "status", "refresh"):
+                said = call(verb)
+                assert (said.code, said.out) == (1, "")
+                assert said.err.splitlines()[-1].startswith("alpha-assets: the ledger has the schema 9999")
+
+    def test_a_ledger_that_does_not_answer_is_named_without_its_password(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home", LEDGER_URL="postgresql://me:geheim@127.0.0.1:1/ledger"):
+            for verb in ("signals", "status"):
+                said = call(verb)
+                assert (said.code, said.out) == (1, "")
+                assert said.err.startswith("alpha-assets: the ledger at postgresql://me:***@127.0.0.1:1/ledger")
+                assert "geheim" not in said.err

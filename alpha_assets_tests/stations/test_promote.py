@@ -1,0 +1,141 @@
+"""The gate's decisions: one INSERT, then MLflow in line with it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.stations.promote import promote, reconcile
+from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
+from alpha_assets.stores.registry import Registry
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+
+pytestmark = pytest.mark.xdist_group("line")
+
+
+@pytest.fixture
+def line(trained: Path, tmp_path: Path) -> Line:
+    return copied(trained, tmp_path / "home")
+
+
+def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line) -> None:
+    report = line.promote(run="the run")
+    assert set(report.states()) == {"promoted", "rejected"}
+    chosen = report.in_state("promoted")
+    assert {"SIM01", "SIM02"} >= set(chosen)
+    assert set(line.ledger.production()) == {(symbol, "all") for symbol in chosen}
+    assert line.registry.production_versions() == {f"{symbol}.all": "1" for symbol in chosen}
+    for symbol in chosen:
+        tags = line.registry.client.get_model_version(f"{symbol}.all", "1").tags
+        assert tags["promoted_because"] == report.partitions[symbol]["reason"]
+        assert tags["state"] == "production"
+    assert {row["dagster_run"] for row in line.ledger.decisions()} == {"the run"}
+    assert ("gate all", "FINISHED") in line.runs()
+
+
+def test_on_a_market_without_an_edge_nothing_is_promoted(edgeless: Line) -> None:
+    report = edgeless.promote()
+    assert report.states() == {"rejected": len(SYMBOLS)}
+    assert edgeless.ledger.production() == {}
+    assert edgeless.registry.production_versions() == {}
+    assert all(row["reason"] for row in edgeless.ledger.decisions())
+
+
+def test_a_second_look_at_the_same_candidates_changes_nothing(line: Line) -> None:
+    line.promote()
+    before = (line.ledger.decisions(), line.runs())
+    report = line.promote(now=later(days=1))
+    assert report.states() == {"unchanged": len(SYMBOLS)}
+    assert report.partitions["SIM01"]["reason"] == before[0][0]["reason"]
+    assert (line.ledger.decisions(), line.runs()) == before
+
+
+def test_the_evidence_is_that_of_all_symbols_even_where_the_run_holds_one(
+    line: Line, trained: Path, tmp_path: Path
+) -> None:
+    together = copied(trained, tmp_path / "together")
+    together.promote()
+    for symbol in SYMBOLS:
+        assert set(line.promote([symbol]).partitions) == {symbol}
+    evidence = {row["symbol"]: row["evidence"] for row in line.ledger.decisions()}
+    assert evidence["SIM01"]["pool"]["symbols"] == len(SYMBOLS)
+    assert evidence == {row["symbol"]: row["evidence"] for row in together.ledger.decisions()}
+
+
+def test_the_same_evidence_looked_at_twice_spends_one_attempt_and_new_evidence_another(line: Line) -> None:
+    line.promote(["SIM01"])
+    line.promote(["SIM02"], later(days=1))
+    retrained = Line(line.settings.home, learning=LearningParameters(seed=1))
+    retrained.train(["SIM01"], later(days=2))
+    retrained.promote(["SIM01"], later(days=2))
+    assert [(row["symbol"], row["seq"], row["evidence"]["pool"]["attempt"]) for row in line.ledger.decisions()] == [
+        ("SIM01", 1, 1),
+        ("SIM02", 1, 1),
+        ("SIM01", 2, 2),
+    ]
+
+
+def test_decisions_are_only_ever_appended_and_the_former_version_becomes_previous(line: Line) -> None:
+    line.promote()
+    first = line.ledger.decisions()
+    retrained = Line(line.settings.home, learning=LearningParameters(seed=1))
+    retrained.train(now=later(days=1))
+    report = retrained.promote(now=later(days=1))
+    assert line.ledger.decisions()[: len(first)] == first
+    assert [row["seq"] for row in line.ledger.decisions()] == [1] * len(SYMBOLS) + [2] * len(SYMBOLS)
+    again = [symbol for symbol in report.in_state("promoted") if (symbol, "all") in old_production(first)]
+    assert again, "the market's edge is planted: the second training finds it too"
+    for symbol in again:
+        aliases = line.registry.client.get_registered_model(f"{symbol}.all").aliases
+        assert (str(aliases["production"]), str(aliases["previous"])) == ("2", "1")
+        assert line.ledger.production()[symbol, "all"]["previous_version"] == "1"
+
+
+def old_production(decisions: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(row["symbol"], row["regime"]) for row in decisions if row["verdict"] == "promote"}
+
+
+def test_a_symbol_without_a_candidate_is_told_so(tmp_path: Path, featured: Path) -> None:
+    line = copied(featured, tmp_path / "home")
+    report = line.promote(["SIM01"])
+    assert report.partitions["SIM01"] == {"state": "no_candidate", "reason": "never trained"}
+    assert line.ledger.decisions() == []
+
+
+class Rival(Ledger):
+    """A ledger in which somebody else decides just before we do."""
+
+    def decide(self, rows: Any) -> None:
+        super().decide([{**row, "verdict": "reject", "reason": "the rival's"} for row in rows[:1]])
+        super().decide(rows)
+
+
+def test_of_two_who_decide_at_once_the_second_is_told_and_changes_nothing(line: Line) -> None:
+    with pytest.raises(DecidedElsewhere, match="SIM01"):
+        promote(line.lake, Rival(line.settings), line.registry, line.settings, SYMBOLS, NOW)
+    assert [row["reason"] for row in line.ledger.decisions()] == ["the rival's"]
+    assert line.registry.production_versions() == {}
+
+
+class Killed(BaseException):
+    """As final as a signal."""
+
+
+@pytest.mark.parametrize("moment", ["log_decisions", "production_versions", "set_production"])
+def test_a_crash_between_the_decision_and_the_alias_is_healed_by_the_next_reconcile(
+    line: Line, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, moment, die)
+        with pytest.raises(Killed):
+            line.promote()
+    production = {row["model_name"]: row["model_version"] for row in line.ledger.production().values()}
+    assert production
+    assert line.registry.production_versions() == {}
+    assert reconcile(line.ledger, line.registry) == len(production)
+    assert line.registry.production_versions() == production
+    assert reconcile(line.ledger, line.registry) == 0

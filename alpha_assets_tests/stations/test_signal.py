@@ -1,0 +1,163 @@
+"""What is said of the latest bar: by the promoted model, or HOLD with the reason."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alpha_assets.quant.indicators import DEFAULT
+from alpha_assets.quant.parameters import SignalParameters
+from alpha_assets.reading import signals
+from alpha_assets.stations.featurise import table_of
+from alpha_assets.stores.registry import DIRECTION_HEAD
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+
+pytestmark = pytest.mark.xdist_group("line")
+
+#: The symbol whose edge the gate finds most easily.
+CHOSEN = "SIM02"
+
+
+@pytest.fixture
+def line(promoted: Path, tmp_path: Path) -> Line:
+    line = copied(promoted, tmp_path / "home")
+    assert (CHOSEN, "all") in line.ledger.production()
+    return line
+
+
+def said(line: Line, symbol: str) -> dict[str, object]:
+    (row,) = line.ledger.signals([symbol])
+    return row
+
+
+def test_the_signal_of_a_promoted_symbol_is_what_its_version_in_mlflow_says_of_the_last_feature_row(line: Line) -> None:
+    line.signal()
+    from mlflow.pyfunc import load_model
+
+    assert line.registry.production_versions()  # opens this home's store
+    last = line.lake.read(table_of(), symbols=[CHOSEN]).tail(1)
+    features = last.select(pl.col(DEFAULT.columns).cast(pl.Float64)).to_pandas()
+    p_up = load_model(f"models:/{CHOSEN}.all@production").predict(features)["p_up"][0]
+    row = said(line, CHOSEN)
+    assert row["p_up"] == p_up
+    assert (row["model_name"], row["model_version"]) == (f"{CHOSEN}.all", "1")
+    assert row["bar_time"] == last["timestamp"][0]
+    live = line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live")
+    assert live["p_up"].to_list() == [p_up]
+
+
+def test_confidence_is_the_probability_of_the_stated_direction(line: Line) -> None:
+    line.signal([CHOSEN])
+    p_up = said(line, CHOSEN)["p_up"]
+    assert isinstance(p_up, float)
+    for parameters, signal, confidence in (
+        (SignalParameters(buy_from=max(0.5, p_up), sell_to=0.01), "BUY", p_up),
+        (SignalParameters(buy_from=0.99, sell_to=0.01), "HOLD", None),
+    ):
+        again = Line(line.settings.home, signal=parameters)
+        again.signal([CHOSEN])
+        assert p_up >= 0.5, "the example is about an opinion that the price rises"
+        assert (said(again, CHOSEN)["signal"], said(again, CHOSEN)["confidence"]) == (signal, confidence)
+
+
+def test_a_symbol_without_a_promoted_model_is_held_with_the_reason(line: Line) -> None:
+    line.signal()
+    rejected = set(SYMBOLS) - {symbol for symbol, _ in line.ledger.production()}
+    assert rejected
+    for symbol in rejected:
+        row = said(line, symbol)
+        assert (row["signal"], row["confidence"], row["p_up"], row["model_version"]) == ("HOLD", None, None, None)
+        assert row["reason"] == "no promoted model: none has passed the gate for this symbol"
+
+
+def test_on_a_market_without_an_edge_every_signal_is_hold_with_the_reason(edgeless: Line) -> None:
+    edgeless.promote()
+    assert edgeless.signal().states() == {"HOLD": len(SYMBOLS)}
+    assert {row["reason"] for row in signals(settings=edgeless.settings)} == {
+        "no promoted model: none has passed the gate for this symbol"
+    }
+
+
+def test_a_symbol_without_bars_is_held_and_leaves_no_line_in_the_lake(line: Line) -> None:
+    line.ledger.add_symbols([{"symbol": "NEW", "source": "simulated", "calendar": "XNYS", "added_at": NOW}])
+    line.signal(["NEW"])
+    assert (said(line, "NEW")["signal"], said(line, "NEW")["reason"]) == (
+        "HOLD",
+        "no bars are held yet: refresh the symbol",
+    )
+    assert line.lake.read("signals", symbols=["NEW"]).is_empty()
+
+
+def test_a_damaged_model_file_is_held_with_both_digests(line: Line) -> None:
+    decision = line.ledger.production()[CHOSEN, "all"]
+    file = Path(decision["model_location"]) / "data" / "heads" / DIRECTION_HEAD
+    assert file.is_relative_to(line.settings.home)
+    file.write_text(file.read_text().replace("leaf_value=", "leaf_value=9", 1))
+    line.signal([CHOSEN])
+    row = said(line, CHOSEN)
+    assert (row["signal"], row["p_up"], row["model_version"]) == ("HOLD", None, "1")
+    assert "the promoted model cannot be read" in str(row["reason"])
+    assert decision["model_digest"] in str(row["reason"])
+
+
+def test_a_model_file_that_is_gone_is_held_too(line: Line) -> None:
+    decision = line.ledger.production()[CHOSEN, "all"]
+    (Path(decision["model_location"]) / "data" / "heads" / DIRECTION_HEAD).unlink()
+    line.signal([CHOSEN])
+    assert said(line, CHOSEN)["signal"] == "HOLD"
+    assert "the promoted model cannot be read" in str(said(line, CHOSEN)["reason"])
+
+
+def test_a_split_sized_jump_without_an_event_holds_publication_until_it_is_old(line: Line) -> None:
+    bars = line.lake.read("bars", symbols=[CHOSEN])
+    for bars_ago, held in ((1, True), (60, True), (61, False)):
+        place = pl.int_range(pl.len()) == bars.height - bars_ago
+        flagged = bars.with_columns(flags=pl.when(place).then(pl.lit("split_sized_jump")))
+        line.lake.replace("bars", flagged, [CHOSEN])
+        line.signal([CHOSEN])
+        row = said(line, CHOSEN)
+        assert (row["p_up"] is None) == held
+        if held:
+            day = bars["timestamp"][-bars_ago].date()
+            assert row["signal"] == "HOLD"
+            assert f"a split-sized jump on {day} has no event" in str(row["reason"])
+
+
+def test_a_feature_set_that_is_no_longer_kept_holds(line: Line) -> None:
+    old = line.ledger.production()[CHOSEN, "all"]
+    again = {**old, "seq": 2, "features_set": "features/old-1"}
+    del again["id"]
+    line.ledger.decide([again])
+    line.signal([CHOSEN])
+    assert said(line, CHOSEN)["signal"] == "HOLD"
+    assert "features/old-1, which is no longer kept" in str(said(line, CHOSEN)["reason"])
+
+
+def test_every_signal_ever_said_stays_in_the_lake_and_the_ledger_serves_the_newest(line: Line) -> None:
+    line.signal([CHOSEN])
+    first = line.lake.read("signals", symbols=[CHOSEN])
+    other = Line(line.settings.home, signal=SignalParameters(buy_from=0.99, sell_to=0.01))
+    other.signal([CHOSEN], later(hours=1))
+    stored = line.lake.read("signals", symbols=[CHOSEN])
+    assert stored.height == 2
+    assert first.join(stored, on=first.columns, how="semi", nulls_equal=True).equals(first)
+    row = said(line, CHOSEN)
+    assert row["created_at"] == later(hours=1)
+    assert row["signal_id"] in stored["signal_id"].to_list()
+    assert len(line.ledger.signals()) == 1
+
+
+def test_the_same_signal_said_again_is_kept_once_and_is_fresh_again(line: Line) -> None:
+    line.signal([CHOSEN])
+    line.signal([CHOSEN], later(hours=3))
+    assert line.lake.read("signals", symbols=[CHOSEN]).height == 1
+    assert line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live").height == 1
+    row = said(line, CHOSEN)
+    assert (row["created_at"], row["expires_at"]) == (later(hours=3), later(hours=9))
+
+
+def test_a_signal_is_fresh_until_it_expires(line: Line) -> None:
+    line.signal([CHOSEN], datetime.now(UTC))
+    line.signal(["SIM01"], datetime.now(UTC) - timedelta(hours=line.settings.signal_ttl_hours, seconds=1))
+    assert {row["symbol"]: row["fresh"] for row in signals(settings=line.settings)} == {CHOSEN: True, "SIM01": False}

@@ -1,0 +1,164 @@
+"""Candidates: trained where something changed, once, whatever happens in between."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alpha_assets.quant import learners
+from alpha_assets.quant.indicators import DEFAULT
+from alpha_assets.quant.learners import DirectionLightGBM, matrix
+from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.stations.train import labelled_rows, model_name, train, usable
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+from alpha_assets_tests.stations.market import QUICK
+
+pytestmark = pytest.mark.xdist_group("line")
+
+KEY = ["symbol", "regime", "timestamp", "training_id", "origin"]
+
+
+def what_is_known(line: Line) -> dict[str, dict[str, Any]]:
+    """The candidates without what a repetition may change: the clock and the place of the files."""
+    aside = ("trained_at", "model_location")
+    return {
+        symbol: {name: value for name, value in row.items() if name not in aside}
+        for (symbol, _), row in line.ledger.candidates().items()
+    }
+
+
+class TestTraining:
+    def test_gives_every_symbol_a_version_and_predictions_made_out_of_fold(self, trained: Path, tmp_path: Path) -> None:
+        line = copied(trained, tmp_path / "home")
+        candidates = line.ledger.candidates()
+        assert {symbol for symbol, _ in candidates} == set(SYMBOLS)
+        assert {row["state"] for row in candidates.values()} == {"trained"}
+        assert line.versions() == {model_name(symbol): ["1"] for symbol in SYMBOLS}
+        predictions = line.predictions()
+        assert not predictions.select(pl.struct(KEY).is_duplicated().any()).item()
+        assert {(row[0], row[1]) for row in predictions.select("symbol", "training_id").iter_rows()} == {
+            (symbol, row["training_id"]) for (symbol, _), row in candidates.items()
+        }
+        assert predictions["p_up"].is_between(0, 1, closed="none").all()
+
+    def test_twice_says_unchanged_and_writes_nothing(self, trained: Path, tmp_path: Path) -> None:
+        line = copied(trained, tmp_path / "home")
+        before = (line.versions(), line.runs(), line.ledger.candidates(), line.lake.version("predictions"))
+        report = line.train(now=later(days=1))
+        assert report.states() == {"unchanged": len(SYMBOLS)}
+        assert {figures["version"] for figures in report.partitions.values()} == {"1"}
+        assert (line.versions(), line.runs(), line.ledger.candidates(), line.lake.version("predictions")) == before
+
+    def test_with_any_number_of_workers_makes_the_same_models(
+        self, featured: Path, trained: Path, tmp_path: Path
+    ) -> None:
+        one = copied(trained, tmp_path / "one")
+        three = copied(featured, tmp_path / "three", workers=3)
+        three.train()
+        assert what_is_known(three) == what_is_known(one)
+        assert three.predictions().equals(one.predictions())
+        for symbol in SYMBOLS:
+            heads = [head_of(line, symbol) for line in (one, three)]
+            assert heads[0] == heads[1]
+            assert heads[0].startswith("tree")
+
+    def test_with_another_seed_is_another_training_and_another_version(self, trained: Path, tmp_path: Path) -> None:
+        line = copied(trained, tmp_path / "home", learning=LearningParameters(seed=1))
+        assert line.train(["SIM01"]).states() == {"trained": 1}
+        assert line.versions()["SIM01.all"] == ["1", "2"]
+
+    def test_of_a_symbol_without_enough_data_is_refused_by_what_it_has_and_what_it_needs(
+        self, featured: Path, tmp_path: Path
+    ) -> None:
+        line = copied(featured, tmp_path / "home", learning=LearningParameters(min_rows=5000))
+        report = line.train()
+        assert report.states() == {"refused": len(SYMBOLS)}
+        reason = report.partitions["SIM01"]["reason"]
+        assert "labelled rows" in reason
+        assert "5000" in reason
+        assert line.ledger.candidates()["SIM01", "all"]["reason"] == reason
+        assert (line.versions(), line.predictions().height) == ({}, 0)
+        assert line.train().states() == {"unchanged": len(SYMBOLS)}
+
+    def test_before_any_refresh_says_that_there_is_nothing_to_learn_from(self, tmp_path: Path) -> None:
+        line = Line(tmp_path / "home")
+        report = line.train(["SIM01"])
+        assert report.states() == {"empty": 1}
+
+
+class Moody(DirectionLightGBM):
+    """A learner that cannot stand rows that begin with ``hated``."""
+
+    hated: np.ndarray | None = None
+
+    def fit(self, features: np.ndarray, up: np.ndarray, weight: np.ndarray | None = None) -> Any:
+        if self.hated is not None and np.array_equal(features[0], self.hated):
+            raise ZeroDivisionError("hated rows")
+        return super().fit(features, up, weight)
+
+
+def test_a_fit_that_fails_is_recorded_while_the_others_go_on_and_is_tried_again(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(learners.LEARNERS, "moody", Moody)  # type: ignore[misc]
+    line = copied(featured, tmp_path / "home", learning=LearningParameters(learner="moody", rounds=5))
+    rows, _ = labelled_rows(line.lake, line.settings, dict.fromkeys(SYMBOLS, "XNYS"), ["SIM02"])
+    monkeypatch.setattr(Moody, "hated", matrix(usable(rows).head(1), DEFAULT.columns)[0])
+    report = line.train()
+    assert report.states() == {"trained": 3, "failed": 1}
+    assert report.partitions["SIM02"]["reason"] == "the fit failed: ZeroDivisionError: hated rows"
+    assert line.ledger.candidates()["SIM02", "all"]["state"] == "failed"
+    monkeypatch.setattr(Moody, "hated", None)
+    assert line.train().states() == {"unchanged": 3, "trained": 1}
+    assert line.versions() == {model_name(symbol): ["1"] for symbol in SYMBOLS}
+
+
+class Killed(BaseException):
+    """As final as a signal: nobody may catch it and go on."""
+
+
+class Mortal:
+    """A store that dies instead of its n-th write, counted over all stores that share ``life``."""
+
+    WRITES = ("append", "replace", "note_candidates", "log_candidate")
+
+    def __init__(self, store: Any, life: dict[str, int]) -> None:
+        self._store, self._life = store, life
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.WRITES:
+            self._life["left"] -= 1
+            if self._life["left"] < 0:
+                raise Killed
+        return getattr(self._store, name)
+
+
+def train_two(line: Line, writes: int) -> int:
+    """Train two symbols with a life of so many writes; how many were left."""
+    life = {"left": writes}
+    lake, ledger, registry = (Mortal(store, life) for store in (line.lake, line.ledger, line.registry))
+    train(lake, ledger, registry, line.settings, SYMBOLS[:2], NOW)  # type: ignore[arg-type]
+    return life["left"]
+
+
+def test_a_training_killed_before_any_write_and_repeated_doubles_nothing_and_loses_nothing(
+    featured: Path, tmp_path: Path
+) -> None:
+    undisturbed = copied(featured, tmp_path / "undisturbed", learning=QUICK)
+    writes = 100 - train_two(undisturbed, 100)
+    assert writes >= 4, "predictions once, a version and a record a symbol"
+    for done in range(writes):
+        line = copied(featured, tmp_path / f"killed-after-{done}", learning=QUICK)
+        with pytest.raises(Killed):
+            train_two(line, done)
+        line.train(SYMBOLS[:2])
+        assert what_is_known(line) == what_is_known(undisturbed)
+        assert line.predictions().equals(undisturbed.predictions())
+        assert line.versions() == undisturbed.versions()
+
+
+def head_of(line: Line, symbol: str) -> str:
+    row = line.ledger.candidates()[symbol, "all"]
+    return line.registry.read_head(row["model_name"], row["model_version"], row["model_location"], row["model_digest"])
