@@ -367,23 +367,23 @@ def deployed(home: Path, folder: Path) -> Iterator[Queue]:
     (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     workspace = ("-w", str(folder / "workspace.yaml"))
     around = environment(ALPHA_HOME=str(home), DAGSTER_HOME=str(folder))
-    started = [
-        start(
-            around, folder, "dagster", "api", "grpc", "-m", "alpha_assets.definitions", "-h", "127.0.0.1", "-p", code
-        ),
-        start(around, folder, "dagster._daemon", "run", *workspace),
-        start(around, folder, "dagster_webserver", "-h", "127.0.0.1", "-p", web, *workspace),
-    ]
-    try:
-        until(lambda: all(map(listens, (code, web))) or dead(started), "code server and webserver answer")
-        assert not dead(started), f"see {folder}"
-        with dg.DagsterInstance.from_config(str(folder)) as instance:
+    # Its tables are made first: three processes at once would each begin to.
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        started = [
+            start(around, folder, "dagster", "api", "grpc", "-m", "alpha_assets.definitions", "-p", code),
+            start(around, folder, "dagster._daemon", "run", *workspace),
+            start(around, folder, "dagster_webserver", "-h", "127.0.0.1", "-p", web, *workspace),
+        ]
+        try:
+            until(lambda: all(map(listens, (code, web))) or dead(started), "code server and webserver answer")
+            assert not dead(started), [log.read_text()[-2000:] for log in folder.glob("*.log")]
             yield Queue(home, folder, instance, DagsterGraphQLClient("127.0.0.1", port_number=web))
-    finally:
-        for process in started:
-            os.killpg(process.pid, signal.SIGTERM)
-        for process in started:
-            process.wait(60)
+        finally:
+            for process in started:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGTERM)
+            for process in started:
+                process.wait(60)
 
 
 def start(around: Mapping[str, str], folder: Path, module: str, *arguments: object) -> subprocess.Popen[bytes]:

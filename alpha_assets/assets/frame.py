@@ -67,7 +67,8 @@ def plain_failures(context: dg.AssetExecutionContext) -> Iterator[None]:
 def say(context: dg.AssetExecutionContext, report: Report, kept: Sequence[str] = ()) -> dg.MaterializeResult:
     """Give each partition its own line, and the run its totals: one observation of the asset, under ``run``."""
     for key in kept:
-        report.say(key, "kept", reason="not among the symbols this run was asked for")
+        if key not in report.partitions:
+            report.say(key, "kept", reason="not among the symbols this run was asked for")
     for key, figures in report.partitions.items():
         context.add_asset_metadata(_short(figures), partition_key=key)
     # An event of its own: metadata of the result is copied to every partition, and Dagster keeps each copy.

@@ -8,6 +8,7 @@ from alpha_assets.partitions import ONE_RUN, symbols
 from alpha_assets.settings import Settings
 from alpha_assets.sources.all import Sources
 from alpha_assets.stations.ingest import ingest
+from alpha_assets.stations.series import follow_calendars
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.run_locks import RunLocks
@@ -49,5 +50,6 @@ def ohlcv(
     """Final bars as traded with their corporate actions: fetched, cleaned, every row accounted for."""
     wanted, kept = symbols_of(context, config)
     with plain_failures(context):
+        follow_calendars(ledger, settings)
         report = ingest(lake, ledger, sources, settings, wanted, clock.now(), config.full, speak(context))
     return say(context, report, kept)

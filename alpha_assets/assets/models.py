@@ -16,16 +16,18 @@ from alpha_assets.stores.run_locks import RunLocks
 
 
 def cells_of(context: dg.AssetExecutionContext, config: Only) -> tuple[list[str], list[str]]:
-    """The symbols whose ``all`` cell this run works on, and the keys of the range it leaves as they are."""
+    """The symbols whose ``all`` cell this run works on, and the keys of the range it was not asked for."""
     keys, kept = symbols_of(context, config)
-    regime, symbol = zip(*(key.split("|", 1) for key in keys), strict=True) if keys else ((), ())
-    worked = [name for cell, name in zip(regime, symbol, strict=True) if cell == ALL]
-    return worked, kept + [key for key in keys if not key.startswith(f"{ALL}|")]
+    return [key.removeprefix(f"{ALL}|") for key in keys if key.startswith(f"{ALL}|")], kept
 
 
-def by_cell(report: Report) -> Report:
-    """A report by symbol as one by the partition keys of the ``all`` regime."""
-    return Report({f"{ALL}|{symbol}": figures for symbol, figures in report.partitions.items()}, report.totals)
+def by_cell(context: dg.AssetExecutionContext, report: Report) -> Report:
+    """A report by symbol as one by partition key; a cell of another regime than ``all`` says that it has no model."""
+    cells = Report({f"{ALL}|{symbol}": figures for symbol, figures in report.partitions.items()}, report.totals)
+    for key in context.partition_keys:
+        if not key.startswith(f"{ALL}|"):
+            cells.say(key, "not_trained", reason=f"no model of this regime is trained yet; «{ALL}» serves it")
+    return cells
 
 
 @dg.asset(
@@ -50,4 +52,4 @@ def candidate_model(
     wanted, kept = cells_of(context, config)
     with plain_failures(context):
         report = train(lake, ledger, registry, settings, wanted, clock.now(), run_tags(context), speak(context))
-    return say(context, by_cell(report), kept)
+    return say(context, by_cell(context, report), kept)

@@ -37,4 +37,4 @@ def promoted_model(
     run_id, tags = context.run.run_id, run_tags(context)
     with plain_failures(context):
         report = promote(lake, ledger, registry, settings, wanted, clock.now(), run_id, tags, speak(context))
-    return say(context, by_cell(report), kept)
+    return say(context, by_cell(context, report), kept)

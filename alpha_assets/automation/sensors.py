@@ -73,10 +73,9 @@ def _answer(
         return dg.SensorResult(skip_reason=reason, dynamic_partitions_requests=adds)
     now = clock.now()
     asked = Asked.read(context.cursor)
-    if asked.recently(wish, now):
-        reason = (
-            f"{wish.reason}; just that was asked at {asked.at:%H:%M} UTC and is asked again {wishes.ASK_AGAIN} later"
-        )
+    again = asked.again(wish)
+    if again is not None and now < again:
+        reason = f"{wish.reason}; just that was asked at {asked.at:%H:%M} UTC and is asked again at {again:%H:%M}"
         return dg.SensorResult(skip_reason=reason, dynamic_partitions_requests=adds)
     order = [*context.instance.get_dynamic_partitions(SYMBOLS), *added]
     runs = ranges.plan_runs(order, wish.symbols)
@@ -91,7 +90,7 @@ def _answer(
             for run in runs
         ],
         dynamic_partitions_requests=adds,
-        cursor=Asked(wish.digest, now).write(),
+        cursor=asked.now(wish, now).write(),
     )
 
 
@@ -164,13 +163,13 @@ def retraining(
 def signals_after_training(
     context: dg.RunStatusSensorContext, ledger: dg.ResourceParam[Ledger]
 ) -> dg.SensorResult | dg.SkipReason:
-    """After a successful training, one run of signals over the symbols with a new decision."""
-    run_id = context.dagster_run.run_id
-    if ranges.LAUNCHED_BY in context.dagster_run.tags:
+    """After a successful training, one run of signals over the symbols whose signal is older than their decision."""
+    run_id, tags = context.dagster_run.run_id, context.dagster_run.tags
+    if ranges.LAUNCHED_BY in tags and "dagster/parent_run_id" not in tags:
         return dg.SkipReason(f"training {run_id[:8]} was launched by a command, which says the signals itself")
-    decided = sorted({row["symbol"] for row in ledger.decisions() if row["dagster_run"] == run_id})
+    decided = wishes.unsaid(ledger.last_decisions(), ledger.signals())
     if not decided:
-        return dg.SkipReason(f"training {run_id[:8]} decided nothing new")
+        return dg.SkipReason(f"training {run_id[:8]} left no decision without its signal")
     run = ranges.covering(context.instance.get_dynamic_partitions(SYMBOLS), decided)
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=f"signals-{run_id}", tags=run.tags(), run_config=run.config(jobs.SIGNALS))]

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 
 from alpha_assets.stores.ledger import Row
 
-#: A wish that a run has not fulfilled is asked again only after this long: a vendor may be late with a bar, or a run
-#: die of what it is asked to do. (One that died is tried once more at once, by the daemon's ``run_retries``.)
+#: A wish that a run has not fulfilled is asked again after this long, then after twice as long, and so on: a vendor
+#: may be late with a bar or never bring it (cleaning drops the row, a currency rests on Sundays), or a run die of what
+#: it is asked to do. (One that died is tried once more at once, by the daemon's ``run_retries``.)
 ASK_AGAIN = timedelta(minutes=30)
+LONGEST_PAUSE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,11 @@ def training_wanted(
 
 @dataclass(frozen=True)
 class Asked:
-    """The sensor's memory: the last wish it turned into a run, and when."""
+    """The sensor's memory: the last wish it turned into a run, when, and how often in a row."""
 
     digest: str = ""
     at: datetime | None = None
+    times: int = 0
 
     @classmethod
     def read(cls, cursor: str | None) -> "Asked":
@@ -106,13 +109,27 @@ class Asked:
         if not cursor:
             return cls()
         stored = json.loads(cursor)
-        return cls(stored["digest"], datetime.fromisoformat(stored["at"]))
+        return cls(stored["digest"], datetime.fromisoformat(stored["at"]), stored["times"])
 
     def write(self) -> str:
         """As a cursor."""
         assert self.at is not None
-        return json.dumps({"digest": self.digest, "at": self.at.isoformat()})
+        return json.dumps({"digest": self.digest, "at": self.at.isoformat(), "times": self.times})
 
-    def recently(self, wish: Wish, now: datetime) -> bool:
-        """True where this very wish was asked a short while ago."""
-        return wish.digest == self.digest and self.at is not None and now - self.at < ASK_AGAIN
+    def again(self, wish: Wish) -> datetime | None:
+        """When this wish may be asked again; None where it was not the last one."""
+        if self.at is None or wish.digest != self.digest:
+            return None
+        return self.at + min(ASK_AGAIN * 2 ** min(self.times - 1, 10), LONGEST_PAUSE)
+
+    def now(self, wish: Wish, now: datetime) -> "Asked":
+        """The memory once this wish is asked."""
+        return Asked(wish.digest, now, self.times + 1 if wish.digest == self.digest else 1)
+
+
+def unsaid(decisions: Mapping[tuple[str, str], Row], signals: Sequence[Row]) -> list[str]:
+    """Symbols whose newest decision is newer than their signal, whichever run took it: a run may die in between."""
+    said = {row["symbol"]: row["created_at"] for row in signals}
+    return sorted(
+        {symbol for (symbol, _), row in decisions.items() if symbol not in said or row["decided_at"] > said[symbol]}
+    )

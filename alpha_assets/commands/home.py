@@ -26,7 +26,7 @@ def _make_dagster_home(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     template = project_root() / "dagster.yaml"
     copy = folder / "dagster.yaml"
-    if template.exists() and (not copy.exists() or copy.read_bytes() != template.read_bytes()):
+    if template.exists() and not copy.exists():
         copy.write_bytes(template.read_bytes())
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")

@@ -4,6 +4,7 @@ import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from alpha_assets.commands import read, show
@@ -11,6 +12,7 @@ from alpha_assets.commands.launch import Line, say
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.commands.universe import follow, held_by
 from alpha_assets.settings import Settings, project_root
+from alpha_assets.stores.home import STAMP
 from alpha_assets.stores.ledger import Ledger
 
 #: The figures of a refresh, in order; ``refresh --format json`` prints one object with these and ``by_rule``.
@@ -27,7 +29,6 @@ REFRESH_FIELDS = (
     "quarantined",
     "seconds",
 )
-DECIDED = ("promoted", "rejected", "held")
 
 
 def refresh(settings: Settings, options: Namespace) -> None:
@@ -116,6 +117,7 @@ def _refresh(line: Line, symbols: Collection[str], full: bool) -> dict[str, Any]
 
 def _train(line: Line, symbols: Collection[str]) -> list[dict[str, Any]]:
     from alpha_assets.automation.jobs import SIGNALS, TRAIN
+    from alpha_assets.automation.wishes import unsaid
 
     line.register(Ledger(line.settings).universe())
     say("train: candidates and the gate")
@@ -126,10 +128,11 @@ def _train(line: Line, symbols: Collection[str]) -> list[dict[str, Any]]:
     rows = sorted((row for row in rows if row["training"] != "kept"), key=lambda row: str(row["symbol"]))
     say(f"  trained: {_counted(Counter(row['training'] for row in rows))}")
     say(f"  decided: {_counted(Counter(row['decision'] for row in rows))}")
-    decided = [row["symbol"] for row in rows if row["decision"] in DECIDED]
-    if decided:
+    ledger = Ledger(line.settings)
+    pending = sorted(set(unsaid(ledger.last_decisions(), ledger.signals())) & set(symbols))
+    if pending:
         say("signals: of the symbols with a new decision")
-        line.launch("signals_only", SIGNALS, decided)
+        line.launch("signals_only", SIGNALS, pending)
     return rows
 
 
@@ -162,8 +165,7 @@ def _print_close(
 
     if not figures["new"] and not figures["restated"] and all(row["training"] == "unchanged" for row in rows):
         print("Nothing was new: no bar was fetched twice, no model trained again, the decisions stand.")
-    usual = settings.home in (project_root() / ".alpha", project_root() / ".alpha" / "demo")
-    there = "" if usual else f"ALPHA_HOME={settings.home} "
+    there = "" if settings.home == _home_of_the_pages() else f"ALPHA_HOME={settings.home} "
     here = f"ALPHA_HOME={settings.home} "
     print(f"\nDone in {seconds:.0f} s. Everything is under {settings.home}. Next:")
     for command, what in (
@@ -173,6 +175,12 @@ def _print_close(
     ):
         print(f"  {command}\n      {what}")
     print(f"\n{DISCLAIMER}")
+
+
+def _home_of_the_pages() -> Path:
+    """The home that «make ui» opens where ALPHA_HOME is not set: the demonstration's, until another one was used."""
+    usual = project_root() / ".alpha"
+    return usual if (usual / STAMP).exists() else usual / "demo"
 
 
 def _chosen(settings: Settings, wanted: Sequence[str] | None) -> list[str]:

@@ -15,6 +15,7 @@ from alpha_assets.commands.launch import say
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.settings import Settings, project_root
 from alpha_assets.stores.registry import Registry, quieten
+from alpha_assets.stores.run_locks import RunLocks
 
 HOST = "127.0.0.1"
 SECONDS_TO_START = 180.0
@@ -31,7 +32,8 @@ def ui(settings: Settings, options: Namespace) -> int:
         _refuse_taken(port)
     registry = Registry(settings)
     registry.prepare()
-    commands = _commands(settings, registry, options)
+    _open_dagster(settings, registry)
+    commands = _commands(settings, options)
     processes = {}
     try:
         for name, command in commands.items():
@@ -51,7 +53,17 @@ def ui(settings: Settings, options: Namespace) -> int:
         say("stopped")
 
 
-def _commands(settings: Settings, registry: Registry, options: Namespace) -> dict[str, list[str]]:
+def _open_dagster(settings: Settings, registry: Registry) -> None:
+    """Make Dagster's tables, which webserver and daemon would both begin to make, and fail the runs that have died."""
+    import dagster as dg
+
+    from alpha_assets.automation.reaper import fail_dead_runs
+
+    with dg.DagsterInstance.get() as instance:
+        fail_dead_runs(instance, RunLocks(settings), registry)
+
+
+def _commands(settings: Settings, options: Namespace) -> dict[str, list[str]]:
     python = sys.executable
     module = ["-m", "alpha_assets.definitions", "-d", str(project_root())]
     return {
@@ -59,7 +71,7 @@ def _commands(settings: Settings, registry: Registry, options: Namespace) -> dic
         "dagster-daemon": [python, "-m", "dagster._daemon", "run", *module],
         "mlflow": [
             *(python, "-m", "mlflow", "server", "--host", HOST, "--port", str(options.mlflow_port), "--workers", "1"),
-            *("--backend-store-uri", registry.tracking_uri),
+            # The store's URL goes through the environment: everybody on the machine can read a command line.
             *("--artifacts-destination", settings.mlflow_artifact_root),
         ],
     }
@@ -68,7 +80,8 @@ def _commands(settings: Settings, registry: Registry, options: Namespace) -> dic
 def _start(settings: Settings, name: str, command: list[str]) -> subprocess.Popen[bytes]:
     quieten()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    environment = {**os.environ, "ALPHA_HOME": str(settings.home)}
+    store = Registry(settings).tracking_uri
+    environment = {**os.environ, "ALPHA_HOME": str(settings.home), "MLFLOW_BACKEND_STORE_URI": store}
     # A session of its own, so that Ctrl-C reaches this process first and the children are stopped in order.
     with _log(settings, name).open("ab") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

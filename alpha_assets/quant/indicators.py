@@ -99,6 +99,18 @@ class FeatureSet:
         """Bars to read before the first pending one, so that its values equal those of a full rebuild."""
         return max(feature.memory for feature in self.features)
 
+    @cached_property
+    def blank(self) -> int:
+        """Bars at the start of a listing of which some feature has no value yet."""
+        return max(feature.warm_up for feature in self.features)
+
+    def warm(self) -> pl.Expr:
+        """Whether a bar lies past the warm-up of every feature, over bars with symbol, listing and timestamp.
+
+        A feature that is null there is undefined (no range, no volume), not missing.
+        """
+        return pl.col("timestamp").rank("ordinal").over("symbol", "listing") > self.blank
+
 
 def compute(bars: pl.DataFrame, feature_set: FeatureSet) -> pl.DataFrame:
     """The features of every bar.

@@ -174,7 +174,7 @@ class LearningParameters:
     horizon: int = 1  # bars held, from open(t+1) to open(t+1+horizon)
     folds: int = 5  # walk-forward test blocks
     embargo: int = 5  # dates between the last training label and the first test bar, beyond the purge
-    min_rows: int = 500  # labelled rows below which a symbol has no own fit, first fold included (GATE.md)
+    min_rows: int = 500  # labelled rows below which a symbol has no own fit (GATE.md); the first fold trains on half
     min_labels: int = 100  # the same in labels that do not overlap, rows / horizon
     rounds: int = 40  # boosting rounds; at 60 the log-loss was worse than the prior's on every simulated market
     learning_rate: float = 0.05  # share of each tree's step that is taken

@@ -18,6 +18,22 @@ def calendars_of(ledger: Ledger) -> dict[str, str]:
     return {row["symbol"]: row["calendar"] for row in ledger.universe(retired=True)}
 
 
+def follow_calendars(ledger: Ledger, settings: Settings) -> dict[str, str]:
+    """Record what ALPHA_CALENDARS and the suffix say of each member's calendar now; what has changed, by symbol.
+
+    The sources answer by the settings, the stations by the ledger: after this they say the same.
+    """
+    members = ledger.universe()
+    try:
+        named = {row["symbol"]: calendars.calendar_name(row["symbol"], settings.calendars) for row in members}
+    except ValueError as error:
+        raise StationFailed(f"ALPHA_CALENDARS: {error}") from error
+    changed = {row["symbol"]: named[row["symbol"]] for row in members if row["calendar"] != named[row["symbol"]]}
+    if changed:
+        ledger.set_calendars(changed)
+    return changed
+
+
 def adjusted_bars(
     lake: Lake,
     settings: Settings,

@@ -42,6 +42,9 @@ ALL = "all"
 
 OUT_OF_FOLD = "oof"
 
+#: States in which the same training data give the same candidate again.
+SETTLED = ("trained", "refused")
+
 #: Fits whose predictions share one commit of the lake; so many are logged before the next ones are looked at.
 FITS_A_COMMIT = 32
 
@@ -64,19 +67,27 @@ class Fit:
 def labelled_rows(
     lake: Lake, settings: Settings, names: Mapping[str, str], symbols: Sequence[str]
 ) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Features beside labels, one row a bar, sorted by symbol and timestamp; and why each other symbol is left out."""
+    """Features beside labels, one row a bar, sorted by symbol and timestamp; and why each other symbol is left out.
+
+    ``warm`` says whether the bar lies past the warm-up of every feature.
+    """
     bars, held = adjusted_bars(lake, settings, names, symbols)
     labels = open_to_open(with_known_at(bars, settings, names), settings.learning.horizon)
+    warm = bars.select("symbol", "timestamp", warm=DEFAULT.warm())
     features = lake.read(table_of(), symbols=symbols)
     if features.is_empty():
         # A table that nobody has written yet has no columns to join and choose.
         features = empty({**KEYED, **dict.fromkeys(DEFAULT.columns, pl.Float32())})
-    return features.join(labels, on=["symbol", "timestamp"], maintain_order="left"), held
+    key = ["symbol", "timestamp"]
+    return features.join(labels, on=key, maintain_order="left").join(warm, on=key, maintain_order="left"), held
 
 
 def usable(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows a fit may see: labelled, and past the warm-up of every feature."""
-    return rows.filter(pl.all_horizontal(pl.col("scaled_return", "label_end", *DEFAULT.columns).is_not_null()))
+    """The rows a fit may see: labelled, and past the warm-up of every feature.
+
+    A feature may be null even so: a market without volume has no volume ratio, and learners take it as unknown.
+    """
+    return rows.filter(pl.col("warm") & pl.all_horizontal(pl.col("scaled_return", "label_end").is_not_null()))
 
 
 def train(
@@ -92,7 +103,8 @@ def train(
     """Train the ``all`` candidate of each symbol whose training data changed.
 
     States: trained, unchanged (points to the version there is), refused (too little data, with the reason),
-    failed (the fit raised; the others go on), empty. ``tags`` go on every MLflow run.
+    failed (the fit raised; the others go on), held (an action that cannot be), empty. ``tags`` go on every MLflow run.
+    What was looked at is recorded whatever the state, or automation would ask for the same look again and again.
     """
     started = time.perf_counter()
     report = Report()
@@ -102,17 +114,20 @@ def train(
         report.say(symbol, "held", reason=reason)
     known = ledger.candidates()
     states = ledger.states()
-    work = []
+    work, unchanged = [], []
     for (symbol,), part in usable(rows).group_by("symbol", maintain_order=True):
         identity = _identity(part, settings.learning)
         before = known.get((str(symbol), ALL))
-        if before is not None and before["training_id"] == identity and before["state"] != "failed":
+        if before is not None and before["training_id"] == identity and before["state"] in SETTLED:
+            unchanged.append(before)
             report.say(str(symbol), "unchanged", version=before["model_version"], reason=before["reason"])
         else:
             work.append((str(symbol), part, identity))
     for symbol in symbols:
         if symbol not in report.partitions and all(symbol != name for name, _, _ in work):
             report.say(symbol, "empty", reason="no bar has features and a label yet")
+    ledger.note_candidates(_looked_at(report, states, now))
+    ledger.note_candidates(_moved_on(unchanged, states))
     parts = {symbol: part for symbol, part, _ in work}
     done = 0
     for fits in _batches(_fits(work, settings)):
@@ -127,6 +142,32 @@ def train(
         "seconds": round(time.perf_counter() - started, 3),
     }
     return report
+
+
+def _looked_at(report: Report, states: Mapping[str, Row], now: datetime) -> list[Row]:
+    """What was seen of the symbols that gave nothing to train on; the version they may have stays theirs."""
+    return [
+        {
+            "symbol": symbol,
+            "regime": ALL,
+            "state": report.partitions[symbol]["state"],
+            "reason": report.partitions[symbol]["reason"],
+            "bars": states[symbol]["bars"],
+            "trained_until": states[symbol]["last_bar"],
+            "trained_at": now,
+        }
+        for symbol in report.in_state("held", "empty")
+        if states.get(symbol, {}).get("bars")
+    ]
+
+
+def _moved_on(unchanged: Sequence[Row], states: Mapping[str, Row]) -> list[Row]:
+    """The candidates that further bars left as they are, with those bars; when it was trained stays true."""
+    return [
+        {**before, "bars": states[before["symbol"]]["bars"], "trained_until": states[before["symbol"]]["last_bar"]}
+        for before in unchanged
+        if states[before["symbol"]]["bars"] != before["bars"]
+    ]
 
 
 def _identity(rows: pl.DataFrame, parameters: LearningParameters) -> str:

@@ -7,7 +7,7 @@ lake and may lag behind it. Reading creates and migrates nothing; the first writ
 so at once, and a migration that is killed leaves nothing behind.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -107,7 +107,7 @@ class Ledger:
             url = make_url(self._settings.ledger)
             if url.get_backend_name() == "sqlite":
                 self._engine = create_engine(url, connect_args={"timeout": 30})
-                event.listen(self._engine, "connect", _leave_transactions_to_us)
+                event.listen(self._engine, "connect", _trust_the_log)
                 event.listen(self._engine, "begin", _begin)
             else:
                 # SQLAlchemy 2.1 takes a bare postgresql:// for psycopg 3; the driver installed is psycopg2.
@@ -156,6 +156,14 @@ class Ledger:
     def add_symbols(self, rows: Sequence[Row]) -> None:
         """Register symbols (symbol, source, calendar, added_at); one that was retired comes back."""
         self._upsert(tables.universe, [{**row, "retired_at": None} for row in rows])
+
+    def set_calendars(self, calendars: Mapping[str, str]) -> None:
+        """Record the calendar that each of these symbols follows from now on."""
+        with self._writing() as connection:
+            for symbol, calendar in calendars.items():
+                connection.execute(
+                    update(tables.universe).where(tables.universe.c.symbol == symbol).values(calendar=calendar)
+                )
 
     def retire(self, symbols: Sequence[str], now: datetime) -> None:
         """Mark symbols as no longer followed; their data and partitions stay."""
@@ -258,6 +266,22 @@ class Ledger:
         query = select(tables.decisions).order_by(tables.decisions.c.id)
         return self._rows(query if symbol is None else query.where(tables.decisions.c.symbol == symbol))
 
+    def sittings(self, newest: int) -> list[Row]:
+        """The decisions of the newest few instants of deciding, oldest first, without their evidence."""
+        table = tables.decisions
+        instants = select(table.c.decided_at).distinct().order_by(table.c.decided_at.desc()).limit(newest)
+        columns = [column for column in table.c if column is not table.c.evidence]
+        return self._rows(select(*columns).where(table.c.decided_at.in_(instants)).order_by(table.c.id))
+
+    def evidence(self, ids: Sequence[int]) -> dict[int, Any]:
+        """What these decisions were taken on, by their ``id``."""
+        table = tables.decisions
+        found: dict[int, Any] = {}
+        for some in _chunks(ids):
+            for row in self._rows(select(table.c.id, table.c.evidence).where(table.c.id.in_(some))):
+                found[row["id"]] = row["evidence"]
+        return found
+
     def last_decisions(self) -> dict[tuple[str, str], Row]:
         """The newest decision of every (symbol, regime)."""
         return self._newest(tables.decisions.c.verdict.is_not(None))
@@ -274,8 +298,11 @@ class Ledger:
     # -- signals and profiles -------------------------------------------------------------------------------------
 
     def put_signals(self, rows: Sequence[Row]) -> None:
-        """The newest signal of each symbol."""
-        self._upsert(tables.signals, rows)
+        """The newest signal of each symbol; what is stored of a newer bar, or was said later of the same, stays."""
+        if not rows:
+            return
+        with self._writing() as connection:
+            _upsert_in(connection, tables.signals, rows, _says_later)
 
     def signals(self, symbols: Sequence[str] | None = None, newer_than: datetime | None = None) -> list[Row]:
         """Newest signals by symbol, of ``symbols`` (None: all) but the retired, created after ``newer_than``."""
@@ -319,7 +346,10 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _upsert_in(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+def _upsert_in(
+    connection: Connection, table: Table, rows: Sequence[Row], only_where: Callable[[Any, Any], Any] | None = None
+) -> None:
+    """Overwrite the rows that have the keys, only those for which ``only_where(stored, new)`` holds."""
     if any(row.keys() != rows[0].keys() for row in rows):
         raise ValueError(f"the rows for {table.name} do not all name the same columns")
     if connection.dialect.name == "postgresql":
@@ -329,20 +359,28 @@ def _upsert_in(connection: Connection, table: Table, rows: Sequence[Row]) -> Non
     keys = [column.name for column in table.primary_key]
     statement = insert(table)
     statement = statement.on_conflict_do_update(
-        index_elements=keys, set_={name: statement.excluded[name] for name in rows[0] if name not in keys}
+        index_elements=keys,
+        set_={name: statement.excluded[name] for name in rows[0] if name not in keys},
+        where=None if only_where is None else only_where(table.c, statement.excluded),
     )
     # In the order of the key: two writers that lock rows in different orders would wait for each other for ever.
     connection.execute(statement, sorted(rows, key=lambda row: tuple(row[key] for key in keys)))
 
 
-def _leave_transactions_to_us(connection: Any, record: Any) -> None:  # noqa: ARG001
-    # Left to itself, Python begins none before a CREATE TABLE or a SELECT: a killed migration would leave half of
-    # itself, and what a writer has read could change before it writes.
-    connection.isolation_level = None
+def _says_later(stored: Any, new: Any) -> Any:
+    """A signal of a newer bar, or of the same bar said no earlier; no bar at all is the oldest."""
+    same = (new.bar_time == stored.bar_time) | (new.bar_time.is_(None) & stored.bar_time.is_(None))
+    newer = (new.bar_time > stored.bar_time) | (new.bar_time.is_not(None) & stored.bar_time.is_(None))
+    return newer | (same & (new.created_at >= stored.created_at))
+
+
+def _trust_the_log(connection: Any, record: Any) -> None:  # noqa: ARG001
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _begin(connection: Connection) -> None:
+    # Left to itself, Python begins none before a CREATE TABLE or a SELECT: a killed migration would leave half of
+    # itself, and what a writer has read could change before it writes.
     options = connection.get_execution_options()
     if not options.get("autocommit"):
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writing") else "BEGIN")
@@ -355,6 +393,6 @@ def _grouped(mapping: Mapping[str, Any]) -> dict[Any, list[str]]:
     return groups
 
 
-def _chunks(symbols: Sequence[str], size: int = 500) -> list[Sequence[str]]:
+def _chunks(items: Sequence[Any], size: int = 500) -> list[Sequence[Any]]:
     """Pieces short enough for one IN: SQLite takes a limited number of variables."""
-    return [symbols[start : start + size] for start in range(0, len(symbols), size)]
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -163,9 +163,15 @@ class Registry:
     # -- candidates -----------------------------------------------------------------------------------------------
 
     def find(self, name: str, training_id: str) -> Version | None:
-        """The version of ``name`` that this very training made, if any."""
+        """The version of ``name`` that this very training made, if any.
+
+        A kill right after the version was made leaves it without its link and alias: they are set again.
+        """
         found = self.client.search_model_versions(f"name='{name}' AND tags.training_id='{training_id}'")
-        return _version(found[0]) if found else None
+        if not found:
+            return None
+        self._introduce(name, str(found[0].version), found[0].source.removeprefix("models:/"))
+        return _version(found[0])
 
     def log_candidate(
         self,
@@ -251,12 +257,15 @@ class Registry:
             tags={**version_tags, "location": logged.artifact_location},
             await_creation_for=0,
         )
-        # Writing straight to the database, MLflow does not link model and version by itself; its pages need the tag.
-        client.set_logged_model_tags(
-            logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": made.version}])}
-        )
-        client.set_registered_model_alias(name, "staging", made.version)
+        self._introduce(name, str(made.version), logged.model_id)
         return Version(name, str(made.version), logged.artifact_location, digest, run_id)
+
+    def _introduce(self, name: str, number: str, model_id: str) -> None:
+        """Link a new version with its model and make it ``staging``; may be repeated."""
+        # Writing straight to the database, MLflow does not link model and version by itself; its pages need the tag.
+        link = json.dumps([{"name": name, "version": int(number)}])
+        self.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
+        self.client.set_registered_model_alias(name, "staging", number)
 
     def _log_dataset(self, run_id: str, dataset: tuple[str, str]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -279,6 +288,27 @@ class Registry:
             self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
             self.client.log_dict(run_id, dict(report), "decisions.json")
             return run_id
+
+    def mirrored_sittings(self, newest: int = 50) -> set[str]:
+        """The tag ``sitting`` of the newest finished mirrors; one that a kill cut off is none."""
+        client = self.client
+        runs = client.search_runs(
+            [self._experiments[PROMOTION]],
+            "attributes.status = 'FINISHED'",
+            max_results=newest,
+            order_by=["attributes.start_time DESC"],
+        )
+        return {run.data.tags["sitting"] for run in runs if "sitting" in run.data.tags}
+
+    def set_rejected(self, name: str, number: str) -> None:
+        """Tag a version as turned down; may be repeated. One that this store does not know is left out."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.set_model_version_tag(name, number, "state", "rejected")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
 
     def set_production(self, name: str, number: str, previous: str | None, tags: Mapping[str, str]) -> None:
         """Bring aliases and tags of ``name`` into line with a decision; may be repeated.

@@ -260,11 +260,15 @@ class TestProduction:
         first, second = (log(registry, "crash", "tree", training) for training in ("t1", "t2"))
         registry.set_production("crash", first.number, None, {})
 
-        def die(*_: object) -> None:
-            raise KeyboardInterrupt
+        whole = registry.client.set_model_version_tag
+
+        def die_at_the_second(name: str, number: str, *tag: str) -> None:
+            if number == second.number:
+                raise KeyboardInterrupt
+            whole(name, number, *tag)
 
         with monkeypatch.context() as patch:
-            patch.setattr(registry.client, "set_model_version_tag", die)
+            patch.setattr(registry.client, "set_model_version_tag", die_at_the_second)
             with pytest.raises(KeyboardInterrupt):
                 registry.set_production("crash", second.number, first.number, {})
         assert registry.production_versions()["crash"] == "1"
