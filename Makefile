@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 UV_VERSION := 0.13.8
 WORKERS ?= 2
+PORT ?= 3000
+MLFLOW_PORT ?= 5000
 
 # Nothing is downloaded but packages: no other Python, no telemetry, no colour codes from uv in a log.
 export UV_PYTHON_DOWNLOADS := never
@@ -39,13 +41,13 @@ run: $(READY) ## the whole line on your symbols: make run SYMBOLS="AAPL MSFT"
 ui: $(READY) ## the Dagster and MLflow pages (of the demo, where nothing else was run); Ctrl-C stops
 	@if [ -z "$$ALPHA_HOME" ] && [ ! -e .alpha/home.json ] && [ -e .alpha/demo/home.json ]; then \
 		export ALPHA_HOME=$(CURDIR)/.alpha/demo ALPHA_SOURCE=simulated; fi; \
-	exec $(BIN)/alpha-assets ui
+	exec $(BIN)/alpha-assets ui --port $(PORT) --mlflow-port $(MLFLOW_PORT)
 
 test: $(READY) ## every quick test
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup alpha_assets_tests
 
 test-slow: $(READY) ## soak, kills and real deployments
-	@$(BIN)/python -m pytest -q -m slow --timeout 1500 alpha_assets_tests
+	@$(BIN)/python -m pytest -q -m slow -n $(WORKERS) --timeout 1500 alpha_assets_tests
 
 lint: $(READY) ## ruff and types
 	@$(BIN)/ruff check .

@@ -3,23 +3,18 @@
 import argparse
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 
-from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.quant.parameters import DISCLAIMER
-from alpha_assets.settings import WrongSetting, load
-from alpha_assets.stores.trouble import StoreTrouble
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 where it did what was asked, 1 with the reason on stderr where not, 2 for a wrong call."""
     options = _parser().parse_args(arguments)
     try:
-        code = int(options.verb(load(), options) or 0)
-        sys.stdout.flush()
-    except (CommandFailed, WrongSetting, StoreTrouble) as error:
-        print(f"alpha-assets: {error}", file=sys.stderr)
-        return 1
+        return _done(options)
     except BrokenPipeError:
         # Whoever read our answer has gone (``| head``); Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -27,6 +22,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("alpha-assets: stopped; what was stored is whole, run it again to go on", file=sys.stderr)
         return 130
+
+
+def _done(options: argparse.Namespace) -> int:
+    # Imported here, so that Ctrl-C is answered with a sentence from the first moment on.
+    from alpha_assets.commands.trouble import CommandFailed
+    from alpha_assets.settings import WrongSetting, load
+    from alpha_assets.stores.trouble import StoreTrouble
+
+    try:
+        code = int(options.verb(load(), options) or 0)
+        sys.stdout.flush()
+    except (CommandFailed, WrongSetting, StoreTrouble) as error:
+        print(f"alpha-assets: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # nobody foresaw it: the person gets a sentence, the trace is kept for who can mend it
+        with tempfile.NamedTemporaryFile("w", prefix="alpha-assets-", suffix=".log", delete=False) as log:
+            traceback.print_exc(file=log)
+        told = str(error).strip().splitlines()[:1]
+        print(f"alpha-assets: unexpected {type(error).__name__}: {''.join(told)}; trace in {log.name}", file=sys.stderr)
+        return 1
     return code
 
 

@@ -4,6 +4,7 @@ import dagster as dg
 
 from alpha_assets.assets.frame import OWNERS, Only, plain_failures, say, speak, symbols_of
 from alpha_assets.assets.market import ohlcv
+from alpha_assets.clock import Clock
 from alpha_assets.partitions import ONE_RUN, symbols
 from alpha_assets.quant.indicators import DEFAULT
 from alpha_assets.settings import Settings
@@ -36,10 +37,11 @@ def features(
     settings: dg.ResourceParam[Settings],
     lake: dg.ResourceParam[Lake],
     ledger: dg.ResourceParam[Ledger],
+    clock: dg.ResourceParam[Clock],
     run_lock: dg.ResourceParam[RunLocks],  # noqa: ARG001 - held for the life of the run
 ) -> dg.MaterializeResult:
     """Dimensionless, causal features of every final bar, one row a bar."""
     wanted, kept = symbols_of(context, config)
     with plain_failures(context):
-        report = featurise(lake, ledger, settings, wanted, speak(context))
+        report = featurise(lake, ledger, settings, wanted, speak(context), clock.now())
     return say(context, report, kept)

@@ -189,6 +189,8 @@ def _chosen(settings: Settings, wanted: Sequence[str] | None) -> list[str]:
         raise CommandFailed("the universe is empty: alpha-assets universe add SYMBOL")
     if wanted is None:
         return members
+    if not wanted:
+        raise CommandFailed("--symbols names no symbol: write them as A,B")
     unknown = [symbol for symbol in wanted if symbol not in members]
     if unknown:
         raise CommandFailed(f"{', '.join(unknown)}: not in the universe; alpha-assets universe add {' '.join(unknown)}")

@@ -28,6 +28,8 @@ def ui(settings: Settings, options: Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     home.prepare(settings)
+    if options.port == options.mlflow_port:
+        raise CommandFailed(f"--port and --mlflow-port are both {options.port}: each page needs a port of its own")
     for port in (options.port, options.mlflow_port):
         _refuse_taken(port)
     registry = Registry(settings)
@@ -94,6 +96,8 @@ def _log(settings: Settings, name: str) -> Path:
 
 
 def _refuse_taken(port: int) -> None:
+    if not 0 < port < 65536:
+        raise CommandFailed(f"port {port}: a port is a number from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -42,7 +42,8 @@ class Fetched:
 
     ``bars`` follows ``schema.RAW_BARS`` (as traded), ``actions`` follows ``schema.ACTIONS``. A symbol is in
     ``failures`` or its bars are complete from its ``since``; a failed symbol has no row in either frame. A symbol with
-    nothing new is in neither: that is an answer, not a failure.
+    nothing new is in neither: that is an answer, not a failure. The actions of the sessions from a symbol's first bar
+    to its last are complete too: one that was said before and is missing has been withdrawn.
     """
 
     bars: pl.DataFrame = field(default_factory=lambda: empty(RAW_BARS))

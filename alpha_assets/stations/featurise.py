@@ -11,6 +11,7 @@ from alpha_assets.quant import calendars
 from alpha_assets.quant.indicators import DEFAULT, FeatureSet, compute
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
+from alpha_assets.stations.quarantine import FEATURES_FAILED, IMPOSSIBLE_ACTION, alone, quarantine, release
 from alpha_assets.stations.series import adjusted_bars, calendars_of, prices_only
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -22,22 +23,29 @@ def table_of(feature_set: FeatureSet = DEFAULT) -> str:
 
 
 def featurise(
-    lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[str], progress: Progress = silent
+    lake: Lake,
+    ledger: Ledger,
+    settings: Settings,
+    symbols: Sequence[str],
+    progress: Progress = silent,
+    now: datetime | None = None,
 ) -> Report:
     """Bring the feature table up to the last bar of ``symbols``; a symbol whose past changed is built anew.
 
-    Updates read the pending bars and the warm-up before them, nothing else. The totals are symbols, rows, built,
-    updated, unchanged, held, seconds.
+    A symbol with an action that cannot be, or of which a feature raises, is held and quarantined (``now`` dates that)
+    until its features are built again. Updates read the pending bars and the warm-up before them, nothing else. The
+    totals are symbols, rows, built, updated, unchanged, held, seconds.
     """
     started = time.perf_counter()
     report = Report()
     table = table_of()
     states = ledger.states()
+    lost = lake.version(table) is None
     names = calendars_of(ledger)
     anew, onward = [], {}
     for symbol in symbols:
         state = states.get(symbol, {})
-        until = state.get("features_until") if state.get("features_set") == table else None
+        until = state.get("features_until") if state.get("features_set") == table and not lost else None
         if state.get("last_bar") is None:
             report.say(symbol, "empty", reason="no bars yet")
         elif until is None or state["rebuild_features"]:
@@ -50,6 +58,9 @@ def featurise(
     progress("features built", len(anew), len(symbols))
     rows += _update(lake, ledger, settings, names, table, onward, report)
     progress("features updated", len(symbols), len(symbols))
+    built = report.in_state("built", "updated", "unchanged")
+    release(ledger, states, built, IMPOSSIBLE_ACTION, FEATURES_FAILED)
+    _quarantine(ledger, states, report, now)
     report.totals = {
         "symbols": len(symbols),
         "rows": rows,
@@ -79,9 +90,9 @@ def _build(
         [{"symbol": name, "features_set": None, "features_until": None, "rebuild_features": False} for name in again]
     )
     bars, held = adjusted_bars(lake, settings, names, symbols)
-    values = stored_form(compute(prices_only(bars), DEFAULT))
+    values, failed = alone(bars, _values)
     lake.replace(table, values, symbols, gone=_outdated(lake, table, values, symbols))
-    _note(ledger, table, values, "built", held, report)
+    _note(ledger, table, values, "built", held, failed, report)
     return values.height
 
 
@@ -114,15 +125,15 @@ def _update(
     until = pl.DataFrame(
         {"symbol": list(onward), "until": list(onward.values())}, schema_overrides={"until": pl.Datetime("us", "UTC")}
     )
+    computed, failed = alone(bars, _values)
     values = (
-        stored_form(compute(prices_only(bars), DEFAULT))
-        .join(until, on="symbol", maintain_order="left")
+        computed.join(until, on="symbol", maintain_order="left")
         .filter(pl.col("timestamp") > pl.col("until"))
         .drop("until")
     )
     if values.height:
         lake.append(table, values)
-    _note(ledger, table, values, "updated", held, report)
+    _note(ledger, table, values, "updated", held, failed, report)
     return values.height
 
 
@@ -141,13 +152,30 @@ def _too_short(bars: pl.DataFrame, onward: Mapping[str, datetime]) -> list[str]:
     return [symbol for symbol in onward if 0 < counts.get(symbol, 0) < DEFAULT.warm_up]
 
 
+def _values(bars: pl.DataFrame) -> pl.DataFrame:
+    return stored_form(compute(prices_only(bars), DEFAULT))
+
+
 def stored_form(values: pl.DataFrame) -> pl.DataFrame:
     """Features as the lake keeps them: computed in f64, stored in f32."""
     return values.with_columns(pl.col(DEFAULT.columns).cast(pl.Float32))
 
 
+def _quarantine(ledger: Ledger, states: Mapping[str, Row], report: Report, now: datetime | None) -> None:
+    for cause in (IMPOSSIBLE_ACTION, FEATURES_FAILED):
+        held = {symbol: report.partitions[symbol] for symbol in report.in_state("held")}
+        reasons = {symbol: figures["reason"] for symbol, figures in held.items() if figures["cause"] == cause}
+        quarantine(ledger, states, reasons, cause, now)
+
+
 def _note(
-    ledger: Ledger, table: str, values: pl.DataFrame, state: str, held: Mapping[str, str], report: Report
+    ledger: Ledger,
+    table: str,
+    values: pl.DataFrame,
+    state: str,
+    held: Mapping[str, str],
+    failed: Mapping[str, str],
+    report: Report,
 ) -> None:
     spans = values.group_by("symbol").agg(pl.col("timestamp").max(), pl.len()).sort("symbol").rows()
     ledger.note_state(
@@ -156,4 +184,6 @@ def _note(
     for symbol, until, rows in spans:
         report.say(symbol, state, rows=rows, features_until=str(until))
     for symbol, reason in held.items():
-        report.say(symbol, "held", reason=reason)
+        report.say(symbol, "held", cause=IMPOSSIBLE_ACTION, reason=reason)
+    for symbol, reason in failed.items():
+        report.say(symbol, "held", cause=FEATURES_FAILED, reason=f"its features cannot be computed: {reason}")

@@ -5,21 +5,26 @@ and findings are there before the bars that decide what the next run asks for, a
 again. A history that is rewritten is marked in the ledger before its first write and released after the last one; a run
 that finds the mark reads that history whole and writes it again.
 
-The mark has two parts. ``bars`` of 0 beside a last bar says that a rewrite is under way. ``rebuild_features`` is set
-before the rewrite, for a kill, and once more after it, because features may have been built in between.
+The mark has two parts. ``rewriting`` says that a rewrite is under way. ``rebuild_features`` is set before the rewrite,
+for a kill, and once more after it, because features may have been built in between.
+
+A source may reach back less far than the lake: some vendors give intraday bars of the last weeks only, a history start
+is moved, a file is pruned. What lies before its answer stays as it is stored, and so do the answer's first rows, as far
+as cleaning would look back past its beginning: a verdict without its context would overrule one that had it.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from alpha_assets.quant import calendars
-from alpha_assets.quant.bars import RULES, Cleaned, Difference, clean, compare, context_sessions
+from alpha_assets.quant.bars import RULES, Cleaned, Difference, clean, compare, context_sessions, reach
 from alpha_assets.quant.schema import ACTIONS, BARS, CLEANING, OHLCV, SPLIT, TIME, empty
 from alpha_assets.settings import Settings
 from alpha_assets.sources.base import Cause, Failure, Fetched, Source, SourceUnavailable
@@ -91,7 +96,8 @@ def ingest(
 class _Plan:
     """What to ask of one source, and what the lake holds from there on.
 
-    ``since`` None asks for the whole history. ``judged_from`` has the others: what lies before it is read as context.
+    ``since`` None asks for the whole history. What lies before ``judged_from`` is read as context: it has the symbols
+    that are asked for a part, and once they have answered those whose source reaches back less far than the lake.
     """
 
     calendars: Mapping[str, str]
@@ -124,12 +130,14 @@ class _Plan:
 class _Answer:
     """What a source said to a plan, cleaned and compared with what is stored.
 
-    ``news`` are the actions that are not stored, or stored otherwise.
+    ``news`` are the actions that are not stored, or stored otherwise; ``withdrawn`` are those that are stored and that
+    the source no longer says.
     """
 
     plan: _Plan
     cleaned: Cleaned
     news: pl.DataFrame
+    withdrawn: pl.DataFrame
     difference: Difference
 
     def of(self, symbols: Iterable[str]) -> "_Answer":
@@ -139,6 +147,7 @@ class _Answer:
             self.plan,
             Cleaned(_rows_of(self.cleaned.bars, these), _rows_of(self.cleaned.log, these), {}),
             _rows_of(self.news, these),
+            _rows_of(self.withdrawn, these),
             Difference(_rows_of(self.difference.new, these), _rows_of(self.difference.moved, these)),
         )
 
@@ -151,25 +160,25 @@ class _Answer:
     @cached_property
     def symbols(self) -> list[str]:
         """The symbols about which it says anything."""
-        frames = (self.cleaned.bars, self.cleaned.log, self.news)
+        frames = (self.cleaned.bars, self.cleaned.log, self.news, self.withdrawn)
         return sorted({symbol for frame in frames for symbol in frame["symbol"].unique().drop_nulls()})
 
     @cached_property
     def late(self) -> pl.DataFrame:
-        """The news whose ex-date lies in the series already stored: they change what was said of it."""
-        held = {
-            symbol: self._session(symbol) for symbol in self.news["symbol"].unique() if symbol in self.plan.last_bars
-        }
+        """The actions, new or withdrawn, of the series already stored: they change what was said of it."""
+        changed = pl.concat([self.news, self.withdrawn])
+        held = {symbol: self._session(symbol) for symbol in changed["symbol"].unique() if symbol in self.plan.last_bars}
         last = pl.DataFrame(
             {"symbol": list(held), "session": list(held.values())}, schema={"symbol": pl.String, "session": pl.Date}
         )
-        return self.news.join(last, on="symbol").filter(pl.col("ex_date") <= pl.col("session")).drop("session")
+        return changed.join(last, on="symbol").filter(pl.col("ex_date") <= pl.col("session")).drop("session")
 
     @cached_property
     def rewritten(self) -> set[str]:
-        """Symbols whose stored past is not what the source says: a bar moved, went or came in between, a split is new.
+        """Symbols whose stored past is not what the source says: a bar moved, went or came in between, or a split did.
 
-        A split learnt late leaves the bars as they were traded, but the jump it explains is no longer flagged.
+        A split learnt late leaves the bars as they were traded, but the jump it explains is no longer flagged; one that
+        is withdrawn leaves a jump to be flagged.
         """
         last = pl.DataFrame(
             {"symbol": list(self.plan.last_bars), "last": list(self.plan.last_bars.values())},
@@ -188,9 +197,7 @@ class _Answer:
         return pl.concat([stored.join(said, on=BAR_KEY, how="anti").join(self.gone, on=BAR_KEY, how="anti"), said])
 
     def _session(self, symbol: str) -> date:
-        last = self.plan.last_bars[symbol]
-        found: date | None = calendars.session_of(self.plan.calendars[symbol], pl.Series([last]).cast(TIME))[0]
-        return found or last.date()
+        return _session(self.plan.calendars[symbol], self.plan.last_bars[symbol])
 
 
 class _Ingest:
@@ -221,7 +228,8 @@ class _Ingest:
             progress(f"fetching from {source}", done, len(symbols))
             names = self._with_calendar({symbol: members[symbol]["calendar"] for symbol in group})
             if names:
-                self._refresh(_watched(self._sources[source], progress), self._plan(names, full))
+                with _watched(self._sources[source], progress) as watched:
+                    self._refresh(watched, self._plan(names, full))
             done += len(group)
         self._note_failures()
         self._note_silence(symbols)
@@ -235,6 +243,9 @@ class _Ingest:
     def _known_states(self, symbols: Sequence[str]) -> dict[str, Row]:
         """The ledger's hints; where one is missing the lake is asked, because a kill may have come in between."""
         states = self._ledger.states()
+        if self._lake.version("bars") is None:
+            # Somebody removed the table: what the ledger remembers of it is no reason to ask for a tail only.
+            states = {symbol: {**state, **NO_BARS} for symbol, state in states.items()}
         unknown = [symbol for symbol in symbols if states.get(symbol, {}).get("last_bar") is None]
         if unknown:
             for hint in self._counted_hints(unknown):
@@ -261,7 +272,7 @@ class _Ingest:
 
     def _plan(self, names: Mapping[str, str], full: bool) -> _Plan:
         last = {symbol: at for symbol in names if (at := self._states.get(symbol, {}).get("last_bar")) is not None}
-        onward = [] if full else [symbol for symbol in last if self._states[symbol]["bars"]]
+        onward = [] if full else [symbol for symbol in last if not self._interrupted(symbol)]
         since: dict[str, datetime | None] = dict.fromkeys(names)
         judged_from: dict[str, datetime] = {}
         for symbol in onward:
@@ -308,14 +319,32 @@ class _Ingest:
 
     def _interrupted(self, symbol: str) -> bool:
         """A run was killed while it rewrote the symbol's history."""
-        state = self._states.get(symbol, {})
-        return state.get("last_bar") is not None and not state["bars"]
+        return bool(self._states.get(symbol, {}).get("rewriting"))
 
     def _ask(self, source: Source, plan: _Plan) -> _Answer:
         fetched = self._fetch(source, plan)
+        answered = _answered(fetched.bars, plan, self._now)
+        plan = self._as_far_as_judged(plan, answered)
         cleaned = self._clean(fetched, plan, list(plan.since))
         self._counts = merged(self._counts, cleaned.counts)
-        return _Answer(plan, cleaned, self._news(fetched.actions), compare(plan.stored, cleaned.bars))
+        news, withdrawn = self._actions(fetched.actions, plan, answered)
+        return _Answer(plan, cleaned, news, withdrawn, compare(plan.stored, cleaned.bars))
+
+    def _as_far_as_judged(self, plan: _Plan, answered: pl.DataFrame) -> _Plan:
+        """The plan, with where to judge from of the symbols whose whole answer begins after what is stored.
+
+        That is where cleaning has its context, but no later than the overlap, or a short answer would bring nothing.
+        """
+        whole = [symbol for symbol in plan.last_bars if plan.since[symbol] is None]
+        if not whole:
+            return plan
+        stored = _rows_of(plan.stored, whole).group_by("symbol").agg(stored=pl.col("timestamp").min())
+        short = answered.join(stored, on="symbol").filter(pl.col("first") > pl.col("stored"))
+        judged_from = dict(plan.judged_from)
+        for symbol, first in short.select("symbol", "first").iter_rows():
+            _, overlap = self._span(plan.calendars[symbol], plan.last_bars[symbol])
+            judged_from[symbol] = max(first, min(_next_midnight(first + reach(self._settings.interval)), overlap))
+        return replace(plan, judged_from=judged_from)
 
     def _fetch(self, source: Source, plan: _Plan) -> Fetched:
         try:
@@ -351,22 +380,38 @@ class _Ingest:
             self._failures[symbols[0]] = Failure(symbols[0], Cause.MALFORMED, reason)
             return Cleaned(empty(BARS), empty(CLEANING), {})
 
-    def _news(self, actions: pl.DataFrame) -> pl.DataFrame:
-        if actions.is_empty():
-            return actions
-        stored = self._lake.read("actions", symbols=actions["symbol"].unique().to_list())
-        known = stored.select(*ACTION_KEY, pl.col("value").alias("stored"))
-        said = actions.unique(ACTION_KEY, keep="last", maintain_order=True)
+    def _actions(self, said: pl.DataFrame, plan: _Plan, answered: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """What is said otherwise than stored, and what is stored and no longer said, both as ``schema.ACTIONS``.
+
+        Silence speaks of the sessions between the first and the last bar of the answer only.
+        """
+        starts = [None if start is None else start.date() for start in plan.since.values()] + said["ex_date"].to_list()
+        since = None if None in starts else _midnight(min(starts))
+        stored = self._lake.read("actions", symbols=list(plan.since), since=since, columns=list(ACTIONS))
+        said = said.unique(ACTION_KEY, keep="last", maintain_order=True)
         off = (pl.col("value") - pl.col("stored")).abs() > ACTION_TOLERANCE * pl.col("stored").abs()
-        return said.join(known, on=ACTION_KEY, how="left").filter(off.fill_null(True)).select(*ACTIONS)
+        known = stored.rename({"value": "stored"})
+        news = said.join(known, on=ACTION_KEY, how="left").filter(off.fill_null(True)).select(*ACTIONS)
+        unsaid = stored.join(said, on=ACTION_KEY, how="anti")
+        asked = _rows_of(answered, unsaid["symbol"].unique())
+        sessions = pl.DataFrame(
+            [
+                (symbol, _session(plan.calendars[symbol], first), _session(plan.calendars[symbol], last))
+                for symbol, first, last in asked.iter_rows()
+            ],
+            schema={"symbol": pl.String, "first": pl.Date, "last": pl.Date},
+            orient="row",
+        )
+        within = unsaid.join(sessions, on="symbol").filter(pl.col("ex_date").is_between("first", "last"))
+        return news, within.select(*ACTIONS)
 
     # -- writing --------------------------------------------------------------------------------------------------
 
     def _append(self, answer: _Answer) -> None:
-        """Store what is new; nothing that is held changes but a dividend that was known otherwise."""
+        """Store what is new; nothing that is held changes but a dividend that was known otherwise or is withdrawn."""
         late = answer.late["symbol"].unique().sort().to_list()
         self._mark(late)
-        self._store_news(answer.news)
+        self._store_actions(answer)
         log = self._stamped(answer.cleaned.log.filter(pl.col("rule") != NOT_FINAL))
         if log.height:
             self._lake.append("cleaning", log)
@@ -382,8 +427,8 @@ class _Ingest:
         symbols = answer.symbols
         if not symbols:
             return
-        self._mark(symbols, bars=0)
-        self._store_news(answer.news)
+        self._mark(symbols, rewriting=True)
+        self._store_actions(answer)
         log = answer.cleaned.log.filter(pl.col("rule") != NOT_FINAL)
         self._lake.replace("cleaning", self._stamped(log), symbols, gone=self._overruled(log, answer))
         self._note_findings(answer)
@@ -392,15 +437,16 @@ class _Ingest:
         changed = pl.concat([answer.difference.moved.select("symbol"), answer.gone.select("symbol")])
         counted = {hint["symbol"]: hint for hint in self._counted_hints(symbols)}
         self._note(answer, counted, dict(changed.group_by("symbol").len().iter_rows()))
-        self._mark(symbols)
+        self._mark(symbols, rewriting=False)
 
-    def _mark(self, symbols: Sequence[str], **hint: int) -> None:
+    def _mark(self, symbols: Sequence[str], **hint: bool) -> None:
         self._ledger.note_state([{"symbol": symbol, "rebuild_features": True, **hint} for symbol in symbols])
 
-    def _store_news(self, news: pl.DataFrame) -> None:
-        if news.height:
-            rows = news.with_columns(first_seen_at=pl.lit(self._now, TIME))
-            self._lake.replace("actions", rows, news["symbol"].unique().to_list(), gone=news.select(ACTION_KEY).head(0))
+    def _store_actions(self, answer: _Answer) -> None:
+        rows = answer.news.with_columns(first_seen_at=pl.lit(self._now, TIME))
+        symbols = pl.concat([answer.news["symbol"], answer.withdrawn["symbol"]]).unique().to_list()
+        if symbols:
+            self._lake.replace("actions", rows, symbols, gone=answer.withdrawn.select(ACTION_KEY))
 
     def _overruled(self, log: pl.DataFrame, answer: _Answer) -> pl.DataFrame:
         """Stored verdicts on rows that the source still delivers alike and that cleaning now judges otherwise."""
@@ -544,11 +590,20 @@ class _Ingest:
             )
 
 
-def _watched(source: Source, progress: Progress) -> Source:
-    """The source, telling of each symbol it has asked for where it can: a fetch may take minutes."""
-    if hasattr(source, "progress"):
-        source.progress = lambda done, total, _: progress(f"fetched from {source.name}", done, total)
-    return source
+@contextmanager
+def _watched(source: Source, progress: Progress) -> Iterator[Source]:
+    """The source, telling meanwhile of each symbol it has settled where it can: a fetch may take minutes.
+
+    A source that tells somebody else already goes on to do so.
+    """
+    if getattr(source, "progress", progress) is not None:
+        yield source
+        return
+    source.progress = lambda done, total, _: progress(f"fetched from {source.name}", done, total)  # type: ignore[attr-defined]
+    try:
+        yield source
+    finally:
+        source.progress = None  # type: ignore[attr-defined]
 
 
 def _by_source(symbols: Sequence[str], members: Mapping[str, Row]) -> dict[str, list[str]]:
@@ -586,6 +641,34 @@ def _session_days(bars: pl.DataFrame, names: Mapping[str, str], interval: str) -
         for (symbol,), part in bars.with_row_index("row").group_by("symbol")
     ]
     return pl.concat(days).sort("row")["day"] if days else pl.Series("day", [], pl.Date)
+
+
+def _answered(bars: pl.DataFrame, plan: _Plan, now: datetime) -> pl.DataFrame:
+    """Of each symbol the ``first`` and ``last`` bar of an answer; a time that nobody asked for is an error."""
+    bounds = {symbol: calendars.bounds(calendar)[0] for symbol, calendar in plan.calendars.items()}
+    asked = pl.DataFrame(
+        {
+            "symbol": list(plan.since),
+            "since": [start or _midnight(bounds[symbol]) for symbol, start in plan.since.items()],
+        },
+        schema={"symbol": pl.String, "since": TIME},
+    )
+    inside = bars.join(asked, on="symbol").filter(pl.col("timestamp").is_between("since", pl.lit(now, TIME)))
+    return inside.group_by("symbol").agg(first=pl.col("timestamp").min(), last=pl.col("timestamp").max())
+
+
+def _session(calendar: str, timestamp: datetime) -> date:
+    found: date | None = calendars.session_of(calendar, pl.Series([timestamp]).cast(TIME))[0]
+    return found or timestamp.date()
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _next_midnight(at: datetime) -> datetime:
+    """The first midnight UTC that is not before ``at``."""
+    return at if at == _midnight(at.date()) else _midnight(at.date() + timedelta(days=1))
 
 
 def _rows_of(frame: pl.DataFrame, symbols: Iterable[str]) -> pl.DataFrame:

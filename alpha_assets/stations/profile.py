@@ -7,6 +7,7 @@ from alpha_assets.quant import calendars
 from alpha_assets.quant.profiles import statistical_profile
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Report
+from alpha_assets.stations.quarantine import PROFILE_FAILED, quarantine, release
 from alpha_assets.stations.series import adjusted_bars, calendars_of
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
@@ -16,7 +17,10 @@ SCHEMA_VERSION = 1
 
 
 def profile(lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[str], now: datetime) -> Report:
-    """Write the statistical profile of each symbol whose newest bar is not in its document yet."""
+    """Write the statistical profile of each symbol whose newest bar is not in its document yet.
+
+    A symbol whose figures cannot be computed is held and quarantined; the others are written.
+    """
     report = Report()
     names = calendars_of(ledger)
     states, known = ledger.states(), ledger.profiles()
@@ -32,11 +36,15 @@ def profile(lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[st
             pending.append(symbol)
     if pending:
         bars, held = adjusted_bars(lake, settings, names, pending)
-        rows = []
+        rows, failed = [], {}
         for (symbol,), series in bars.group_by("symbol", maintain_order=True):
             a_year = calendars.bars_a_year(names[str(symbol)], settings.interval)
             state = states[str(symbol)]
-            figures = statistical_profile(series, a_year)
+            try:
+                figures = statistical_profile(series, a_year)
+            except Exception as error:  # one symbol of many: it is held with the reason, and the others are written
+                failed[str(symbol)] = f"its profile cannot be computed: {type(error).__name__}: {error}"
+                continue
             document = {**figures, "as_of": state["last_bar"].isoformat(), "bars_held": state["bars"]}
             rows.append(
                 {
@@ -49,7 +57,9 @@ def profile(lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[st
             )
             report.say(str(symbol), "written", **_headline(figures))
         ledger.put_profiles(rows)
-        for symbol, reason in held.items():
+        release(ledger, states, report.in_state("written"), PROFILE_FAILED)
+        quarantine(ledger, states, failed, PROFILE_FAILED, now)
+        for symbol, reason in (held | failed).items():
             report.say(symbol, "held", reason=reason)
     report.totals = {"symbols": len(symbols), **report.states()}
     return report

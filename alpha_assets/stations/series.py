@@ -9,6 +9,7 @@ from alpha_assets.quant import calendars
 from alpha_assets.quant.adjust import adjusted, impossible_actions
 from alpha_assets.quant.schema import BARS, OHLCV, TIME
 from alpha_assets.settings import Settings
+from alpha_assets.stations.base import StationFailed
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 

@@ -18,12 +18,11 @@ from alpha_assets.quant.bars import held_symbols
 from alpha_assets.quant.blend import direction
 from alpha_assets.quant.indicators import DEFAULT
 from alpha_assets.quant.learners import learner, matrix
-from alpha_assets.quant.schema import BARS
+from alpha_assets.quant.schema import BARS, empty
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.featurise import table_of
-from alpha_assets.stations.series import calendars_of
-from alpha_assets.stations.train import ALL
+from alpha_assets.stations.train import ALL, KEYED
 from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import ModelDamaged, Registry
@@ -48,18 +47,19 @@ def signal(
     report = Report()
     states = ledger.states()
     production = ledger.production()
-    latest = _latest(lake, states, symbols)
-    holds = _behind(ledger, states, symbols, settings) | _jumps(lake, states, symbols)
+    members = {row["symbol"]: row for row in ledger.universe(retired=True)}
+    newest = _newest(members, states)
+    recent = _recent(lake, states, symbols)
+    latest = _latest(lake, states, symbols, recent)
+    jumps = _jumps(recent)
     said, predictions = [], []
     for done, symbol in enumerate(symbols, start=1):
-        opinion = _opinion(
-            production.get((symbol, ALL)),
-            latest.get(symbol),
-            states.get(symbol),
-            holds.get(symbol),
-            registry,
-            settings,
-        )
+        decision, state = production.get((symbol, ALL)), states.get(symbol)
+        try:
+            held = jumps.get(symbol) or _behind(members.get(symbol), state, newest, settings)
+            opinion = _opinion(decision, latest.get(symbol), state, held, registry, settings)
+        except Exception as error:  # one symbol of many: it is held with the reason, and the others go on
+            opinion = _hold(f"no signal could be made: {type(error).__name__}: {error}", _named(decision))
         said.append(_row(symbol, opinion, states.get(symbol, {}).get("last_bar"), now, settings))
         if opinion.get("p_up") is not None:
             predictions.append(_prediction(symbol, production[symbol, ALL], opinion, states[symbol], now))
@@ -78,41 +78,73 @@ def signal(
     return report
 
 
-def _latest(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> dict[str, pl.DataFrame]:
-    """The feature row of each symbol's last bar, where there is one."""
+def _recent(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> pl.DataFrame:
+    """The newest bars of each symbol, more than HOLD_BARS where it trades every session."""
+    last = {symbol: states[symbol]["last_bar"] for symbol in symbols if states.get(symbol, {}).get("last_bar")}
+    since = {symbol: at - timedelta(days=2 * HOLD_BARS) for symbol, at in last.items()}
+    return lake.read("bars", symbols=list(last), since=since, columns=list(BARS)) if last else empty(BARS)
+
+
+def _latest(
+    lake: Lake, states: Mapping[str, Row], symbols: Sequence[str], recent: pl.DataFrame
+) -> dict[str, pl.DataFrame]:
+    """The feature row of each symbol's last bar, where there is one, with ``warm``: past every feature's warm-up.
+
+    The ledger's hint says which bar is the last: a refresh that is under way beside us may have written on.
+    """
     last = {symbol: states[symbol]["last_bar"] for symbol in symbols if states.get(symbol, {}).get("last_bar")}
     if not last:
         return {}
-    rows = lake.read(table_of(), symbols=list(last), since=last)
+    at = pl.DataFrame({"symbol": list(last), "timestamp": list(last.values())}, schema=KEYED)
+    rows = lake.read(table_of(), symbols=list(last), since=last).join(at, on=["symbol", "timestamp"])
+    if rows.is_empty():
+        return {}
+    rows = rows.join(
+        _warm(lake, list(last), recent).join(at, on=["symbol", "timestamp"]), on=["symbol", "timestamp"], how="left"
+    )
     return {str(symbol): part for (symbol,), part in rows.group_by("symbol")}
 
 
-def _behind(ledger: Ledger, states: Mapping[str, Row], symbols: Sequence[str], settings: Settings) -> dict[str, str]:
-    """Why nothing is said of symbols whose newest bar lags behind that of others on their calendar."""
-    names = calendars_of(ledger)
+def _warm(lake: Lake, symbols: Sequence[str], recent: pl.DataFrame) -> pl.DataFrame:
+    """Whether each bar lies past the warm-up, counted over a recent stretch and over all bars where that is short."""
+    columns = ["symbol", "timestamp", "listing"]
+    bars = recent.select(columns)
+    enough = bars.group_by("symbol", "listing").len().filter(pl.col("len") > DEFAULT.blank)["symbol"].to_list()
+    short = sorted(set(symbols) - set(enough))
+    if short:
+        whole = lake.read("bars", symbols=short, columns=columns)
+        bars = pl.concat([bars.filter(~pl.col("symbol").is_in(short)), whole])
+    return bars.select("symbol", "timestamp", warm=DEFAULT.warm())
+
+
+def _newest(members: Mapping[str, Row], states: Mapping[str, Row]) -> dict[str, datetime]:
+    """The newest bar that each source has given of any symbol."""
     newest: dict[str, datetime] = {}
-    for symbol, calendar in names.items():
+    for symbol, member in members.items():
         last = states.get(symbol, {}).get("last_bar")
         if last is not None:
-            newest[calendar] = max(last, newest.get(calendar, last))
-    sentences = {}
-    for symbol in symbols:
-        last = states.get(symbol, {}).get("last_bar")
-        if last is None or last == newest[names[symbol]]:
-            continue
-        behind = calendars.elapsed_sessions(names[symbol], last.date(), newest[names[symbol]].date())
-        if behind > settings.signal.stale_sessions:
-            sentences[symbol] = f"no bar since {last:%Y-%m-%d}, {behind} sessions behind others: halted or delisted"
-    return sentences
+            newest[member["source"]] = max(last, newest.get(member["source"], last))
+    return newest
 
 
-def _jumps(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> dict[str, str]:
+def _behind(member: Row | None, state: Row | None, newest: Mapping[str, datetime], settings: Settings) -> str | None:
+    """Why nothing is said of a symbol whose newest bar lags behind what its source has given of any symbol.
+
+    Sessions are those of its own calendar. What the clock says would not do: a simulated market or a folder of files
+    ends in the past for all of its symbols. So of a source's only symbol nobody can tell here whether it is delisted
+    or the source has ended; the check of freshness, which asks the source, looks after that.
+    """
+    if member is None or state is None or state.get("last_bar") is None:
+        return None
+    last, reached = state["last_bar"], newest[member["source"]]
+    behind = calendars.elapsed_sessions(member["calendar"], last.date(), reached.date())
+    if behind <= settings.signal.stale_sessions:
+        return None
+    return f"no bar since {last:%Y-%m-%d}, {behind} sessions behind others of its source: halted or delisted"
+
+
+def _jumps(bars: pl.DataFrame) -> dict[str, str]:
     """Why nothing is said of symbols with an unexplained split-sized jump among their newest bars."""
-    last = {symbol: states[symbol]["last_bar"] for symbol in symbols if states.get(symbol, {}).get("last_bar")}
-    if not last:
-        return {}
-    since = {symbol: at - timedelta(days=2 * HOLD_BARS) for symbol, at in last.items()}
-    bars = lake.read("bars", symbols=list(last), since=since, columns=list(BARS))
     return {
         symbol: f"a split-sized jump on {day} has no event: publication is held until it is explained"
         for symbol, day in held_symbols(bars, HOLD_BARS).select("symbol", "date").iter_rows()
@@ -132,15 +164,17 @@ def _opinion(
         return _hold("no bars are held yet: refresh the symbol")
     if decision is None:
         return _hold("no promoted model: none has passed the gate for this symbol")
-    named = {"model_name": decision["model_name"], "model_version": decision["model_version"]}
+    named = _named(decision)
     if held is not None:
         return _hold(held, named)
     if decision["features_set"] != table_of():
         return _hold(
             f"the promoted model reads {decision['features_set']}, which is no longer kept: train again", named
         )
-    if latest is None or latest.select(pl.any_horizontal(pl.col(DEFAULT.columns).is_null())).item():
-        return _hold("the latest bar has no complete features yet", named)
+    if latest is None:
+        return _hold("the latest bar has no features yet", named)
+    if not latest["warm"].item():
+        return _hold(f"the latest bar is in the warm-up of the features: a listing's first {DEFAULT.blank} bars", named)
     try:
         p_up = _predict(decision, latest, registry, settings)
     except (ModelDamaged, OSError) as error:
@@ -149,6 +183,11 @@ def _opinion(
     limits = f"BUY from {settings.signal.buy_from:.3f}, SELL to {settings.signal.sell_to:.3f}"
     reason = f"{decision['model_name']} version {decision['model_version']}: P(up) {p_up:.3f} ({limits})"
     return {"signal": word, "confidence": confidence, "p_up": p_up, "reason": reason, **named}
+
+
+def _named(decision: Row | None) -> dict[str, Any]:
+    names = ("model_name", "model_version")
+    return {} if decision is None else {name: decision[name] for name in names}
 
 
 def _hold(reason: str, named: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -114,11 +114,13 @@ def train(
         report.say(symbol, "held", reason=reason)
     known = ledger.candidates()
     states = ledger.states()
+    # Without MLflow's database there is no version left to point to: everything is logged anew.
+    settled = SETTLED if registry.exists() else ()
     work, unchanged = [], []
     for (symbol,), part in usable(rows).group_by("symbol", maintain_order=True):
         identity = _identity(part, settings.learning)
         before = known.get((str(symbol), ALL))
-        if before is not None and before["training_id"] == identity and before["state"] in SETTLED:
+        if before is not None and before["training_id"] == identity and before["state"] in settled:
             unchanged.append(before)
             report.say(str(symbol), "unchanged", version=before["model_version"], reason=before["reason"])
         else:

@@ -13,6 +13,10 @@ class OtherInterval(StoreTrouble):
     """The home holds bars of another interval than the settings say."""
 
 
+class HomeDamaged(StoreTrouble):
+    """The stamp of the home cannot be read."""
+
+
 def stamp(settings: Settings) -> None:
     """Make the home and stamp it with the settings' interval. Raises OtherInterval where it was stamped otherwise."""
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -37,4 +41,10 @@ def refuse_other_interval(settings: Settings) -> None:
 def stamped_interval(settings: Settings) -> str | None:
     """The interval a home was first used with; None where it is new."""
     path = settings.home / STAMP
-    return str(json.loads(path.read_text())["interval"]) if path.exists() else None
+    try:
+        return str(json.loads(path.read_bytes())["interval"]) if path.exists() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise HomeDamaged(
+            f"{path} cannot be read ({error}): write into it the interval of this home's bars, as in "
+            f'{{"interval": "{settings.interval}"}}'
+        ) from error

@@ -170,7 +170,7 @@ class Registry:
         found = self.client.search_model_versions(f"name='{name}' AND tags.training_id='{training_id}'")
         if not found:
             return None
-        self._introduce(name, str(found[0].version), found[0].source.removeprefix("models:/"))
+        self._introduce(name, str(found[0].version), str(found[0].source).removeprefix("models:/"))
         return _version(found[0])
 
     def log_candidate(
@@ -302,26 +302,24 @@ class Registry:
 
     def set_rejected(self, name: str, number: str) -> None:
         """Tag a version as turned down; may be repeated. One that this store does not know is left out."""
-        from mlflow.exceptions import MlflowException
-
-        try:
+        with _known_versions_only():
             self.client.set_model_version_tag(name, number, "state", "rejected")
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
 
     def set_production(self, name: str, number: str, previous: str | None, tags: Mapping[str, str]) -> None:
         """Bring aliases and tags of ``name`` into line with a decision; may be repeated.
 
-        The alias ``production`` comes last: where it is right, everything else is.
+        The alias ``production`` comes last: where it is right, everything else is. A version that this store does not
+        know (somebody lost MLflow's database) is left out; its files serve on, and the next training logs it anew.
         """
         client = self.client
-        if previous is not None and previous != number:
-            client.set_registered_model_alias(name, "previous", previous)
-            client.set_model_version_tag(name, previous, "state", "archived")
-        for key, value in {**tags, "state": "production"}.items():
-            client.set_model_version_tag(name, number, key, value)
-        client.set_registered_model_alias(name, "production", number)
+        with _known_versions_only():
+            if previous is not None and previous != number:
+                client.set_registered_model_alias(name, "previous", previous)
+                client.set_model_version_tag(name, previous, "state", "archived")
+        with _known_versions_only():
+            for key, value in {**tags, "state": "production"}.items():
+                client.set_model_version_tag(name, number, key, value)
+            client.set_registered_model_alias(name, "production", number)
 
     def production_versions(self) -> dict[str, str]:
         """The number behind the alias ``production`` of every registered name."""
@@ -383,6 +381,18 @@ class Registry:
                 self.client.set_terminated(run.info.run_id, "KILLED")
             closed += len(left)
         return closed
+
+
+@contextmanager
+def _known_versions_only() -> "Iterator[None]":
+    """Whatever is said of a name or version that the store does not hold is left out."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 def quieten() -> None:

@@ -58,7 +58,7 @@ symbol_state = Table(
     Column("bars", Integer, nullable=False, default=0),
     Column("first_bar", Instant),
     Column("last_bar", Instant),
-    Column("listing", Date),
+    Column("rewriting", Boolean, nullable=False, default=False),
     Column("features_set", String(80)),
     Column("features_until", Instant),
     Column("rebuild_features", Boolean, nullable=False, default=False),

@@ -268,7 +268,15 @@ def test_a_training_that_decided_nothing_is_followed_by_nothing(world: World) ->
     world.follow("AAA")
     said = trained(world, [])
     assert isinstance(said, dg.SkipReason)
-    assert "decided nothing new" in str(said.skip_message)
+    assert "left no decision without its signal" in str(said.skip_message)
+
+
+def test_a_training_that_died_after_it_decided_is_followed_by_the_signals_of_its_repetition(world: World) -> None:
+    world.follow("AAA", "BBB")
+    decide(world, "a-run-that-died", "AAA")
+    said = trained(world, [], {LAUNCHED_BY: "alpha-assets", "dagster/parent_run_id": "a-run-that-died"})
+    assert isinstance(said, dg.SensorResult)
+    assert [span(request) for request in said.run_requests] == [("AAA", "AAA")]
 
 
 def test_a_training_by_the_command_is_left_to_the_command(world: World) -> None:

@@ -100,10 +100,26 @@ def test_the_same_wish_is_recognised_whatever_the_order_and_another_is_not() -> 
 @given(st.timedeltas(timedelta(0), timedelta(hours=2)))
 def test_a_wish_just_asked_is_not_asked_again_until_the_pause_is_over(later: timedelta) -> None:
     wish = Wish(["A"], "", {"A": "1"})
-    memory = Asked.read(Asked(wish.digest, NOW).write())
-    assert memory.recently(wish, NOW + later) == (later < ASK_AGAIN)
-    assert not memory.recently(Wish(["A"], "", {"A": "2"}), NOW + later)
+    memory = Asked.read(Asked().now(wish, NOW).write())
+    again = memory.again(wish)
+    assert again is not None
+    assert (NOW + later < again) == (later < ASK_AGAIN)
+    assert memory.again(Wish(["A"], "", {"A": "2"})) is None
+
+
+def test_the_pause_doubles_while_the_same_wish_stays_unfulfilled_up_to_a_day() -> None:
+    wish, memory, now = Wish(["A"], "", {"A": "1"}), Asked(), NOW
+    pauses = []
+    for _ in range(8):
+        memory = memory.now(wish, now)
+        again = memory.again(wish)
+        assert again is not None
+        pauses.append(again - now)
+        now = again
+    assert pauses[:3] == [ASK_AGAIN, 2 * ASK_AGAIN, 4 * ASK_AGAIN]
+    assert pauses[-1] == timedelta(days=1)
+    assert memory.now(Wish(["B"], "", {"B": "1"}), now).times == 1
 
 
 def test_an_empty_cursor_remembers_nothing() -> None:
-    assert not Asked.read(None).recently(Wish(["A"], ""), NOW)
+    assert Asked.read(None).again(Wish(["A"], "")) is None

@@ -103,3 +103,10 @@ def copied(home: Path, to: Path, **knobs: Any) -> Line:
 
 def later(**more: float) -> datetime:
     return NOW + timedelta(**more)
+
+
+def impossible(line: Line, symbol: str) -> None:
+    """Store a dividend far above the price: nothing can be adjusted for it."""
+    bars = line.lake.read("bars", symbols=[symbol])
+    action = {"symbol": symbol, "ex_date": bars["timestamp"][100].date(), "kind": "dividend", "value": 1e6}
+    line.lake.append("actions", pl.DataFrame([{**action, "first_seen_at": NOW}]))

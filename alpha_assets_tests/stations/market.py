@@ -99,10 +99,19 @@ class Market:
         more = pl.DataFrame([{"said_until": None, **row} for row in rows], schema=self.bars.schema)
         self.bars = pl.concat([self.bars, more])
 
-    def act(self, symbol: str, day: date, kind: str, value: float, said_from: date | None = None) -> None:
-        """Say a corporate action, from its ex-date or another day on."""
-        row = {"symbol": symbol, "ex_date": day, "kind": kind, "value": value, "said_from": said_from or day}
-        self.actions = pl.concat([self.actions, pl.DataFrame([row | {"said_until": None}], self.actions.schema)])
+    def act(
+        self,
+        symbol: str,
+        day: date,
+        kind: str,
+        value: float,
+        said_from: date | None = None,
+        said_until: date | None = None,
+    ) -> None:
+        """Say a corporate action, from its ex-date or another day on; on ``said_until`` it is taken back."""
+        row = {"symbol": symbol, "ex_date": day, "kind": kind, "value": value}
+        said = {"said_from": said_from or day, "said_until": said_until}
+        self.actions = pl.concat([self.actions, pl.DataFrame([row | said], self.actions.schema)])
 
     def _said(self, rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
         taken_back = (pl.col("said_until") <= now.date()).fill_null(False)
@@ -258,7 +267,7 @@ class House:
             schema={"rule": pl.String, "symbol": pl.String, "day": pl.Date},
             orient="row",
         )
-        names = ("symbol", "bars", "first_bar", "last_bar", "quarantine_cause", "attempts")
+        names = ("symbol", "bars", "first_bar", "last_bar", "quarantine_cause", "attempts", "rewriting")
         states = [{name: row[name] for name in names} for row in self.ledger.states().values()]
         return {
             "bars": self.lake.read("bars").drop("fetched_at"),

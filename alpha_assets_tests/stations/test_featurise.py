@@ -17,6 +17,7 @@ from alpha_assets.quant.schema import DIVIDEND, OHLC
 from alpha_assets.stations.base import Report
 from alpha_assets.stations.featurise import featurise, table_of
 from alpha_assets.stations.ingest import ingest
+from alpha_assets.stations.inspect import quarantine_verdict
 from alpha_assets.stores.lake import Lake
 from alpha_assets_tests.stations.market import House, Market, evening, simulated, soil
 
@@ -156,3 +157,41 @@ def test_a_dividend_above_the_price_holds_its_symbol_and_no_other(
     assert "is not below the last close before it" in report.partitions[name]["reason"]
     assert report.partitions[other]["state"] == "updated"
     assert house.ledger.states()[name]["features_until"].date() == days[99]
+    state = house.ledger.states()[name]
+    assert state["quarantine_cause"] == "impossible_action"
+    assert state["quarantine_reason"] == report.partitions[name]["reason"]
+    assert not quarantine_verdict(house.ledger).passed
+    house.refresh(days[102])
+    build(house)
+    assert house.ledger.states()[name]["quarantine_cause"] == "impossible_action", "reading it again heals nothing"
+
+
+def test_a_symbol_whose_features_are_built_again_leaves_this_quarantine_and_no_other(house: House) -> None:
+    ours, theirs = house.symbols
+    for name, cause in ((ours, "impossible_action"), (theirs, "outage")):
+        house.ledger.note_state([{"symbol": name, "quarantine_cause": cause, "quarantine_reason": "because"}])
+    build(house)
+    states = house.ledger.states()
+    assert (states[ours]["quarantine_cause"], states[theirs]["quarantine_cause"]) == (None, "outage")
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_symbol_of_which_a_feature_raises_is_quarantined_and_the_others_are_built(
+    house: House, days: list[date], anew: bool
+) -> None:
+    name, other = house.symbols
+    house.refresh(days[100])
+    bars = house.lake.read("bars", symbols=[name])
+    wrong = pl.when(pl.int_range(pl.len()) == pl.len() - 1).then(-1.0).otherwise("close")
+    house.lake.replace("bars", bars.with_columns(close=wrong), [name])
+    house.ledger.note_state([{"symbol": symbol, "rebuild_features": anew} for symbol in house.symbols])
+    report = featurise(house.lake, house.ledger, house.settings, house.symbols, now=evening(days[100]))
+    assert report.partitions[other]["state"] == ("built" if anew else "updated")
+    assert report.partitions[name]["state"] == "held"
+    state = house.ledger.states()[name]
+    assert (state["quarantine_cause"], state["quarantined_at"]) == ("features_failed", evening(days[100]))
+    assert "prices must be positive" in state["quarantine_reason"]
+    house.lake.replace("bars", bars, [name])
+    build(house)
+    assert house.ledger.states()[name]["quarantine_cause"] is None
+    assert house.ledger.states()[name]["features_until"].date() == days[100]

@@ -364,6 +364,104 @@ def test_a_split_learnt_late_explains_the_jump_that_was_flagged_for_its_lack(
     assert house.lake.read("bars", symbols=[name])["flags"].null_count() == 62
 
 
+@pytest.mark.parametrize("kind", [DIVIDEND, SPLIT])
+@pytest.mark.parametrize("full", [False, True])
+def test_an_action_that_the_vendor_takes_back_goes_and_is_late(tmp_path: Path, kind: str, full: bool) -> None:
+    market = simulated(2, FIRST, LAST, split_rate=0.0, dividend_share=0.0)
+    days, (name, other) = market.sessions(), sorted(market.bars["symbol"].unique())
+    market.act(name, days[50], kind, 2.0, said_until=days[60])
+    market.act(other, days[50], kind, 2.0)
+    chunks, once = House(tmp_path / "chunks", market), House(tmp_path / "once", market)
+    chunks.refresh(days[59])
+    assert chunks.lake.read("actions")["symbol"].to_list() == [name, other]
+    report = chunks.refresh(days[60], full=full)
+    assert report.partitions[name]["late_actions"] is True
+    assert report.partitions[other].get("late_actions") is None
+    states = chunks.ledger.states()
+    assert [states[symbol]["rebuild_features"] for symbol in (name, other)] == [True, False]
+    once.refresh(days[60])
+    assert once.lake.read("actions")["symbol"].to_list() == [other]
+    assert_same_tables(chunks, once)
+
+
+def test_a_split_taken_back_leaves_its_jump_to_be_flagged(tmp_path: Path) -> None:
+    market = simulated(1, FIRST, LAST, split_rate=0.0, dividend_share=0.0)
+    days, (name,) = market.sessions(), market.bars["symbol"].unique()
+    soil(market, name, days[40], "split_sized_jump")
+    market.act(name, days[40], SPLIT, 3.0, said_until=days[60])
+    house = House(tmp_path, market)
+    house.refresh(days[59])
+    assert house.ledger.findings(["split_sized_jump"]) == []
+    house.refresh(days[60])
+    assert market.asked[-1] == {name: None}
+    assert [row["day"] for row in house.ledger.findings(["split_sized_jump"])] == [days[40]]
+
+
+def test_an_action_is_withdrawn_only_where_bars_of_its_time_were_answered(tmp_path: Path) -> None:
+    market = simulated(3, FIRST, LAST, split_rate=0.0, dividend_share=0.0)
+    days, (old, failed, empty) = market.sessions(), sorted(market.bars["symbol"].unique())
+    market.act(old, days[5], DIVIDEND, 0.2, said_until=days[60])  # before the tail that is read
+    market.act(old, days[20], DIVIDEND, 0.2, said_until=days[61])  # before the whole answer of a source that forgets
+    market.act(failed, days[55], DIVIDEND, 0.2, said_until=days[60])
+    market.act(empty, days[55], DIVIDEND, 0.2, said_until=days[60])
+    house = House(tmp_path, market)
+    house.refresh(days[59])
+    held = house.lake.read("actions")
+    assert held.height == 4
+    market.behaviour.failing = {failed: Cause.OUTAGE}
+    market.behaviour.forgotten = {(empty, day) for day in days} | {(old, day) for day in days[:30]}
+    house.refresh(days[60])
+    house.refresh(days[61], full=True)
+    assert_frame_equal(house.lake.read("actions"), held)
+    market.behaviour.monstrous = {old}
+    house.refresh(days[62], full=True)
+    assert_frame_equal(house.lake.read("actions"), held)
+    market.behaviour = type(market.behaviour)()
+    house.refresh(days[63], full=True)
+    assert house.lake.read("actions").is_empty()
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("pruned", [30, 57])
+def test_a_reread_of_a_source_that_reaches_back_less_far_changes_the_restated_bar_only(
+    tmp_path: Path, pruned: int, full: bool
+) -> None:
+    market = simulated(1, FIRST, LAST, split_rate=0.0, dividend_share=0.0)
+    days, (name,) = market.sessions(), market.bars["symbol"].unique()
+    soil(market, name, days[20], "missing")
+    soil(market, name, days[32], "split_sized_jump")
+    soil(market, name, days[59], "restated")
+    house = House(tmp_path, market)
+    house.refresh(days[60])
+    before, found = house.lake.read("bars"), house.tables()["findings"]
+    assert sorted(found["rule"]) == ["missing_session", "split_sized_jump"]
+    market.behaviour.forgotten = {(name, day) for day in days[:pruned]}
+    report = house.refresh(days[61], full=full)
+    assert {None} == set(market.asked[-1].values())
+    assert (report.totals["restated"], report.totals["new"]) == (1, 1)
+    after = house.lake.read("bars")
+    assert after["listing"].unique().to_list() == [days[0]]
+    rewritten = after.filter(pl.col("fetched_at") == evening(days[61]))["timestamp"].dt.date().to_list()
+    assert rewritten == [days[59], days[61]]
+    untouched = ~pl.col("timestamp").dt.date().is_in([days[59], days[61]])
+    assert_frame_equal(after.filter(untouched), before.filter(untouched))
+    assert_frame_equal(house.tables()["findings"], found)
+
+
+def test_the_first_rows_of_a_shorter_answer_keep_the_verdicts_that_had_their_context(tmp_path: Path) -> None:
+    market = simulated(1, FIRST, LAST, split_rate=0.0, dividend_share=0.0)
+    days, (name,) = market.sessions(), market.bars["symbol"].unique()
+    soil(market, name, days[30], "split_sized_jump")
+    house = House(tmp_path, market)
+    house.refresh(days[90])
+    market.behaviour.forgotten = {(name, day) for day in days[:30]}
+    report = house.refresh(days[90], full=True)
+    assert (report.totals["restated"], report.totals["new"]) == (0, 0)
+    assert [row["day"] for row in house.ledger.findings()] == [days[30]]
+    market.change(name, days[70], lambda row: row | {key: row[key] * 1.01 for key in OHLC})
+    assert house.refresh(days[90], full=True).totals["restated"] == 1
+
+
 def test_a_full_refresh_of_the_same_history_writes_nothing(house: House, days: list[date]) -> None:
     house.refresh(days[60])
     versions = {table: house.lake.version(table) for table in ("bars", "actions", "cleaning")}
@@ -459,19 +557,26 @@ def killed_at(house: House, day: date, write: int) -> bool:
 
 
 def eventful(days: list[date]) -> Market:
-    """Between session 60 and 61: new bars, a restated one, a wrong one, a late one, late actions, dirt."""
-    market = simulated(4, FIRST, LAST)
+    """Between session 60 and 61: new bars, a restated one, a wrong one, a late one, late actions, dirt.
+
+    Some of the dirt is older than the overlap: a run that loses its findings leaves none that would see it again.
+    """
+    market = simulated(6, FIRST, LAST)
     names = sorted(market.bars["symbol"].unique())
     soil(market, names[0], days[5], "null_price")
     soil(market, names[0], days[8], "missing")
     soil(market, names[0], days[59], "restated")
+    soil(market, names[1], days[20], "missing")
     soil(market, names[1], days[60], "level_error")
     soil(market, names[1], days[61], "range_widened")
+    soil(market, names[2], days[25], "split_sized_jump")
     soil(market, names[2], days[59], "late")
     soil(market, names[3], days[30], "split_sized_jump")
     market.act(names[3], days[30], SPLIT, 3.0, said_from=days[61])
     market.act(names[3], days[10], DIVIDEND, 0.1)
     market.act(names[3], days[57], DIVIDEND, 0.2, said_from=days[61])
+    market.act(names[4], days[45], DIVIDEND, 0.3, said_until=days[61])
+    market.act(names[5], days[45], SPLIT, 2.0, said_until=days[61])
     soil(market, names[3], days[61], "null_price")
     return market
 
@@ -511,6 +616,26 @@ def test_a_first_load_killed_at_any_write_and_run_again_is_whole(tmp_path: Path,
         assert_same_tables(house, undisturbed)
         assert_same_features(house, undisturbed)
     assert writes > 6
+    found = [(row["rule"], row["day"]) for row in undisturbed.ledger.findings()]
+    assert {("missing_session", days[20]), ("split_sized_jump", days[25])} <= set(found)
+
+
+def test_an_interrupted_rewrite_is_marked_until_the_history_is_read_whole(
+    house: House, market: Market, days: list[date]
+) -> None:
+    house.refresh(days[60])
+    name = house.symbols[0]
+    house.ledger.note_state([{"symbol": name, "rewriting": True}])
+    market.behaviour.failing_whole = {name: Cause.OUTAGE}
+    house.refresh(days[60])
+    assert house.ledger.states()[name]["rewriting"]
+    market.behaviour.failing_whole = {}
+    house.refresh(days[60])
+    assert market.asked[-1][name] is None
+    state = house.ledger.states()[name]
+    assert (state["rewriting"], state["rebuild_features"], state["bars"]) == (False, True, 61)
+    house.refresh(days[61])
+    assert market.asked[-1][name] is not None
 
 
 def copy_of(house: House, home: Path) -> House:

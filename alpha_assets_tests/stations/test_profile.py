@@ -59,3 +59,22 @@ def test_a_symbol_with_an_impossible_dividend_is_held_and_the_others_are_written
     report = profile(line.lake, line.ledger, line.settings, SYMBOLS, NOW)
     assert report.states() == {"written": 3, "held": 1}
     assert "dividend" in report.partitions["SIM01"]["reason"]
+
+
+def test_a_symbol_whose_figures_cannot_be_computed_is_quarantined_until_they_can_and_the_others_are_written(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moody(bars: pl.DataFrame, a_year: float) -> dict[str, object]:
+        if bars["symbol"][0] == "SIM02":
+            raise ValueError("no figures today")
+        return statistical_profile(bars, a_year)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alpha_assets.stations.profile.statistical_profile", moody)
+        report = profile(line.lake, line.ledger, line.settings, SYMBOLS, NOW)
+    assert report.states() == {"written": 3, "held": 1}
+    assert "no figures today" in report.partitions["SIM02"]["reason"]
+    state = line.ledger.states()["SIM02"]
+    assert (state["quarantine_cause"], state["quarantined_at"]) == ("profile_failed", NOW)
+    assert profile(line.lake, line.ledger, line.settings, SYMBOLS, NOW).states() == {"unchanged": 3, "written": 1}
+    assert line.ledger.states()["SIM02"]["quarantine_cause"] is None

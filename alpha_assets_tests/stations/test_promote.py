@@ -8,8 +8,8 @@ import pytest
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.stations.promote import promote, reconcile
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
-from alpha_assets.stores.registry import Registry
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+from alpha_assets.stores.registry import PROMOTION, Registry
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, impossible, later
 
 pytestmark = pytest.mark.xdist_group("line")
 
@@ -139,3 +139,57 @@ def test_a_crash_between_the_decision_and_the_alias_is_healed_by_the_next_reconc
     assert reconcile(line.ledger, line.registry) == len(production)
     assert line.registry.production_versions() == production
     assert reconcile(line.ledger, line.registry) == 0
+    assert [name for name, status in line.runs() if (name, status) == ("gate all", "FINISHED")] == ["gate all"]
+    rejected = [row for row in line.ledger.decisions() if row["verdict"] == "reject"]
+    assert rejected
+    for row in rejected:
+        tags = line.registry.client.get_model_version(row["model_name"], row["model_version"]).tags
+        assert tags["state"] == "rejected"
+
+
+def test_only_the_sittings_without_a_finished_run_are_mirrored_each_once(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    line.promote(["SIM01"], run="first")
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "log_decisions", die)
+        with pytest.raises(Killed):
+            line.promote(["SIM02", "SIM03"], later(days=1), run="second")
+    line.promote(["SIM04"], later(days=2), run="third")
+    line.promote(now=later(days=3))
+    experiment = line.registry.client.get_experiment_by_name(PROMOTION)
+    assert experiment is not None
+    runs = line.registry.client.search_runs([experiment.experiment_id])
+    figures = {run.data.tags["decided_by"]: run.data.metrics for run in runs}
+    assert len(runs) == 3
+    assert {name: told["judged"] for name, told in figures.items()} == {"first": 1, "second": 2, "third": 1}
+    assert figures["second"]["attempt"] == 1
+    assert any(name.endswith("_figure") for name in figures["second"])
+
+
+def test_a_symbol_without_evidence_is_held_without_a_decision_and_the_others_are_judged(line: Line) -> None:
+    impossible(line, "SIM04")
+    report = line.promote()
+    assert report.partitions["SIM04"]["state"] == "held"
+    assert "dividend" in report.partitions["SIM04"]["reason"]
+    assert {row["symbol"] for row in line.ledger.decisions()} == set(SYMBOLS) - {"SIM04"}
+    assert line.promote().states() == {"unchanged": 3, "held": 1}
+
+
+def test_where_no_symbol_has_evidence_all_are_held(line: Line) -> None:
+    for symbol in SYMBOLS:
+        impossible(line, symbol)
+    assert line.promote().states() == {"held": len(SYMBOLS)}
+    assert line.ledger.decisions() == []
+
+
+def test_a_candidate_of_a_feature_set_that_is_no_longer_kept_is_held(line: Line) -> None:
+    old = line.ledger.candidates()["SIM01", "all"]
+    line.ledger.note_candidates([{**old, "features_set": "features/old-1"}])
+    report = line.promote()
+    assert report.partitions["SIM01"]["state"] == "held"
+    assert "features/old-1, which is no longer kept" in report.partitions["SIM01"]["reason"]
+    assert {row["symbol"] for row in line.ledger.decisions()} == set(SYMBOLS) - {"SIM01"}

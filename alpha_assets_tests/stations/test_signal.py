@@ -10,7 +10,7 @@ from alpha_assets.quant.indicators import DEFAULT
 from alpha_assets.quant.parameters import SignalParameters
 from alpha_assets.reading import signals
 from alpha_assets.stations.featurise import table_of
-from alpha_assets.stores.registry import DIRECTION_HEAD
+from alpha_assets.stores.registry import DIRECTION_HEAD, Registry
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
 
 pytestmark = pytest.mark.xdist_group("line")
@@ -161,3 +161,48 @@ def test_a_signal_is_fresh_until_it_expires(line: Line) -> None:
     line.signal([CHOSEN], datetime.now(UTC))
     line.signal(["SIM01"], datetime.now(UTC) - timedelta(hours=line.settings.signal_ttl_hours, seconds=1))
     assert {row["symbol"]: row["fresh"] for row in signals(settings=line.settings)} == {CHOSEN: True, "SIM01": False}
+
+
+def test_a_hint_one_bar_behind_the_lake_speaks_of_the_bar_it_names_and_stops_nobody(line: Line) -> None:
+    bars = line.lake.read("bars", symbols=[CHOSEN])
+    line.ledger.note_state([{"symbol": CHOSEN, "last_bar": bars["timestamp"][-2]}])
+    line.signal()
+    assert len(line.ledger.signals()) == len(SYMBOLS)
+    assert said(line, CHOSEN)["bar_time"] == bars["timestamp"][-2]
+    assert said(line, CHOSEN)["p_up"] is not None
+
+
+def test_what_goes_wrong_with_one_symbol_is_its_hold_and_the_others_speak(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def burst(_: Registry, name: str, *__: str) -> str:
+        raise ZeroDivisionError(name)
+
+    monkeypatch.setattr(Registry, "read_head", burst)
+    line.signal()
+    assert len(line.ledger.signals()) == len(SYMBOLS)
+    row = said(line, CHOSEN)
+    assert (row["signal"], row["p_up"], row["model_version"]) == ("HOLD", None, "1")
+    assert row["reason"] == f"no signal could be made: ZeroDivisionError: {CHOSEN}.all"
+
+
+def test_a_symbol_alone_on_its_calendar_is_held_once_others_of_its_source_have_gone_on(line: Line) -> None:
+    last = line.ledger.states()[CHOSEN]["last_bar"]
+    for sessions, held in ((5, False), (6, True)):
+        other = last + timedelta(days=sessions)
+        line.ledger.note_state([{"symbol": "SIM01", "last_bar": other}])
+        line.ledger.set_calendars({CHOSEN: "24/7"})
+        line.signal([CHOSEN])
+        assert (said(line, CHOSEN)["p_up"] is None) == held
+    assert "6 sessions behind others of its source" in str(said(line, CHOSEN)["reason"])
+
+
+def test_a_bar_in_the_warm_up_of_a_listing_is_held_and_the_next_one_speaks(line: Line) -> None:
+    bars = line.lake.read("bars", symbols=[CHOSEN])
+    for age, held in ((DEFAULT.blank, True), (DEFAULT.blank + 1, False)):
+        new = pl.int_range(pl.len()) >= bars.height - age
+        begun = bars.with_columns(listing=pl.when(new).then(bars["timestamp"][-age].date()).otherwise("listing"))
+        line.lake.replace("bars", begun, [CHOSEN])
+        line.signal([CHOSEN])
+        assert (said(line, CHOSEN)["p_up"] is None) == held
+        assert ("warm-up" in str(said(line, CHOSEN)["reason"])) == held

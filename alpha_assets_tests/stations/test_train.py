@@ -1,5 +1,6 @@
 """Candidates: trained where something changed, once, whatever happens in between."""
 
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alpha_assets.automation.wishes import training_wanted
 from alpha_assets.quant import learners
 from alpha_assets.quant.indicators import DEFAULT
 from alpha_assets.quant.learners import DirectionLightGBM, matrix
 from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.stations.featurise import featurise
+from alpha_assets.stations.signal import signal
 from alpha_assets.stations.train import labelled_rows, model_name, train, usable
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
-from alpha_assets_tests.stations.market import QUICK
+from alpha_assets.stores.registry import Registry
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, impossible, later
+from alpha_assets_tests.stations.market import QUICK, House, simulated
 
 pytestmark = pytest.mark.xdist_group("line")
 
@@ -162,3 +167,83 @@ def test_a_training_killed_before_any_write_and_repeated_doubles_nothing_and_los
 def head_of(line: Line, symbol: str) -> str:
     row = line.ledger.candidates()[symbol, "all"]
     return line.registry.read_head(row["model_name"], row["model_version"], row["model_location"], row["model_digest"])
+
+
+def wanted(line: Line, now: datetime) -> list[str]:
+    """What automation would have trained."""
+    rules: dict[str, Any] = {"after_bars": 100, "after": timedelta(days=7), "least_bars": 500}
+    ledger = line.ledger
+    return training_wanted(ledger.universe(), ledger.states(), ledger.candidates(), now, **rules).symbols
+
+
+def test_a_symbol_that_gives_nothing_to_train_on_is_recorded_and_not_asked_for_again(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = copied(featured, tmp_path / "home", learning=QUICK)
+    impossible(line, "SIM01")
+    nothing = lambda rows: usable(rows).filter(pl.col("symbol") != "SIM02")  # noqa: E731
+    monkeypatch.setattr("alpha_assets.stations.train.usable", nothing)
+    assert {"SIM01", "SIM02"} <= set(wanted(line, NOW))
+    assert line.train().states() == {"held": 1, "empty": 1, "trained": 2}
+    candidates = line.ledger.candidates()
+    assert candidates["SIM01", "all"]["state"] == "held"
+    assert "dividend" in candidates["SIM01", "all"]["reason"]
+    assert candidates["SIM02", "all"]["state"] == "empty"
+    assert wanted(line, later(days=30)) == []
+
+
+def test_a_held_symbol_keeps_its_version_and_is_trained_again_once_it_can_be(trained: Path, tmp_path: Path) -> None:
+    line = copied(trained, tmp_path / "home")
+    before = what_is_known(line)["SIM01"]
+    impossible(line, "SIM01")
+    assert line.train(["SIM01"]).states() == {"held": 1}
+    held = what_is_known(line)["SIM01"]
+    assert {**held, "state": before["state"], "reason": before["reason"]} == before
+    action = line.lake.read("actions", symbols=["SIM01"])
+    wrong = action.filter(pl.col("value") == 1e6).select("symbol", "ex_date", "kind")
+    line.lake.replace("actions", action.filter(pl.col("value") != 1e6), ["SIM01"], gone=wrong)
+    assert line.train(["SIM01"]).states() == {"trained": 1}
+    assert what_is_known(line)["SIM01"] == before
+
+
+def test_a_candidate_that_new_bars_leave_as_it_was_is_not_asked_for_until_there_are_more(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = copied(trained, tmp_path / "home")
+    state, before = line.ledger.states()["SIM01"], line.ledger.candidates()["SIM01", "all"]
+    line.ledger.note_candidates([{**before, "bars": state["bars"] - 10}])
+    assert wanted(line, later(days=30)) == ["SIM01"]
+    assert line.train(["SIM01"], later(days=30)).states() == {"unchanged": 1}
+    assert line.ledger.candidates()["SIM01", "all"] == before
+    assert wanted(line, later(days=30)) == []
+
+
+def test_a_market_without_volume_can_be_trained_on_from_the_warm_up_on(tmp_path: Path) -> None:
+    market = simulated(1, date(2018, 1, 2), date(2020, 6, 30), split_rate=0.0, dividend_share=0.0)
+    market.bars = market.bars.with_columns(volume=pl.lit(0.0))
+    house = House(tmp_path, market, learning=QUICK)
+    house.refresh(market.sessions()[-1])
+    featurise(house.lake, house.ledger, house.settings, house.symbols)
+    rows, _ = labelled_rows(house.lake, house.settings, dict.fromkeys(house.symbols, "XNYS"), house.symbols)
+    assert rows["volume_ratio_20"].null_count() == rows.height
+    assert usable(rows)["timestamp"][0] == rows["timestamp"][DEFAULT.blank]
+    report = train(house.lake, house.ledger, Registry(house.settings), house.settings, house.symbols, NOW)
+    assert report.states() == {"trained": 1}
+    known = house.ledger.candidates()[house.symbols[0], "all"]
+    house.ledger.decide([promotion(known)])
+    said = signal(house.lake, house.ledger, Registry(house.settings), house.settings, house.symbols, NOW)
+    assert "P(up)" in said.partitions[house.symbols[0]]["reason"]
+
+
+def promotion(candidate: dict[str, Any]) -> dict[str, Any]:
+    names = ("symbol", "regime", "training_id", "features_set")
+    models = ("model_name", "model_version", "model_location", "model_digest")
+    row = {name: candidate[name] for name in names + models}
+    told: dict[str, Any] = {
+        "verdict": "promote",
+        "reason": "because",
+        "evidence": {},
+        "previous_version": None,
+        "dagster_run": None,
+    }
+    return {**row, **told, "seq": 1, "decided_at": NOW}

@@ -239,6 +239,34 @@ class TestAReaderBesideAWriter:
         }
 
 
+class TestSignals:
+    def test_an_older_run_that_writes_late_does_not_overwrite_what_was_said_since(self, ledger: Ledger) -> None:
+        bar, day = datetime(2024, 2, 29, tzinfo=UTC), timedelta(days=1)
+        ledger.put_signals([said("AAA", NOW), said("BBB", NOW), said("CCC", NOW, bar_time=None)])
+        ledger.put_signals(
+            [
+                said("AAA", NOW + day, bar_time=bar - day, reason="an older bar"),
+                said("BBB", NOW - day, reason="said earlier"),
+                said("CCC", NOW - day, bar_time=None, reason="said earlier"),
+            ]
+        )
+        assert {row["reason"] for row in ledger.signals()} == {"because"}
+        ledger.put_signals([said("AAA", NOW + day, bar_time=None, reason="no bar")])
+        assert ledger.signals(["AAA"])[0]["reason"] == "because"
+
+    def test_a_newer_bar_or_a_later_word_on_the_same_replaces_it(self, ledger: Ledger) -> None:
+        bar, day = datetime(2024, 2, 29, tzinfo=UTC), timedelta(days=1)
+        ledger.put_signals([said("AAA", NOW), said("BBB", NOW), said("CCC", NOW, bar_time=None)])
+        ledger.put_signals(
+            [
+                said("AAA", NOW - day, bar_time=bar + day, reason="a newer bar"),
+                said("BBB", NOW, reason="said again"),
+                said("CCC", NOW - day, reason="a first bar"),
+            ]
+        )
+        assert [row["reason"] for row in ledger.signals()] == ["a newer bar", "said again", "a first bar"]
+
+
 class TestUniverse:
     def test_a_retired_symbol_is_kept_and_comes_back_when_it_is_added_again(self, ledger: Ledger) -> None:
         ledger.add_symbols([member("BBB"), member("AAA")])
@@ -389,6 +417,18 @@ class TestDecisions:
             ("BBB", "all"): 1,
         }
         assert [row["seq"] for row in ledger.decisions("AAA")] == [1, 2, 3, 4]
+
+    def test_the_newest_sittings_are_told_without_their_evidence_which_is_asked_for_by_id(self, ledger: Ledger) -> None:
+        for seq in (1, 2, 3):
+            at = NOW + timedelta(days=seq)
+            ledger.decide([decision(symbol, seq, decided_at=at, evidence={"seq": seq}) for symbol in ("AAA", "BBB")])
+        rows = ledger.sittings(2)
+        assert [(row["symbol"], row["seq"]) for row in rows] == [("AAA", 2), ("BBB", 2), ("AAA", 3), ("BBB", 3)]
+        assert "evidence" not in rows[0]
+        assert ledger.evidence([rows[0]["id"], rows[3]["id"]]) == {
+            rows[0]["id"]: {"seq": 2},
+            rows[3]["id"]: {"seq": 3},
+        }
 
     def test_are_given_back_as_they_were_taken(self, ledger: Ledger) -> None:
         row = decision("AAA", 1, evidence={"pool": {"ic": 0.1, "lines": [1, None]}})

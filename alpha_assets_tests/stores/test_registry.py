@@ -217,6 +217,8 @@ class TestVersions:
 
         version = registry.find(name, "t1") or log(registry, name, head)
         assert versions_of(registry, name) == [version.number]
+        assert aliases_of(registry, name) == {"staging": version.number}
+        assert f'"{name}"' in links_of(registry, name)
         assert registry.read_head(name, version.number, version.location, version.digest) == head
 
 
@@ -291,6 +293,13 @@ def runs_of(registry: Registry, symbol: str) -> list[object]:
 
 def versions_of(registry: Registry, name: str) -> list[str]:
     return [str(version.version) for version in registry.client.search_model_versions(f"name='{name}'")]
+
+
+def links_of(registry: Registry, name: str) -> str:
+    """What MLflow's page of the model says it is registered as."""
+    source = registry.client.get_model_version(name, "1").source
+    model = registry.client.get_logged_model(str(source).removeprefix("models:/"))
+    return str(model.tags.get("mlflow.modelVersions"))
 
 
 def aliases_of(registry: Registry, name: str) -> dict[str, str]:

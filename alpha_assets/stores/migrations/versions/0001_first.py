@@ -96,7 +96,7 @@ def upgrade() -> None:
         sa.Column("bars", sa.Integer(), nullable=False),
         sa.Column("first_bar", Instant(), nullable=True),
         sa.Column("last_bar", Instant(), nullable=True),
-        sa.Column("listing", sa.Date(), nullable=True),
+        sa.Column("rewriting", sa.Boolean(), nullable=False),
         sa.Column("features_set", sa.String(length=80), nullable=True),
         sa.Column("features_until", Instant(), nullable=True),
         sa.Column("rebuild_features", sa.Boolean(), nullable=False),
