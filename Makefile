@@ -9,9 +9,10 @@ WORKERS ?= 2
 PORT ?= 3000
 MLFLOW_PORT ?= 5000
 
-# Nothing is downloaded but packages: no other Python, no telemetry, no colour codes from uv in a log.
+# Nothing is downloaded but packages: no other Python, no telemetry. Certificates are those that the machine trusts.
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
+export UV_SYSTEM_CERTS := true
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .PHONY: help setup demo run ui test test-slow lint format lock clean
