@@ -66,7 +66,7 @@ def test_every_profile_is_json_without_nan(prices: list[float], periods: int) ->
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(1.0, 1e3), min_size=3, max_size=30), st.floats(1e-3, 1e3))
+@given(st.lists(st.floats(10.0, 1e3), min_size=3, max_size=30), st.floats(1e-3, 1e3))
 def test_a_split_changes_no_figure(prices: list[float], factor: float) -> None:
     scaled = statistical_profile(closes(*(price * factor for price in prices)), 252)
     plain = statistical_profile(closes(*prices), 252)
