@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
-FORMATS = ("table", "csv", "json")
-
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str, empty: str = "nothing to show") -> None:
     """Print rows with these columns; JSON is one array of objects, times in ISO 8601."""
