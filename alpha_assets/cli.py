@@ -1,6 +1,7 @@
 """The ``alpha-assets`` command: thin. Each verb imports what it needs when it is called: reading stays quick."""
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -81,6 +82,16 @@ def _listed(text: str) -> list[str]:
     return [part for part in text.replace(",", " ").split() if part]
 
 
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0")
+    return hours
+
+
 def _universe(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     universe = verbs.add_parser(
         "universe", help="which symbols are followed", description="Which symbols are followed."
@@ -117,13 +128,16 @@ def _work(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     signals = _verb(verbs, "signals", "the newest signal of each symbol", _call("read", "signals"))
     _symbols(signals)
-    signals.add_argument("--max-age", type=float, metavar="HOURS", help="only signals created within so many hours")
+    signals.add_argument("--max-age", type=_hours, metavar="HOURS", help="only signals created within so many hours")
     _format(signals)
     status = _verb(
         verbs, "status", "a line a symbol: bars, features, models, signal, quarantine", _call("read", "status")
     )
     _symbols(status)
     _format(status)
+    findings = _verb(verbs, "findings", "what cleaning and checks found: symbol, rule, day", _call("read", "findings"))
+    _symbols(findings)
+    _format(findings)
     decisions = _verb(verbs, "decisions", "what was promoted and rejected, and why", _call("read", "decisions"))
     _symbols(decisions)
     _format(decisions)

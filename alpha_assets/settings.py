@@ -11,16 +11,19 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from alpha_assets.quant.parameters import (
+    CALENDAR_NAMES,
+    LEARNER_NAMES,
     CleaningParameters,
     GateParameters,
     LearningParameters,
@@ -29,6 +32,11 @@ from alpha_assets.quant.parameters import (
 )
 
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
+
+#: Folder names that the Delta library reads as URLs: it panics on a bracket and decodes the other.
+NO_LAKE = re.compile(r"[\[\]]|%[0-9A-Fa-f]{2}")
+
+EXAMPLE_CALENDARS = ("XNYS", "BVMF", "XLON", "24/7")
 
 Interval = Literal["1m", "2m", "5m", "15m", "30m", "1h", "1d"]
 
@@ -112,7 +120,11 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        return project_root() / home.expanduser()
+        home = project_root() / home.expanduser()
+        there = next(place for place in (home, *home.parents) if place.exists())
+        if not there.is_dir():
+            raise ValueError(f"must be a folder, or a place where one can be made: {there} is a file")
+        return home
 
     @field_validator("lake_url", "mlflow_artifacts")
     @classmethod
@@ -142,6 +154,25 @@ class Settings(BaseSettings):
             raise ValueError("must be a date such as 2015-01-31")
         return day
 
+    @field_validator("history_start")
+    @classmethod
+    def _begun(cls, day: date) -> date:
+        today = datetime.now(UTC).date()
+        if day > today:
+            raise ValueError(f"must not be after today, {today}")
+        return day
+
+    @field_validator("calendars")
+    @classmethod
+    def _known_calendars(cls, calendars: dict[str, str]) -> dict[str, str]:
+        unknown = next((name for name in calendars.values() if name not in CALENDAR_NAMES), None)
+        if unknown is not None:
+            near = get_close_matches(unknown.upper(), sorted(CALENDAR_NAMES), n=5, cutoff=0.5) or EXAMPLE_CALENDARS
+            raise ValueError(
+                f"must name calendars of exchange_calendars; it has no {unknown!r}, but for example {', '.join(near)}"
+            )
+        return calendars
+
     @field_validator("files_timezone")
     @classmethod
     def _known_zone(cls, zone: str | None) -> str | None:
@@ -159,6 +190,24 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError("; ".join(f"{name}: {NO_SUCH_SETTING}" for name in unknown))
         return {name: _list(value) for name, value in group.items()}
+
+    @field_validator("learning", mode="before")
+    @classmethod
+    def _known_learner(cls, group: object) -> object:
+        # Of a group from the environment only: a program may bring a learner of its own.
+        if isinstance(group, Mapping) and group.get("learner", LEARNER_NAMES[0]) not in LEARNER_NAMES:
+            raise ValueError(f"learner must be {' or '.join(map(repr, LEARNER_NAMES))}")
+        return group
+
+    @model_validator(mode="after")
+    def _usable_lake(self) -> Self:
+        if "://" not in self.lake and (odd := NO_LAKE.search(self.lake)):
+            variable = "ALPHA_LAKE_URL" if self.lake_url else "ALPHA_HOME"
+            raise ValueError(
+                f"{variable}: the lake cannot be in {self.lake}, because the Delta library takes {odd.group()!r} for "
+                "a part of a URL: set ALPHA_HOME or ALPHA_LAKE_URL to another folder"
+            )
+        return self
 
     @property
     def final_lag(self) -> timedelta:
@@ -261,7 +310,7 @@ _WANTED = {
 def _sentence(kind: str, where: tuple[int | str, ...], held: object, message: str) -> str:
     """One wrong value: the variable, what it holds unless that is secret, and what it may hold."""
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    if message.endswith(NO_SUCH_SETTING):
+    if message.endswith(NO_SUCH_SETTING) or not where:
         return message
     field = str(where[0])
     if isinstance(held, Mapping) and field in GROUPS:

@@ -25,6 +25,7 @@ VERBS = {
     ("advance",): False,
     ("signals",): True,
     ("status",): True,
+    ("findings",): True,
     ("decisions",): True,
     ("doctor",): True,
     ("settings",): True,
@@ -61,7 +62,7 @@ class TestHelp:
         for module, names in {
             universe: ("add", "show_members", "retire"),
             line: ("refresh", "train", "run", "demo", "advance"),
-            read: ("signals", "status", "decisions"),
+            read: ("signals", "status", "findings", "decisions"),
             doctor: ("doctor",),
             knobs: ("settings",),
             serve: ("ui",),

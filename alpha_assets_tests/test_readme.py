@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from alpha_assets.commands.read import DECISION_FIELDS, FINDING_FIELDS, STATUS_FIELDS
 from alpha_assets.quant.bars import RULES
+from alpha_assets.reading import SIGNAL_FIELDS
 from alpha_assets.settings import Settings
 from alpha_assets.stores.lake import TABLES
 from alpha_assets.stores.tables import metadata
@@ -32,6 +34,24 @@ def test_every_cleaning_rule_is_listed_with_what_it_does(rule: str) -> None:
 @pytest.mark.parametrize("table", [*TABLES, *metadata.tables])
 def test_every_table_is_listed_where_it_is_stored(table: str) -> None:
     assert f"`{table}`" in README
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_of_the_lake_is_listed_with_its_key(table: str) -> None:
+    assert re.search(rf"`{table}` \| .*key `{', '.join(TABLES[table].key)}`", README)
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields"),
+    [
+        ("findings", FINDING_FIELDS),
+        ("status", STATUS_FIELDS),
+        ("signals", SIGNAL_FIELDS),
+        ("decisions", DECISION_FIELDS),
+    ],
+)
+def test_every_reading_command_is_listed_with_its_fields(verb: str, fields: tuple[str, ...]) -> None:
+    assert re.search(rf"^\| `{verb} .*ows: `{', '.join(fields)}` \|$", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize("target", re.findall(r"^\$ make (\w[\w-]*)", README, re.MULTILINE))

@@ -1,6 +1,9 @@
 """Every knob: its default, its variable, its line in .env, and how a wrong one is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import fields
 from datetime import date
 from pathlib import Path
@@ -11,6 +14,7 @@ from pydantic import SecretStr
 
 from alpha_assets import settings as settings_module
 from alpha_assets.cli import main
+from alpha_assets.quant.parameters import CALENDAR_NAMES, LEARNER_NAMES
 from alpha_assets.settings import GROUPS, SECRETS, Settings, WrongSetting, load
 
 #: For every setting a value that is not its default, as text and as it is read.
@@ -188,6 +192,16 @@ WRONG = [
     ({"ALPHA_SIGNAL_TTL_HOURS": "nan"}, "ALPHA_SIGNAL_TTL_HOURS='nan' must be"),
     ({"ALPHA_FILES_TIMEZONE": "Mars"}, "ALPHA_FILES_TIMEZONE='Mars' must be a time zone of the IANA database"),
     ({"ALPHA_CALENDARS": "XNYS"}, 'ALPHA_CALENDARS is not JSON, such as {"VOD.L": "XLON"}'),
+    (
+        {"ALPHA_CALENDARS": '{"VOD.L": "XLOM"}'},
+        "ALPHA_CALENDARS={'VOD.L': 'XLOM'} must name calendars of exchange_calen",
+    ),
+    ({"ALPHA_HISTORY_START": "9999-01-01"}, "ALPHA_HISTORY_START='9999-01-01' must not be after today"),
+    ({"ALPHA_HOME": __file__}, f"ALPHA_HOME={__file__!r} must be a folder"),
+    ({"ALPHA_HOME": f"{__file__}/home"}, f"ALPHA_HOME='{__file__}/home' must be a folder"),
+    ({"ALPHA_HOME": "/a [b]"}, "ALPHA_HOME: the lake cannot be in /a [b]/lake"),
+    ({"ALPHA_LAKE_URL": "/a%41"}, "ALPHA_LAKE_URL: the lake cannot be in /a%41"),
+    ({"ALPHA_LEARNING__LEARNER": "oracle"}, "ALPHA_LEARNING__LEARNER='oracle': learner must be 'direction-lightgbm'"),
     ({"ALPHA_CALENDARS": "[]"}, "ALPHA_CALENDARS=[] must be a JSON object"),
     ({"ALPHA_LISTING_CUTS": '{"FB": ["x"]}'}, "ALPHA_LISTING_CUTS__FB__0='x' must be a date"),
     ({"ALPHA_LEDGER_URL": "ledger.db"}, "ALPHA_LEDGER_URL must begin with sqlite:/// or postgresql://"),
@@ -241,6 +255,52 @@ class TestAWrongSetting:
         monkeypatch.setenv("ALPHA_INTERVAL", "1y")
         assert main(["refresh"]) == 1
         assert not (tmp_path / "home").exists()
+
+    def test_is_refused_when_the_definitions_are_loaded(self, tmp_path: Path) -> None:
+        wrong = {"ALPHA_CALENDARS": '{"A": "XMARS"}', "ALPHA_LEARNING__LEARNER": "oracle"}
+        ended = subprocess.run(
+            [sys.executable, "-c", "import alpha_assets.definitions"],
+            env={**os.environ, **wrong, "ALPHA_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 1
+        assert all(name in ended.stderr.splitlines()[-1] for name in wrong)
+
+    def test_by_one_letter_is_told_what_is_near_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ALPHA_CALENDARS", '{"VOD.L": "xlom"}')
+        with pytest.raises(WrongSetting, match="it has no 'xlom', but for example XLON"):
+            load()
+
+    def test_of_a_lake_on_an_object_store_is_no_folder_with_a_bracket(self, tmp_path: Path) -> None:
+        assert Settings(home=tmp_path / "[x]", lake_url="s3://bucket/lake").lake == "s3://bucket/lake"
+
+
+class TestWhatIsWrittenDownTwice:
+    def test_the_calendars_are_those_of_exchange_calendars(self) -> None:
+        from exchange_calendars import get_calendar_names
+
+        assert set(get_calendar_names()) == CALENDAR_NAMES
+
+    def test_the_learners_are_those_that_can_fit(self) -> None:
+        from alpha_assets.quant.learners import LEARNERS
+
+        assert set(LEARNERS) == set(LEARNER_NAMES)
+
+    def test_reading_them_imports_nothing_heavy(self) -> None:
+        code = (
+            "import sys; from alpha_assets.settings import load; load();"
+            "print([name for name in ('exchange_calendars', 'pandas', 'polars', 'lightgbm') if name in sys.modules])"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "ALPHA_CALENDARS": '{"A": "XLON"}', "ALPHA_LEARNING__LEARNER": "direction-lightgbm"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ended.stdout == "[]\n"
 
 
 class TestSecrets:

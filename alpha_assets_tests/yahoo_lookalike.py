@@ -41,7 +41,11 @@ HOSTS = (
     "consent.yahoo.com",
     "finance.yahoo.com",
 )
+CHART_PATH = "/v8/finance/chart/"
+SUMMARY_PATH = "/v10/finance/quoteSummary/"
 EVERYTHING = "*"
+#: Added to a symbol in ``misbehave``: its summary misbehaves, not its chart. Alone: every summary does.
+SUMMARY = " summary"
 SECONDS = {"1m": 60, "2m": 120, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "60m": 3600, "1d": 86400}
 #: Unix seconds, the ratio of the splits after it, and the prices of one bar.
 Row = tuple[int, float, Mapping[str, Any]]
@@ -180,7 +184,8 @@ class YahooLookalike:
     """The server. ``with YahooLookalike() as yahoo:`` starts and stops it; all state may be changed while it runs.
 
     ``moment`` is the moment of every download until it is moved; ``asked`` logs the requests; ``cookie_age`` None gives
-    a bare session cookie; ``chart_seconds`` is how long a chart takes, ``most_at_once`` how many were under way.
+    a bare session cookie; ``companies`` are the sections of a summary; ``chart_seconds`` is how long a chart takes,
+    ``most_at_once`` how many were under way.
     """
 
     def __init__(self, folder: Path | None = None, moment: datetime | None = None) -> None:
@@ -196,6 +201,7 @@ class YahooLookalike:
         self.listings: dict[tuple[str, str], Listing] = {}
         self.recordings: dict[tuple[str, str], Recording] = {}
         self.recorded_errors: dict[str, tuple[int, str]] = {}
+        self.companies: dict[str, dict[str, dict[str, Any]]] = {}
         self._faults: dict[str, list[Any]] = {}
         self._own_folder = tempfile.TemporaryDirectory(prefix="yahoo-lookalike-") if folder is None else None
         self._folder = Path(self._own_folder.name) if self._own_folder else Path(str(folder))
@@ -284,10 +290,14 @@ class YahooLookalike:
         """The chart requests so far, of one symbol or of all."""
         return [asked for asked in self.asked if asked.symbol and symbol in (None, asked.symbol)]
 
-    def fault_for(self, symbol: str) -> Fault | None:
+    def summaries(self) -> list[str]:
+        """The symbols whose summaries were asked for so far."""
+        return [symbol for asked in self.asked if (symbol := _symbol(asked.path, SUMMARY_PATH)) is not None]
+
+    def fault_for(self, symbol: str, everything: str = EVERYTHING) -> Fault | None:
         """The fault of this request, counted."""
         with self._lock:
-            for name in (symbol, EVERYTHING):
+            for name in (symbol, everything):
                 if name not in self._faults:
                     continue
                 fault, times, after = self._faults[name]
@@ -413,6 +423,11 @@ class _Handler(BaseHTTPRequestHandler):
             with self.server.yahoo.under_way():
                 return self._chart(symbol, parts.path, query)
         yahoo = self.server.yahoo
+        company = _symbol(parts.path, SUMMARY_PATH)
+        if company is not None:
+            fault = yahoo.fault_for(company + SUMMARY, SUMMARY)
+            status, body = _FIXED[fault] if fault else _summary(yahoo.companies.get(company))
+            return self._answer(status, body, parts.path, query)
         if parts.path.endswith("/getcrumb"):
             body = "crumb" if yahoo.crumb_status == 200 else "Too Many Requests"
             return self._answer(yahoo.crumb_status, body, parts.path, query, kind="text/plain")
@@ -476,6 +491,13 @@ class _Handler(BaseHTTPRequestHandler):
             age = "" if cookie is None else f"; Max-Age={cookie}"
             self.send_header("Set-Cookie", f"A3=cookie; Domain=.yahoo.com; Path=/{age}")
         self.end_headers()
+
+
+def _summary(sections: Mapping[str, Any] | None) -> tuple[int, str]:
+    if sections is None:
+        error = {"code": "Not Found", "description": "Quote not found for symbol"}
+        return 404, json.dumps({"quoteSummary": {"result": None, "error": error}})
+    return 200, json.dumps({"quoteSummary": {"result": [sections], "error": None}})
 
 
 def _error(code: str, description: str) -> str:
@@ -580,8 +602,8 @@ def _period(start: int, end: int) -> dict[str, Any]:
     return {"timezone": "EST", "start": start, "end": end, "gmtoffset": -18000}
 
 
-def _symbol(path: str) -> str | None:
-    head, _, symbol = path.partition("/v8/finance/chart/")
+def _symbol(path: str, of: str = CHART_PATH) -> str | None:
+    head, _, symbol = path.partition(of)
     return unquote(symbol) if not head and symbol else None
 
 

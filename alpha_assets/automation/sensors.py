@@ -17,6 +17,7 @@ from alpha_assets.clock import Clock
 from alpha_assets.partitions import SYMBOLS
 from alpha_assets.settings import Settings
 from alpha_assets.sources.all import Sources
+from alpha_assets.sources.base import reach
 from alpha_assets.stations.train import ALL
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
@@ -94,17 +95,6 @@ def _answer(
     )
 
 
-def available_bars(members: Sequence[Row], sources: Sources, clock: Clock) -> "dict[str, object]":
-    """The newest final bar each member's source could have by now; no network."""
-    by_source: dict[str, list[str]] = {}
-    for row in members:
-        by_source.setdefault(row["source"], []).append(row["symbol"])
-    available: dict[str, object] = {}
-    for name, group in by_source.items():
-        available |= sources[name].complete_until(group, clock.now())
-    return available
-
-
 @dg.sensor(job=jobs.refresh, minimum_interval_seconds=30)
 def new_bars(
     context: dg.SensorEvaluationContext,
@@ -117,8 +107,7 @@ def new_bars(
     """Asks for a refresh of the symbols whose source could have a final bar that the lake lacks."""
     fail_dead_runs(context.instance, locks, registry)
     members = ledger.universe()
-    available = available_bars(members, sources, clock)
-    wish = wishes.bars_wanted(members, ledger.states(), available, clock.now())  # type: ignore[arg-type]
+    wish = wishes.bars_wanted(members, ledger.states(), reach(members, sources, clock.now()), clock.now())
     added = missing_keys(context.instance, members)
     return _answer(context, "refresh", jobs.REFRESH, wish, clock, added=added)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from alpha_assets.sources.base import Reach
 from alpha_assets.stores.ledger import Row
 
 #: A wish that a run has not fulfilled is asked again after this long, then after twice as long, and so on: a vendor
@@ -29,19 +30,18 @@ class Wish:
         return hashlib.sha256(json.dumps(sorted(self.marks.items())).encode()).hexdigest()[:16]
 
 
-def bars_wanted(
-    members: Sequence[Row], states: Mapping[str, Row], available: Mapping[str, datetime | None], now: datetime
-) -> Wish:
+def bars_wanted(members: Sequence[Row], states: Mapping[str, Row], could_have: Reach, now: datetime) -> Wish:
     """The symbols whose source could have a newer final bar than the lake holds.
 
-    A quarantined symbol is left alone until its next try is due.
+    A quarantined symbol is left alone until its next try is due, those of a source that cannot say until it can.
     """
     marks: dict[str, str] = {}
     waiting = 0
+    members = [member for member in members if member["source"] not in could_have.silent]
     for member in members:
         symbol = member["symbol"]
         state = states.get(symbol, {})
-        newest = available.get(symbol)
+        newest = could_have.newest.get(symbol)
         if newest is None or (state.get("last_bar") is not None and newest <= state["last_bar"]):
             continue
         if state.get("next_try") is not None and state["next_try"] > now:
@@ -49,6 +49,7 @@ def bars_wanted(
             continue
         marks[symbol] = newest.isoformat()
     later = f"; {waiting} quarantined, their next try is later" if waiting else ""
+    later += "".join(f"; {sentence}" for sentence in could_have.silent.values())
     if not marks:
         return Wish([], f"all {len(members)} symbols hold what their sources could have by now{later}")
     symbols = sorted(marks)

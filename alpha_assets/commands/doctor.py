@@ -74,13 +74,16 @@ def _ledger(settings: Settings) -> str:
     ledger = Ledger(settings)
     if not ledger.exists():
         return "empty; made at the first command that writes"
-    return f"{len(ledger.universe(retired=True))} symbols known"
+    return f"{show.counted(len(ledger.universe(retired=True)), 'symbol')} known"
 
 
 def _lake(settings: Settings) -> str:
-    from alpha_assets.stores.lake import Lake
+    from alpha_assets.stores.lake import Lake, LakeDamaged
 
-    tables = Lake(settings).tables()
+    try:
+        tables = Lake(settings).tables()
+    except LakeDamaged as error:
+        raise Ailment(str(error), "restore or delete that folder") from error
     return f"{settings.lake}: {', '.join(tables) or 'empty'}"
 
 
@@ -90,16 +93,21 @@ def _mlflow(settings: Settings) -> str:
     registry = Registry(settings)
     if not registry.exists():
         return "empty; made at the first training"
-    return f"{len(registry.production_versions())} models in production"
+    return f"{show.counted(len(registry.production_versions()), 'model')} in production"
 
 
 def _source(settings: Settings) -> str:
     from alpha_assets.sources.all import Sources
+    from alpha_assets.sources.base import SourceUnavailable
 
     if settings.source == "yahoo":
         return _yahoo()
     source = Sources(settings)[settings.source]
-    return f"{settings.source}: {len(source.symbols())} symbols"  # type: ignore[attr-defined]
+    try:
+        held = source.symbols()  # type: ignore[attr-defined]
+    except SourceUnavailable as error:
+        raise Ailment(str(error), "set it, or another ALPHA_SOURCE") from error
+    return f"{settings.source}: {show.counted(len(held), 'symbol')}"
 
 
 def _yahoo() -> str:
@@ -124,4 +132,4 @@ def _universe(settings: Settings) -> str:
     ill = [symbol for symbol, state in ledger.states().items() if state["quarantine_cause"]]
     if ill:
         raise Ailment(f"{len(ill)} of {len(members)} quarantined: {', '.join(ill[:5])}", "alpha-assets status says why")
-    return f"{len(members)} symbols, none quarantined"
+    return f"{show.counted(len(members), 'symbol')}, none quarantined"

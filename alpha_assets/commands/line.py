@@ -33,6 +33,7 @@ REFRESH_FIELDS = (
 
 def refresh(settings: Settings, options: Namespace) -> None:
     """Bars, features, profiles and signals of the universe or some of it."""
+    say("refresh: bars, features, profiles, signals")
     line = Line(settings)
     show.record(_refresh(line, _chosen(settings, options.symbols), options.full), options.format)
 
@@ -44,6 +45,7 @@ def train(settings: Settings, options: Namespace) -> None:
         raise CommandFailed(
             f"--regimes {','.join(unknown)}: only the regime «all» is trained so far; it serves the others"
         )
+    say("train: candidates and the gate")
     line = Line(settings)
     symbols = _chosen(settings, options.symbols)
     rows = _train(line, symbols)
@@ -53,12 +55,13 @@ def train(settings: Settings, options: Namespace) -> None:
 def run(settings: Settings, options: Namespace) -> None:
     """The main job on the user's symbols."""
     members = {row["symbol"] for row in Ledger(settings).universe()}
-    symbols = (
-        options.symbols or sorted(members) or (held_by(settings, settings.source) if settings.source != "yahoo" else [])
-    )
+    symbols = options.symbols or sorted(members)
+    listed = not symbols and settings.source != "yahoo"
+    if listed:
+        symbols = held_by(settings, settings.source)
     if not symbols:
         raise CommandFailed('name the symbols: make run SYMBOLS="AAPL MSFT", or alpha-assets run AAPL MSFT')
-    follow(settings, symbols, settings.source)
+    follow(settings, symbols, settings.source, listed)
     _main_job(settings, list(symbols))
 
 
@@ -67,7 +70,7 @@ def demo(settings: Settings, options: Namespace) -> None:  # noqa: ARG001
     if settings.source != "simulated":
         raise CommandFailed("the demonstration runs on the simulated market: make demo, or ALPHA_SOURCE=simulated")
     symbols = held_by(settings, "simulated")
-    follow(settings, symbols, "simulated")
+    follow(settings, symbols, "simulated", listed=True)
     _main_job(settings, symbols)
 
 
@@ -85,9 +88,11 @@ def advance(settings: Settings, options: Namespace) -> None:
 
 def _main_job(settings: Settings, symbols: Sequence[str]) -> None:
     started = time.perf_counter()
-    say(f"{len(symbols)} symbols: {', '.join(symbols[:12])}{' …' if len(symbols) > 12 else ''}")
+    say(f"{show.counted(len(symbols), 'symbol')}: {', '.join(symbols[:12])}{' …' if len(symbols) > 12 else ''}")
+    say("refresh: bars, features, profiles, signals")
     line = Line(settings)
     figures = _refresh(line, symbols, full=False)
+    say("train: candidates and the gate")
     rows = _train(line, symbols)
     _print_decisions(rows)
     found = [row for row in read.signal_rows(settings, None, None) if row["symbol"] in set(symbols)]
@@ -99,15 +104,14 @@ def _refresh(line: Line, symbols: Collection[str], full: bool) -> dict[str, Any]
     from alpha_assets.automation.jobs import REFRESH
 
     line.register(Ledger(line.settings).universe())
-    say("refresh: bars, features, profiles, signals")
     said = line.launch("refresh", REFRESH, symbols, full=full)
     totals = next(iter(said["ohlcv"].values()))["run"]
     figures = {name: totals[name] for name in REFRESH_FIELDS}
     states = Counter(str(figures["state"]) for figures in said["ohlcv"].values())
     say(
-        f"  {figures['rows_read']:,} rows read: {figures['kept']:,} kept, {figures['repaired']:,} repaired, "
-        f"{figures['dropped']:,} dropped, {figures['flagged']:,} flagged; {figures['new']:,} new, "
-        f"{figures['restated']:,} restated; symbols: {_counted(states)}"
+        f"  {show.counted(figures['rows_read'], 'row')} read: {figures['kept']:,} kept, "
+        f"{figures['repaired']:,} repaired, {figures['dropped']:,} dropped, {figures['flagged']:,} flagged; "
+        f"{figures['new']:,} new, {figures['restated']:,} restated; symbols: {_counted(states)}"
     )
     for symbol, partition in said["ohlcv"].items():
         if partition["state"] == "quarantined":
@@ -120,7 +124,6 @@ def _train(line: Line, symbols: Collection[str]) -> list[dict[str, Any]]:
     from alpha_assets.automation.wishes import unsaid
 
     line.register(Ledger(line.settings).universe())
-    say("train: candidates and the gate")
     said = line.launch("train", TRAIN, symbols, regime="all")
     rows = [
         _outcome(cell, said["candidate_model"][cell], said["promoted_model"][cell]) for cell in said["promoted_model"]

@@ -1,9 +1,9 @@
-"""Reading: signals, status, decisions. Opens the ledger and nothing else; signals do without SQLAlchemy."""
+"""Reading: signals, status, findings, decisions. Opens the ledger and nothing else; signals do without SQLAlchemy."""
 
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from alpha_assets.commands import show
@@ -28,6 +28,7 @@ STATUS_FIELDS = (
     "findings",
     "quarantined",
 )
+FINDING_FIELDS = ("symbol", "rule", "day", "seen_at")
 DECISION_FIELDS = ("symbol", "regime", "seq", "verdict", "model_version", "reason", "decided_at", "dagster_run")
 
 
@@ -36,16 +37,30 @@ def signals(settings: Settings, options: Namespace) -> None:
     fields = SHOWN_SIGNAL_FIELDS if options.format == "table" else SIGNAL_FIELDS
     refuse_other_interval(settings)
     rows = signal_rows(settings, options.symbols, options.max_age)
-    if options.symbols and len(rows) < len(set(options.symbols)):
-        _refuse_unknown(settings, options.symbols)
-    show.table(rows, fields, options.format, "no signals yet: alpha-assets refresh")
+    if options.symbols is not None and len(rows) < max(1, len(set(options.symbols))):
+        _refuse_unfollowed(settings, options.symbols)
+    none = "no signals yet: alpha-assets refresh"
+    if not rows and options.max_age is not None:
+        none = _too_old(signal_rows(settings, options.symbols, None), options.max_age) or none
+    show.table(rows, fields, options.format, none)
     if options.format == "table" and rows:
         from alpha_assets.quant.parameters import DISCLAIMER
 
         stale = sum(not row["fresh"] for row in rows)
         if stale:
-            print(f"{stale} of {len(rows)} signals have expired: alpha-assets refresh")
+            print(f"expired: {stale} of {show.counted(len(rows), 'signal')}; alpha-assets refresh")
         print(DISCLAIMER)
+
+
+def _too_old(held: Sequence[dict[str, Any]], max_age: float) -> str | None:
+    """Of signals that are all older than was asked for: how many there are, and how old the youngest is."""
+    if not held:
+        return None
+    hours = (datetime.now(UTC) - max(row["created_at"] for row in held)) / timedelta(hours=1)
+    return (
+        f"{show.counted(len(held), 'signal')} held, none within --max-age {max_age:g} hours: "
+        f"the youngest is {hours:.3g} hours old; alpha-assets refresh"
+    )
 
 
 def signal_rows(settings: Settings, symbols: Sequence[str] | None, max_age: float | None) -> list[dict[str, Any]]:
@@ -60,7 +75,7 @@ def status(settings: Settings, options: Namespace) -> None:
     refuse_other_interval(settings)
     ledger = Ledger(settings)
     if options.symbols is not None:
-        _refuse_unknown(settings, options.symbols)
+        _refuse_unfollowed(settings, options.symbols)
     states, production = ledger.states(), ledger.production()
     said = {row["symbol"]: row for row in ledger.signals()}
     versions = Counter(symbol for (symbol, _), row in ledger.candidates().items() if row["model_version"])
@@ -97,18 +112,45 @@ def decisions(settings: Settings, options: Namespace) -> None:
 
     refuse_other_interval(settings)
     if options.symbols is not None:
-        _refuse_unknown(settings, options.symbols)
+        _members(settings, options.symbols)
     rows = [row for row in Ledger(settings).decisions() if options.symbols is None or row["symbol"] in options.symbols]
     show.table(rows, DECISION_FIELDS, options.format, "nothing was decided yet: alpha-assets train")
 
 
-def _refuse_unknown(settings: Settings, symbols: Sequence[str]) -> None:
+def findings(settings: Settings, options: Namespace) -> None:
+    """What cleaning and the checks found and nobody cleared, of the symbols that are followed."""
     from alpha_assets.stores.ledger import Ledger
 
-    known = {row["symbol"] for row in Ledger(settings).universe(retired=True)}
+    refuse_other_interval(settings)
+    ledger = Ledger(settings)
+    if options.symbols is not None:
+        _refuse_unfollowed(settings, options.symbols)
+    wanted = options.symbols or [row["symbol"] for row in ledger.universe()]
+    rows = [row for row in ledger.findings() if row["symbol"] in set(wanted)]
+    rows.sort(key=lambda row: (row["symbol"], row["day"], row["rule"]))
+    show.table(rows, FINDING_FIELDS, options.format, "nothing was found")
+
+
+def _refuse_unfollowed(settings: Settings, symbols: Sequence[str]) -> None:
+    retired = [symbol for symbol, row in _members(settings, symbols).items() if row["retired_at"]]
+    if retired:
+        raise CommandFailed(
+            f"{', '.join(retired)}: retired, no longer followed; «alpha-assets universe add {' '.join(retired)}» "
+            "follows again"
+        )
+
+
+def _members(settings: Settings, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """These members of the universe, retired ones too; refuses an empty list and whoever is not in it, by name."""
+    from alpha_assets.stores.ledger import Ledger
+
+    if not symbols:
+        raise CommandFailed("--symbols names no symbol: write them as A,B")
+    known = {row["symbol"]: row for row in Ledger(settings).universe(retired=True)}
     unknown = [symbol for symbol in symbols if symbol not in known]
     if unknown:
         raise CommandFailed(f"{', '.join(unknown)}: not in the universe, see «alpha-assets universe list»")
+    return {symbol: known[symbol] for symbol in symbols}
 
 
 def _quarantine(state: dict[str, Any]) -> str | None:

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
@@ -20,7 +20,8 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str, 
     elif not rows:
         print(empty)
     else:
-        _grid([{column: _read(row.get(column)) for column in columns} for row in rows], columns)
+        days = {column for column in columns if _only_days(row.get(column) for row in rows)}
+        _grid([{name: _read(row.get(name), name in days) for name in columns} for row in rows], columns)
 
 
 def record(figures: Mapping[str, Any], form: str) -> None:
@@ -32,6 +33,11 @@ def record(figures: Mapping[str, Any], form: str) -> None:
     table([flat], list(flat), form)
 
 
+def counted(number: int, noun: str, nouns: str | None = None) -> str:
+    """So many of them, in words that fit one too: 1 symbol, 2 symbols."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
@@ -40,10 +46,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _read(value: Any) -> Any:
+def _only_days(values: Iterable[Any]) -> bool:
+    """True of a column of daily bars: an intraday bar of midnight is told from a day by its neighbours."""
+    return all(value.time() == time(0) for value in values if isinstance(value, datetime))
+
+
+def _read(value: Any, as_day: bool) -> Any:
     """A time as people read it: a daily bar's as its date, another to the minute, in UTC."""
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d}" if value.time() == time(0) else f"{value:%Y-%m-%d %H:%M}"
+        return f"{value:%Y-%m-%d}" if as_day else f"{value:%Y-%m-%d %H:%M} UTC"
     return _plain(value)
 
 

@@ -20,14 +20,17 @@ def add(settings: Settings, options: Namespace) -> None:
     symbols = list(options.symbols) or (held_by(settings, source) if options.all else [])
     if not symbols:
         raise CommandFailed("name the symbols to follow, or --all for every symbol that the source holds")
-    rows = follow(settings, symbols, source)
+    rows = follow(settings, symbols, source, listed=not options.symbols)
     already = len(set(symbols)) - len(rows)
-    said = f"{len(rows)} symbols are followed from now on, their source is {source}"
-    print(said + (f"; {already} were followed already, with the source they have" if already else ""))
+    said = f"{show.counted(len(rows), 'symbol')} followed from now on, source: {source}"
+    print(said + (f"; {already} followed already, source unchanged" if already else ""))
 
 
-def follow(settings: Settings, symbols: Sequence[str], source: str) -> list[Row]:
-    """Register symbols in the ledger; their partitions follow with the next run. Known ones keep their source."""
+def follow(settings: Settings, symbols: Sequence[str], source: str, listed: bool = False) -> list[Row]:
+    """Register symbols in the ledger; their partitions follow with the next run. Known ones keep their source.
+
+    ``listed``: the source itself named them, so it is not asked again whether it holds them.
+    """
     from alpha_assets.quant.calendars import calendar_name, sessions
 
     home.prepare(settings)
@@ -39,12 +42,13 @@ def follow(settings: Settings, symbols: Sequence[str], source: str) -> list[Row]
         )
     ledger = Ledger(settings)
     known = {row["symbol"]: row for row in ledger.universe(retired=True)}
+    new = [symbol for symbol in dict.fromkeys(symbols) if symbol not in known or known[symbol]["retired_at"]]
+    if not listed:
+        _refuse_absent(settings, source, new)
     now = datetime.now(UTC)
     rows = []
     try:
-        for symbol in dict.fromkeys(symbols):
-            if symbol in known and known[symbol]["retired_at"] is None:
-                continue
+        for symbol in new:
             name = calendar_name(symbol, settings.calendars)
             sessions(name, now.date(), now.date())
             rows.append({"symbol": symbol, "source": source, "calendar": name, "added_at": now})
@@ -52,6 +56,20 @@ def follow(settings: Settings, symbols: Sequence[str], source: str) -> list[Row]
         raise CommandFailed(str(error)) from error
     ledger.add_symbols(rows)
     return rows
+
+
+def _refuse_absent(settings: Settings, source: str, symbols: Sequence[str]) -> None:
+    """Refuse what a source of a finite stock does not hold: it would be followed for ever and never have a bar."""
+    if source == "yahoo" or not symbols:
+        return
+    held = held_by(settings, source)
+    absent = [symbol for symbol in symbols if symbol not in set(held)]
+    if absent:
+        place = f"ALPHA_FILES={settings.files}" if source == "files" else "the simulated market"
+        raise CommandFailed(
+            f"{', '.join(absent[:5])}: not in {place}, which has {', '.join(held[:5])}"
+            f"{' …' if len(held) > 5 else ''}; nothing was added"
+        )
 
 
 def held_by(settings: Settings, source: str) -> list[str]:
@@ -83,4 +101,4 @@ def retire(settings: Settings, options: Namespace) -> None:
     if unknown:
         raise CommandFailed(f"{', '.join(unknown)}: not in the universe, see «alpha-assets universe list»")
     ledger.retire(options.symbols, datetime.now(UTC))
-    print(f"{len(options.symbols)} symbols are no longer followed; their bars and models stay")
+    print(f"{show.counted(len(set(options.symbols)), 'symbol')} no longer followed; bars and models stay")

@@ -21,7 +21,7 @@ from datetime import date
 
 import polars as pl
 
-from alpha_assets.quant.calendars import calendar_name, session_of, timezone
+from alpha_assets.quant.calendars import bar_sessions
 from alpha_assets.quant.schema import ACTIONS, DIVIDEND, OHLC, SPLIT
 
 #: ``key`` numbers the listings: nothing here crosses them, and an integer is joined faster than two columns.
@@ -169,7 +169,7 @@ def _with_session(bars: pl.DataFrame, interval: str, calendars: Mapping[str, str
     listing = pl.col("listing").fill_null(date.min) if "listing" in bars.columns else pl.lit(date.min)
     symbol = pl.col("symbol").cast(pl.Categorical).to_physical().cast(pl.Int64)
     rows = bars.with_row_index("row").with_columns(listing=listing, key=symbol * _SYMBOL_STEP + listing.to_physical())
-    rows = _found_sessions(rows, interval, calendars)
+    rows = rows.with_columns(bar_sessions(rows, interval, calendars or {}))
     return rows if _in_order(rows) else rows.sort("session", "timestamp")
 
 
@@ -179,25 +179,6 @@ def _in_order(rows: pl.DataFrame) -> bool:
     ascends = pl.col("session") >= pl.col("session").shift(1)
     runs = begins.sum() == pl.col("key").n_unique()
     return bool(rows.select(runs & (begins | ascends).all()).item())
-
-
-def _found_sessions(rows: pl.DataFrame, interval: str, calendars: Mapping[str, str] | None) -> pl.DataFrame:
-    if interval == "1d" or rows.is_empty():
-        return rows.with_columns(session=pl.col("timestamp").dt.date())
-    names = {symbol: calendar_name(symbol, calendars) for symbol in rows["symbol"].unique().to_list()}
-    parts = rows.with_columns(calendar=pl.col("symbol").replace_strict(names, return_dtype=pl.String))
-    found = [
-        _of_calendar(part.drop("calendar"), str(name))
-        for (name,), part in parts.partition_by("calendar", as_dict=True, maintain_order=True).items()
-    ]
-    return pl.concat(found).sort("row")
-
-
-def _of_calendar(rows: pl.DataFrame, calendar: str) -> pl.DataFrame:
-    """A bar on a day without session has the date of its exchange: it is adjusted like its neighbours, not lost."""
-    there = pl.col("timestamp").dt.convert_time_zone(timezone(calendar)).dt.date()
-    session = session_of(calendar, rows["timestamp"])
-    return rows.with_columns(session=session).with_columns(session=pl.col("session").fill_null(there))
 
 
 def _by_ex_date(rows: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:

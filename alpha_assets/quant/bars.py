@@ -25,8 +25,10 @@ import polars as pl
 
 from alpha_assets.quant.calendars import (
     ALWAYS_OPEN,
+    EARLIEST,
+    LATEST,
     bar_ends,
-    bounds,
+    bar_sessions,
     calendar_name,
     elapsed_sessions,
     session_bounds,
@@ -51,7 +53,11 @@ RULES: Mapping[str, Rule] = {
     "null_key": Rule("dropped", 0, "a row without symbol or timestamp"),
     "off_grid": Rule("dropped", 0, "a time at which no bar of this interval starts, such as the source's live quote"),
     "not_final": Rule("dropped", 0, "a bar from the future or not over for as long as the source restates it"),
-    "closed_day": Rule("dropped", 0, "a daily bar on a date that is no session of the symbol's calendar"),
+    "closed_day": Rule(
+        "dropped",
+        0,
+        "a daily bar on a date that is no session of the symbol's calendar, or outside the usual week where it ends",
+    ),
     "outside_hours": Rule("dropped", 0, "an intraday bar that starts outside its session"),
     "null_price": Rule(
         "dropped", 0, "open, high, low or close is missing or not a number; an open made up would be traded at"
@@ -194,7 +200,8 @@ def _divided(
         schema={"symbol": pl.String(), "session": pl.Date(), "passed": pl.Int64()},
         orient="row",
     )
-    cut = _with_session(rows.filter(pl.col("symbol").is_in(list(cuts))).drop_nulls("timestamp"), interval, names)
+    cut = rows.filter(pl.col("symbol").is_in(list(cuts))).drop_nulls("timestamp")
+    cut = cut.with_columns(bar_sessions(cut, interval, names))
     passed = cut.join_asof(dates, on="session", by="symbol", check_sortedness=False).select("row", "passed")
     rows = rows.join(passed, on="row", how="left", maintain_order="left")
     return rows.with_columns(series=pl.struct("symbol", "passed").rle_id()).drop("passed")
@@ -258,7 +265,7 @@ def _closed(rows: pl.DataFrame, interval: str, names: Mapping[str, str]) -> pl.S
         of_calendar = pl.lit(True) if len(symbols) == len(names) else pl.col("symbol").is_in(symbols)
         times = rows.lazy().filter(of_calendar).select("row", "timestamp").drop_nulls().collect()
         if calendar == ALWAYS_OPEN:
-            closed.append(times.filter(~pl.col("timestamp").dt.date().is_between(*bounds(calendar)))["row"])
+            closed.append(times.filter(~pl.col("timestamp").dt.date().is_between(EARLIEST, LATEST))["row"])
         else:
             closed.append(_closed_daily(times, calendar) if interval == "1d" else _closed_intraday(times, calendar))
     return pl.concat(closed)
@@ -320,21 +327,11 @@ def _with_scale(rows: pl.DataFrame, actions: pl.DataFrame, interval: str, names:
     if not splits.height:
         return rows.with_columns(scale=pl.lit(1.0))
     splits = splits.select("symbol", session="ex_date", scale=pl.col("value").cum_prod().over("symbol"))
-    of_splits = _with_session(rows.filter(pl.col("symbol").is_in(splits["symbol"].unique().implode())), interval, names)
+    of_splits = rows.filter(pl.col("symbol").is_in(splits["symbol"].unique().implode()))
+    of_splits = of_splits.with_columns(bar_sessions(of_splits, interval, names))
     scales = of_splits.join_asof(splits, on="session", by="symbol", check_sortedness=False).select("row", "scale")
     scaled = rows.join(scales, on="row", how="left", maintain_order="left")
     return scaled.with_columns(pl.col("scale").fill_null(1.0))
-
-
-def _with_session(rows: pl.DataFrame, interval: str, names: Mapping[str, str]) -> pl.DataFrame:
-    """Rows with their session, which is not always the date of an intraday stamp: Sydney opens at 23:00 UTC."""
-    if interval == "1d":
-        return rows.with_columns(session=pl.col("timestamp").dt.date())
-    parts = [
-        part.with_columns(session=session_of(names[str(symbol)], part["timestamp"]))
-        for (symbol,), part in rows.group_by("symbol", maintain_order=True)
-    ]
-    return pl.concat(parts) if parts else rows.with_columns(session=pl.col("timestamp").dt.date())
 
 
 def _known_volume() -> pl.Expr:

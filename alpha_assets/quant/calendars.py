@@ -3,8 +3,14 @@
 The source is exchange_calendars. Importing it (and pandas under it) takes more than a second and building a calendar
 up to a tenth, so both happen at first use, once a calendar; after that every function here is an array lookup.
 Sessions are built from 1990 to 2035 and, where a date outside is asked for, from 1900 or to 2099, never from the
-clock: the same question has the same answer every day. Where exchange_calendars knows less (Seoul before 1986), its own
-bounds hold.
+clock: the same question has the same answer every day.
+
+exchange_calendars knows less of some exchanges: in 4.13 Mumbai, Shanghai and Singapore end with 2026, Tokyo and Mumbai
+begin with 1997. Beyond these ``bounds`` nothing is known, and a bar there is no error because nobody wrote down its
+session. So there every day of the exchange's usual week is taken for a session of its usual hours, both as in the
+nearest year that is known, and every function here agrees on that. The price: a holiday is waited for in vain until
+exchange_calendars is upgraded (``ended`` says so), and a bar on a special Saturday is dropped until then. That a
+session is missing can be said inside the bounds only. A bar before 1900 or after 2099 belongs to no session at all.
 
 A session lasts from its open to its close. Lunch breaks (Tokyo, Hong Kong, Shanghai) are ignored: bars are counted
 through them, so the newest final bar may name one that starts in the break and that no source has.
@@ -12,7 +18,7 @@ through them, so the newest final bar may name one that starts in the break and 
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -124,24 +130,24 @@ INDEX_CALENDARS: Mapping[str, str] = {
 #: Pairs of a coin with a currency or a coin: BTC-USD, BTC/USDT, BTCUSDT. The second part is never a share class.
 _PAIR = re.compile(r"[A-Z0-9]+[-/](USD|EUR|GBP|JPY|BRL|CAD|AUD|CHF|INR|KRW|USDT|USDC|BTC|ETH)|[A-Z0-9]{2,}(USDT|USDC)")
 
-_EARLIEST, _USUAL_FIRST = date(1900, 1, 1), date(1990, 1, 1)
-_USUAL_LAST, _LATEST = date(2035, 12, 31), date(2099, 12, 31)
+#: Every calendar reaches from here to there, known or taken for granted.
+EARLIEST, LATEST = date(1900, 1, 1), date(2099, 12, 31)
+
+_USUAL_FIRST, _USUAL_LAST = date(1990, 1, 1), date(2035, 12, 31)
 _DAY = 86_400_000_000
+#: Sessions of a year or so: the usual week and hours of an exchange are theirs.
+_YEAR = 250
+#: A day of the week with fewer sessions than this share of them is no part of the usual week (a fifth is).
+_USUAL_SHARE = 0.1
 _NEVER = np.iinfo(np.int64).min
 
 Integers = NDArray[np.int64]
-
-
-class BeyondCalendar(ValueError):
-    """A date before or after everything that exchange_calendars knows of one calendar; the others may know more."""
 
 
 @dataclass(frozen=True)
 class _Table:
     """One calendar as arrays: sessions in days since 1970, opens and closes in microseconds since 1970 UTC."""
 
-    first: date
-    last: date
     sessions: Integers
     opens: Integers
     closes: Integers
@@ -169,11 +175,24 @@ def calendar_name(symbol: str, overrides: Mapping[str, str] | None = None) -> st
 def sessions(calendar: str, first: date, last: date) -> pl.Series:
     """The sessions from ``first`` to ``last``, both inclusive, as ``pl.Date``.
 
-    Raises BeyondCalendar, as every function of this module that takes dates, where the calendar does not reach that
-    far.
+    Raises ValueError, as every function of this module that takes dates, before ``EARLIEST`` and after ``LATEST``.
     """
     table, inside = _span(calendar, first, last)
     return _dates("session", table.sessions[inside])
+
+
+def planned_sessions(calendar: str, first: date, last: date) -> pl.Series:
+    """The sessions from ``first`` to ``last`` as one could know them before: unforeseen closings are sessions here.
+
+    New York's extraordinary closings (September 2001, hurricane Sandy, days of mourning) came within days. Elsewhere
+    exchange_calendars lists ordinary lunar holidays among them, so there every closing counts as planned.
+    """
+    held = sessions(calendar, first, last)
+    exchange = _exchange(calendar)
+    if exchange.name != DEFAULT_CALENDAR:
+        return held
+    closed = {day.date() for day in exchange.adhoc_holidays if first <= day.date() <= last and day.weekday() < 5}
+    return pl.concat([held, pl.Series("session", sorted(closed), dtype=pl.Date)]).unique().sort()
 
 
 def session_bounds(calendar: str, first: date, last: date) -> pl.DataFrame:
@@ -196,17 +215,28 @@ def timezone(calendar: str) -> str:
 
 @cache
 def bounds(calendar: str) -> tuple[date, date]:
-    """The first and the last date that the calendar knows anything of."""
+    """The first and the last date of which exchange_calendars knows whether it is a session."""
     exchange = _exchange(calendar)
     first, last = exchange.bound_min(), exchange.bound_max()
-    return max(_EARLIEST, first.date()) if first else _EARLIEST, min(_LATEST, last.date()) if last else _LATEST
+    return max(EARLIEST, first.date()) if first else EARLIEST, min(LATEST, last.date()) if last else LATEST
+
+
+def ended(names: Iterable[str], day: date) -> dict[str, str]:
+    """Of these calendars the ones that know nothing of ``day`` any more, each with what that means and what to do."""
+    ends = {name: bounds(name)[1] for name in sorted(set(names))}
+    return {
+        name: f"calendar {name} knows the sessions to {last} only: from then on every day of its usual week is taken "
+        "for a session, so holidays are waited for and missing sessions not told; upgrade exchange_calendars"
+        for name, last in ends.items()
+        if last < day
+    }
 
 
 def bar_ends(bars: pl.DataFrame, interval: str, calendars: Mapping[str, str]) -> pl.Series:
     """The instant at which each bar of (symbol, timestamp) is over, in the order of the rows.
 
-    A daily bar is over when its session closes (early closes and daylight saving included); a date that is no session,
-    or that the calendar does not know, at its 24:00 UTC. An intraday bar is over an interval after its start, or at the
+    A daily bar is over when its session closes (early closes and daylight saving included); a date that is no session
+    at its 24:00 UTC. An intraday bar is over an interval after its start, or at the
     close where that comes first; one that starts outside the session an interval after its start. A symbol that
     ``calendars`` lacks has its ``calendar_name``. Null where the timestamp is.
     """
@@ -220,19 +250,28 @@ def session_of(calendar: str, timestamps: pl.Series) -> pl.Series:
 
     That is the session under way; for a start before the open or after the close (extended hours), the session of that
     date in the exchange's zone. Midnight UTC outside a session is read as a daily stamp, so that daily and intraday
-    bars may be handed in alike. Null on a day without session, beyond the calendar's bounds, and where the timestamp is
-    null.
+    bars may be handed in alike. Null on a day without session and where the timestamp is null.
     """
     starts = _microseconds(timestamps)
-    table = _covering(calendar, starts // _DAY)
-    local = timestamps.cast(TIME).dt.convert_time_zone(timezone(calendar)).dt.date()
-    stamped = starts // _DAY
+    stamped, there = starts // _DAY, _days_there(calendar, starts)
+    table = _covering(calendar, stamped)
     under_way = _under_way(table, starts)
-    date_there = local.cast(pl.Int32).cast(pl.Int64).fill_null(_NEVER).to_numpy()
     midnight = (starts % _DAY == 0) & _holds(table, stamped)
-    days = np.where(midnight, stamped, np.where(_holds(table, date_there), date_there, _NEVER))
+    days = np.where(midnight, stamped, np.where(_holds(table, there), there, _NEVER))
     days = np.where(under_way >= 0, table.sessions[under_way], days)
     return _dates("session", np.where(starts == _NEVER, _NEVER, days))
+
+
+def bar_sessions(bars: pl.DataFrame, interval: str, calendars: Mapping[str, str]) -> pl.Series:
+    """The session (Date) of each bar of (symbol, timestamp), in the order of the rows.
+
+    A daily bar's is its date. An intraday bar's is not always the date of its stamp (Sydney opens at 23:00 UTC); on a
+    day without session it is the date of the exchange, so that the bar is treated like its neighbours and not lost. A
+    symbol that ``calendars`` lacks has its ``calendar_name``. Null where the timestamp is.
+    """
+    if interval == "1d":
+        return bars["timestamp"].dt.date().alias("session")
+    return _dates("session", _by_calendar(bars["symbol"], bars["timestamp"], calendars, _session_days))
 
 
 def newest_final(calendar: str, interval: str, now: datetime, lag: timedelta) -> datetime | None:
@@ -240,7 +279,7 @@ def newest_final(calendar: str, interval: str, now: datetime, lag: timedelta) ->
 
     Daily: midnight UTC of the newest session that has closed. Intraday: bars start at the session's open and follow
     each other by the interval; the last one of a session is cut at its close. Raises ValueError where ``now`` has no
-    zone or lies beyond the calendar.
+    zone or lies after ``LATEST``.
     """
     known = _instant(now) - lag // timedelta(microseconds=1)
     today = now.astimezone(UTC).date()
@@ -262,31 +301,17 @@ def newest_final(calendar: str, interval: str, now: datetime, lag: timedelta) ->
 def sessions_back(calendar: str, timestamp: datetime, count: int) -> datetime:
     """Midnight UTC of the session ``count`` sessions before the one that contains ``timestamp``.
 
-    A timestamp on a day without session counts from the session before it. Raises ValueError where the calendar does
-    not go back that far.
+    A timestamp on a day without session counts from the session before it. Raises ValueError where that is before
+    ``EARLIEST``.
     """
     stamps = pl.Series([timestamp]).cast(TIME)
     day: date = session_of(calendar, stamps)[0] or timestamp.astimezone(UTC).date()
-    for start in (_USUAL_FIRST, _EARLIEST):
-        table = _reaching(calendar, max(start, bounds(calendar)[0]), day)
+    for start in (_USUAL_FIRST, EARLIEST):
+        table = _reaching(calendar, start, day)
         position = int(np.searchsorted(table.sessions, _day_number(day), side="right")) - 1 - count
         if position >= 0:
             return _moment(table.sessions[position] * _DAY)
-    raise ValueError(f"{calendar}: no session {count} sessions before {day}; the calendar begins on {table.first}")
-
-
-def session_numbers(calendar: str, dates: pl.Series) -> pl.Series:
-    """How many sessions the calendar had up to and including each date, so that differences count sessions.
-
-    Vectorised twin of ``elapsed_sessions``; null where the date is null.
-    """
-    days = dates.cast(pl.Date).to_physical().cast(pl.Int64)
-    if days.is_null().all():
-        return pl.Series("number", [None] * len(dates), dtype=pl.Int64)
-    _reaching(calendar, dates.min(), dates.max())  # type: ignore[arg-type]
-    table = _table(calendar, True, True)
-    numbers = np.searchsorted(table.sessions, days.fill_null(0).to_numpy(), side="right").astype(np.int64)
-    return pl.Series("number", numbers).set(days.is_null(), None)
+    raise ValueError(f"{calendar}: no session {count} sessions before {day}; calendars begin on {EARLIEST}")
 
 
 def elapsed_sessions(calendar: str, first: date, last: date) -> int:
@@ -294,14 +319,6 @@ def elapsed_sessions(calendar: str, first: date, last: date) -> int:
     if last <= first:
         return 0
     return len(sessions(calendar, first + timedelta(days=1), last))
-
-
-def missing_sessions(calendar: str, held: pl.Series) -> pl.Series:
-    """The sessions between the first and the last date of ``held`` (Date) that it lacks, in order."""
-    if held.null_count() == len(held):
-        return pl.Series("session", [], dtype=pl.Date)
-    expected = sessions(calendar, held.min(), held.max())  # type: ignore[arg-type]
-    return expected.filter(~expected.is_in(held.implode()))
 
 
 @cache
@@ -325,6 +342,18 @@ def _newest_start(opens: int, closes: int, step: int, known: int) -> int | None:
         return opens + (closes - opens - 1) // step * step
     complete = (known - opens) // step
     return opens + (complete - 1) * step if complete > 0 else None
+
+
+def _session_days(calendar: str, starts: Integers) -> Integers:
+    """``session_of``, and on a day without session the date of the exchange."""
+    found = session_of(calendar, _times("timestamp", starts)).to_physical().cast(pl.Int64)
+    return np.where(found.is_null(), _days_there(calendar, starts), found.fill_null(_NEVER))
+
+
+def _days_there(calendar: str, starts: Integers) -> Integers:
+    """The date of each instant in the zone of the exchange."""
+    there = _times("timestamp", starts).dt.convert_time_zone(timezone(calendar)).dt.date()
+    return there.to_physical().cast(pl.Int64).fill_null(_NEVER).to_numpy()
 
 
 def _daily_ends(calendar: str, starts: Integers) -> Integers:
@@ -378,17 +407,16 @@ def _span(calendar: str, first: date, last: date) -> tuple[_Table, slice]:
 
 def _reaching(calendar: str, first: date, last: date) -> _Table:
     """The calendar's table over a window that includes both dates."""
-    begins, ends = bounds(calendar)
-    if min(first, last) < begins or max(first, last) > ends:
-        raise BeyondCalendar(
-            f"calendar {calendar} knows the sessions from {begins} to {ends}; asked from {first} to {last}: "
-            "ask inside these bounds, or install a newer exchange_calendars if it knows more"
+    if min(first, last) < EARLIEST or max(first, last) > LATEST:
+        raise ValueError(
+            f"calendar {calendar} was asked for the sessions from {first} to {last}: there are none before {EARLIEST} "
+            f"and none after {LATEST}"
         )
     return _table(calendar, first < _USUAL_FIRST, last > _USUAL_LAST)
 
 
 def _covering(calendar: str, days: Integers) -> _Table:
-    """The table that knows the most of ``days``; a day beyond the calendar's bounds is simply no session of it."""
+    """The table that includes ``days``; one before ``EARLIEST`` or after ``LATEST`` is simply no session of it."""
     known = days[days > _NEVER // _DAY]
     early = bool(len(known)) and int(known.min()) < _day_number(_USUAL_FIRST)
     late = bool(len(known)) and int(known.max()) > _day_number(_USUAL_LAST)
@@ -397,18 +425,57 @@ def _covering(calendar: str, days: Integers) -> _Table:
 
 @cache
 def _table(calendar: str, early: bool, late: bool) -> _Table:
+    first, last = EARLIEST if early else _USUAL_FIRST, LATEST if late else _USUAL_LAST
     begins, ends = bounds(calendar)
-    first = begins if early else max(begins, _USUAL_FIRST)
-    last = ends if late else min(ends, _USUAL_LAST)
+    known = _known_sessions(calendar, max(first, begins), min(last, ends))
+    before = _usual_sessions(calendar, known.head(_YEAR), first, begins - timedelta(days=1))
+    after = _usual_sessions(calendar, known.tail(_YEAR), ends + timedelta(days=1), last)
+    table = pl.concat([before, known, after])
+    return _Table(*(table[name].to_numpy() for name in ("session", "opens", "closes")))
+
+
+def _known_sessions(calendar: str, first: date, last: date) -> pl.DataFrame:
+    """The sessions that exchange_calendars knows, in the integers of ``_Table``: session, opens, closes."""
     schedule = _exchange(calendar, first, last).schedule
     opens, closes = (schedule[name].dt.tz_convert(None).to_numpy() for name in ("open", "close"))
-    return _Table(
-        first,
-        last,
-        schedule.index.to_numpy().astype("datetime64[D]").astype(np.int64),
-        opens.astype("datetime64[us]").astype(np.int64),
-        closes.astype("datetime64[us]").astype(np.int64),
+    return pl.DataFrame(
+        {
+            "session": schedule.index.to_numpy().astype("datetime64[D]").astype(np.int64),
+            "opens": opens.astype("datetime64[us]").astype(np.int64),
+            "closes": closes.astype("datetime64[us]").astype(np.int64),
+        }
     )
+
+
+def _usual_sessions(calendar: str, like: pl.DataFrame, first: date, last: date) -> pl.DataFrame:
+    """As ``_known_sessions``, of dates of which nothing is known: the days of the week and the hours of ``like``."""
+    if first > last:
+        return like.clear()
+    there = like.select(
+        _day_of_week(pl.col("session")).alias("weekday"),
+        *(_of_day_there(pl.col(name), calendar).alias(name) for name in ("opens", "closes")),
+    )
+    week = there.group_by("weekday").len().filter(pl.col("len") >= _USUAL_SHARE * like.height)["weekday"]
+    hours = there.group_by("opens", "closes").len().sort("len", "opens", "closes").row(-1, named=True)
+    days = pl.int_range(_day_number(first), _day_number(last) + 1, eager=True).alias("session").to_frame()
+    usual = days.filter(_day_of_week(pl.col("session")).is_in(week.implode()))
+    return usual.with_columns(**{name: _instant_there(hours[name], calendar) for name in ("opens", "closes")})
+
+
+def _day_of_week(session: pl.Expr) -> pl.Expr:
+    return session.cast(pl.Int32).cast(pl.Date).dt.weekday()
+
+
+def _of_day_there(instant: pl.Expr, calendar: str) -> pl.Expr:
+    """Microseconds from the midnight of the session's date to the instant, both by the exchange's wall clock."""
+    wall = instant.cast(TIME).dt.convert_time_zone(timezone(calendar)).dt.replace_time_zone(None)
+    return wall.to_physical() - pl.col("session") * _DAY
+
+
+def _instant_there(of_day: int, calendar: str) -> pl.Expr:
+    """The instant at which the exchange's wall clock shows so many microseconds after the midnight of the session."""
+    wall = (pl.col("session") * _DAY + of_day).cast(pl.Datetime("us"))
+    return wall.dt.replace_time_zone(timezone(calendar), ambiguous="earliest").cast(TIME).to_physical()
 
 
 @cache

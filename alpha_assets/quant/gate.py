@@ -18,6 +18,7 @@ normal prior alone a symbol without any edge reaches P(effect > 0) = 0.9 in more
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import time
 from functools import cached_property
 from typing import Any, Literal
 
@@ -168,6 +169,9 @@ class Sample:
         self.symbol = evidence["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
         self.date = evidence["timestamp"].rank("dense").to_numpy().astype(np.int64) - 1
         self.dates = int(self.date.max()) + 1 if evidence.height else 0
+        daily = (evidence["timestamp"].dt.time() == time(0)).all()
+        #: What ``dates`` counts, for a sentence: an intraday sample has many of them a day.
+        self.unit = "dates" if daily else "bar times"
         self.block = max(parameters.min_block, parameters.block_horizons * horizon)
 
     @property
@@ -315,7 +319,8 @@ def _estimate(value: float, resampled: Array, sample: Sample, bias: float = 0.0)
 def _lines(sample: Sample, parameters: GateParameters, level: float, champion: pl.DataFrame | None) -> tuple[Line, ...]:
     lines = [_sample_line(sample, parameters)]
     if sample.blocks < 2:
-        return (lines[0], _undefined("skill", f"{sample.dates} dates are fewer than two blocks of {sample.block}"))
+        why = f"{sample.dates} {sample.unit} are fewer than two blocks of {sample.block}"
+        return (lines[0], _undefined("skill", why))
     ic = _ic_estimate(sample)
     lines += [_skill_line(sample, ic, level), _suspicion_line(sample, ic, parameters), _calibration_line(sample, level)]
     if champion is not None:
@@ -336,7 +341,7 @@ def _sample_line(sample: Sample, parameters: GateParameters) -> Line:
         decides="sample" in parameters.deciding_lines,
         sentence=(
             f"effective sample {sample.effective_sample:.0f} {'≥' if passed else '<'} {least:.0f} "
-            f"({sample.dates} dates / horizon {sample.horizon} x breadth {sample.breadth:.1f})"
+            f"({sample.dates} {sample.unit} / horizon {sample.horizon} x breadth {sample.breadth:.1f})"
         ),
     )
 
@@ -437,7 +442,7 @@ def _champion_line(sample: Sample, parameters: GateParameters, level: float, cha
     )
     common = Sample(shared, parameters, sample.horizon)
     if common.blocks < 2:
-        why = f"champion and successor share {common.dates} dates, fewer than two blocks of {common.block}"
+        why = f"champion and successor share {common.dates} {common.unit}, fewer than two blocks of {common.block}"
         return _undefined("champion", why, threshold=threshold, decides=decides)
     score, other = common.standard("score"), common.standard("champion_score")
     size = float(common.held.sum())
@@ -463,7 +468,7 @@ def _champion_line(sample: Sample, parameters: GateParameters, level: float, cha
 
 
 def _extent(sample: Sample) -> str:
-    return f"{len(sample.names)} symbol{'s' * (len(sample.names) != 1)} and {sample.dates:,} dates"
+    return f"{len(sample.names)} symbol{'s' * (len(sample.names) != 1)} and {sample.dates:,} {sample.unit}"
 
 
 def _pool_verdict(sample: Sample, lines: tuple[Line, ...], attempt: int, level: float) -> PoolVerdict:

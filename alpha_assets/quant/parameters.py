@@ -10,8 +10,32 @@ from datetime import date
 #: Shown wherever a prediction is shown.
 DISCLAIMER = "Research and education, not financial advice; past results guarantee nothing."
 
+#: How a regime is found.
+REGIME_METHODS = ("rules", "hmm")
+
 #: The lines of the gate, in the order they are judged and shown.
 GATE_LINES = ("sample", "skill", "suspicion", "calibration", "champion")
+
+#: What ``quant.learners.LEARNERS`` holds, which is too heavy to import for reading a setting.
+LEARNER_NAMES = ("direction-lightgbm",)
+
+#: What exchange_calendars knows, aliases included, written down because importing it takes more than a second.
+# fmt: off
+CALENDAR_NAMES = frozenset((
+    "24/5", "24/7", "AIXK", "ARCX", "ASEX", "ASX", "BATS", "BMF", "BSE", "BVB", "BVMF", "CBOT", "CFE", "CME", "CMES",
+    "COMEX", "FWB", "HKEX", "ICE", "ICEUS", "IEPA", "JKT", "JPX", "LSE", "LUXSE", "NASDAQ", "NYFE", "NYMEX", "NYSE",
+    "OOTC", "OSE", "SIX", "SSE", "TASE", "TSX", "XAMS", "XASE", "XASX", "XBDA", "XBEL", "XBKK", "XBOG", "XBOM",
+    "XBRA", "XBRU", "XBSE", "XBUD", "XBUE", "XCBF", "XCSE", "XCYS", "XDUB", "XDUS", "XEEE", "XETR", "XEUR", "XFRA",
+    "XHAM", "XHEL", "XHKG", "XICE", "XIDX", "XIST", "XJSE", "XKAR", "XKLS", "XKRX", "XLIM", "XLIS", "XLIT", "XLJU",
+    "XLON", "XLUX", "XMAD", "XMEX", "XMIL", "XMOS", "XNAS", "XNYS", "XNZE", "XOSL", "XPAR", "XPHS", "XPRA", "XRIS",
+    "XSAU", "XSES", "XSGO", "XSHG", "XSTO", "XSTU", "XSWX", "XTAE", "XTAI", "XTAL", "XTKS", "XTSE", "XTSX", "XWAR",
+    "XWBO", "XZAG", "us_futures",
+))
+# fmt: on
+
+
+FEATURE_SETS = ("core", "alpha158")
+DENOISERS = ("none", "ema", "kalman")
 
 
 @dataclass(frozen=True)
@@ -163,6 +187,24 @@ class SimulationParameters:
 
 
 @dataclass(frozen=True)
+class FeatureParameters:
+    """Which features are computed (``quant.indicators``, ``quant.alpha158``)."""
+
+    #: ``core``, the default set, or ``alpha158``, qlib's definitions, some of which are not scale-free.
+    set: str = "core"
+    #: What trend and momentum read: ``none`` the close, ``ema`` or ``kalman`` its causal filter.
+    denoiser: str = "none"
+    #: Symbol whose returns beta and correlation are taken with; none: both are null. It must be followed itself.
+    benchmark: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses names that nobody knows."""
+        for name, known in (("set", FEATURE_SETS), ("denoiser", DENOISERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
 class LearningParameters:
     """Labels, splits and the learner of a candidate (``quant.labels``, ``quant.splits``, ``quant.learners``).
 
@@ -170,7 +212,7 @@ class LearningParameters:
     rows a deeper tree learns the noise (GATE.md: oracle IC 0.15 realises 0.02 on 240 rows).
     """
 
-    learner: str = "direction-lightgbm"  # name in quant.learners.LEARNERS
+    learner: str = LEARNER_NAMES[0]  # name in quant.learners.LEARNERS
     horizon: int = 1  # bars held, from open(t+1) to open(t+1+horizon)
     folds: int = 5  # walk-forward test blocks
     embargo: int = 5  # dates between the last training label and the first test bar, beyond the purge
@@ -251,3 +293,124 @@ def _at_least(name: str, value: float, least: float) -> None:
 def _between(name: str, value: float, low: float, high: float) -> None:
     if not low < value <= high:
         raise ValueError(f"{name} is {value}: it must be above {low} and at most {high}")
+
+
+@dataclass(frozen=True)
+class RegimeParameters:
+    """The regime of a bar (``quant.regimes``); windows in bars, shares from 0 to 1.
+
+    Thresholds were chosen on simulated markets (seeds 1 and 2, with and without a planted edge and clustered
+    volatility), for balanced accuracy first and few switches second, and are judged on others.
+    """
+
+    #: ``rules``, or ``hmm``: the forward filter of a hidden Markov chain fitted on the first bars of a listing. Rules
+    #: name what they see, and an update reads two years; the filter needs the listing from its first bar.
+    method: str = "rules"
+
+    #: Volatility, from open, high, low and close. 10 bars of ranges know what 20 of closes do, and sooner: balanced
+    #: accuracy 0.48 against 0.44.
+    volatility_bars: int = 10
+    #: Bollinger's own 20.
+    bandwidth_bars: int = 20
+    #: Wilder's own 14.
+    adx_bars: int = 14
+    #: The month that the bands look at.
+    efficiency_bars: int = 20
+    #: Trailing window of the ranks. Two years: in one, the rank of a market that stays in one regime says little (0.465
+    #: against 0.488); three gain no more than 0.005 and cost every update another year of bars.
+    percentile_bars: int = 504
+    #: Values needed for a rank; half a year, so that a new listing has regimes early.
+    percentile_least: int = 126
+
+    #: Rank of volatility from which a bar is rather volatile than not.
+    volatile_from: float = 0.75
+    #: Mean rank of volatility and bandwidth down to which a bar that is not volatile is rather quiet than not.
+    consolidation_to: float = 0.3
+    #: ADX that counts as a trend: Wilder's 25.
+    trending_adx: float = 0.25
+    #: Efficiency ratio that does. A random walk of 20 bars has 0.18 on average and 0.35 or more in one case of ten.
+    trending_efficiency: float = 0.35
+    #: Distance from a rank's threshold at which the odds are e : 1.
+    percentile_softness: float = 0.1
+    #: The same for the logarithm of trend strength.
+    trend_softness: float = 0.25
+
+    #: Hysteresis: how much likelier than the held regime another one has to be, ...
+    margin: float = 0.3
+    #: ... and for how many bars in a row, until the label changes.
+    confirm: int = 3
+
+    #: Bars at the start of a listing on which the hidden Markov chain is fitted; they have no regime. Two years.
+    hmm_bars: int = 504
+    #: Steps of EM; what the likelihood gains after 30 is noise.
+    hmm_iterations: int = 30
+
+    def __post_init__(self) -> None:
+        """Refuses what names no regime."""
+        if self.method not in REGIME_METHODS:
+            raise ValueError(f"method of the regimes is {self.method!r}: it is one of {', '.join(REGIME_METHODS)}")
+        for name in ("volatility_bars", "efficiency_bars", "confirm", "hmm_iterations"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("bandwidth_bars", "adx_bars", "percentile_least"):
+            _at_least(name, getattr(self, name), 2)
+        _at_least("percentile_bars", self.percentile_bars, self.percentile_least)
+        _at_least("hmm_bars", self.hmm_bars, 100)
+        for name in ("volatile_from", "trending_adx", "trending_efficiency"):
+            _between(name, getattr(self, name), 0.0, 1.0)
+        _between("consolidation_to", self.consolidation_to, 0.0, self.volatile_from)
+        for name in ("percentile_softness", "trend_softness"):
+            _between(name, getattr(self, name), 0.0, 10.0)
+        _at_least("margin", self.margin, 0.0)
+        if self.margin >= 1:
+            raise ValueError(
+                f"margin is {self.margin}: a regime can lead by less than 1, so no label would ever change"
+            )
+
+
+@dataclass(frozen=True)
+class PatternParameters:
+    """Breakouts, double tops, touches and the rates of success (``quant.patterns``); lengths are in bars.
+
+    A distance is in mean ranges (mean true ranges), so that it means the same for a quiet and for a wild symbol.
+    """
+
+    range_bars: int = 20  # bars of the mean range: a month of sessions
+    breakout_bars: int = 20  # bars whose highest high or lowest low is broken: Donchian's four weeks
+    breakout_range: float = 1.0  # true range of the breaking bar at least: a drift over the edge is no breakout
+    swing_bars: int = 5  # bars on either side that a swing stands out from: a week; as many late it is known
+    double_bars: int = 60  # between the two swings at most: a quarter, as in Bulkowski's statistics
+    double_distance: float = 1.0  # between the two swings' prices at most: a bar's range
+    double_depth: float = 3.0  # from the lower top to the low between at least: less is noise of a few bars
+    double_patience: int = 20  # in which the low between must break, counted from where the second swing is known
+    level_bars: int = 60  # age of a swing up to which it is support or resistance: a quarter
+    touch_distance: float = 0.25  # from the level to the bar's extreme at most
+    rate_prior: float = 20.0  # outcomes that the pooled rate counts as when a symbol's rate is drawn towards it
+
+    def __post_init__(self) -> None:
+        """Refuses windows that hold nothing and distances that are none."""
+        for name in ("range_bars", "breakout_bars", "double_patience"):
+            _at_least(name, getattr(self, name), 2)
+        _at_least("swing_bars", self.swing_bars, 1)
+        for name in ("double_bars", "level_bars"):
+            _at_least(name, getattr(self, name), self.swing_bars + 1)
+        for name in ("breakout_range", "double_distance", "double_depth", "touch_distance", "rate_prior"):
+            _at_least(name, getattr(self, name), 0.0)
+
+
+@dataclass(frozen=True)
+class ProfileParameters:
+    """The documents of a symbol (``quant.profiles``, ``stations.profile``)."""
+
+    tail_share: float = 0.05  # returns that Hill's estimate takes for the tail; 5 to 10 % is the usual range
+    tail_least: int = 10  # losses below which a tail index is noise: its error is 1 / sqrt(k) of itself
+    test_bars: int = 5_000  # newest bars in a unit-root test: twenty years of days; over a million minutes all reject
+    fundamentals_days: float = 7.0  # days after which a company is asked about again; statements come quarterly
+    fundamentals_batch: int = 50  # companies a run asks about, longest unasked first: at 4 requests/s some 13 seconds
+
+    def __post_init__(self) -> None:
+        """Refuses what no figure can rest on."""
+        _between("tail_share", self.tail_share, 0.0, 0.25)
+        _at_least("tail_least", self.tail_least, 2)
+        _at_least("test_bars", self.test_bars, 100)
+        _at_least("fundamentals_days", self.fundamentals_days, 0.0)
+        _at_least("fundamentals_batch", self.fundamentals_batch, 0)

@@ -3,6 +3,7 @@
 import csv
 import glob
 import gzip
+import re
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,11 @@ SUFFIXES = (".parquet", ".pq", *CSV_SUFFIXES)
 #: Stands in a text for what is not UTF-8.
 NOT_TEXT = "\ufffd"
 
+#: Bytes that are no text, as they get into a message: replaced, escaped, or as they are. What lies between two that are
+#: near each other is no text either.
+_MARK = rf"(?:{NOT_TEXT}|\\x[0-9a-f]{{2}}|[\x00-\x1f\x7f-\x9f]|\bb'[^']*'|\bb\"[^\"]*\")"
+_BYTES = re.compile(rf"{_MARK}(?:.{{0,12}}?{_MARK})*")
+
 #: Of how many files the reading, the symbols and the last bars are remembered.
 FILES_REMEMBERED = 16_384
 
@@ -33,10 +39,10 @@ class File(NamedTuple):
 
 
 class Refusal(Exception):
-    """A file that is not read, or not for some symbols; the message names file, column and row."""
+    """A file that is not read, or not for some symbols; the message names file, column and row, and shows no bytes."""
 
     def __init__(self, message: str, cause: Cause = Cause.REFUSED) -> None:
-        super().__init__(message)
+        super().__init__(_BYTES.sub("…", message))
         self.cause = cause
 
 

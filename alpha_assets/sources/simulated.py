@@ -17,7 +17,7 @@ from alpha_assets.quant.calendars import DEFAULT_CALENDAR, calendar_name, newest
 from alpha_assets.quant.schema import TIME
 from alpha_assets.quant.simulate import Life, default_symbols, life, simulate
 from alpha_assets.settings import Settings
-from alpha_assets.sources.base import Cause, Failure, Fetched, SourceUnavailable
+from alpha_assets.sources.base import Cause, Companies, Failure, Fetched, SourceUnavailable
 
 #: More days than any exchange has been closed in a row since 1990.
 LONGEST_CLOSURE = timedelta(days=30)
@@ -108,6 +108,16 @@ class Simulated:
             for symbol in symbols
         }
 
+    def fundamentals(self, symbols: Sequence[str], now: datetime) -> Companies:  # noqa: ARG002
+        """When each company was listed, and delisted once that is over; a simulated company earns nothing."""
+        clock = self.clock()
+        universe = set(self.symbols())
+        lives = {symbol: life(self._parameters, symbol, self._parameters.first) for symbol in symbols}
+        return Companies(
+            facts={symbol: _facts(lives[symbol], clock) for symbol in symbols if symbol in universe},
+            failures={symbol: self._unknown(symbol) for symbol in symbols if symbol not in universe},
+        )
+
     def _newest_bar(self, calendar: str, day: date) -> datetime | None:
         closes = session_bounds(calendar, day - LONGEST_CLOSURE, day)["closes"].to_list()
         return newest_final(calendar, self._settings.interval, closes[-1], timedelta(0)) if closes else None
@@ -197,3 +207,12 @@ class Simulated:
 
 def _from(frame: pl.DataFrame, begins: pl.DataFrame, wanted: pl.Expr) -> pl.DataFrame:
     return frame.join(begins, on="symbol", maintain_order="left").filter(wanted).drop("since")
+
+
+def _facts(own: Life, clock: date) -> dict[str, float | int | str]:
+    facts: dict[str, float | int | str] = {"quote_type": "SIMULATED"}
+    if own.listed <= clock:
+        facts["listed"] = own.listed.isoformat()
+    if own.delisted is not None and own.delisted < clock:
+        facts["delisted"] = own.delisted.isoformat()
+    return facts

@@ -27,6 +27,7 @@ not final.
 import functools
 import json
 import logging
+import math
 import random
 import re
 import tempfile
@@ -35,19 +36,21 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from alpha_assets.quant.adjust import as_traded, dividends_as_paid
-from alpha_assets.quant.calendars import BeyondCalendar, calendar_name, newest_final
+from alpha_assets.quant.calendars import calendar_name, newest_final
+from alpha_assets.quant.profile_schema import FUNDAMENTALS
 from alpha_assets.quant.schema import ACTIONS, DIVIDEND, OHLC, OHLCV, RAW_BARS, SPLIT, empty
 from alpha_assets.settings import Settings
-from alpha_assets.sources.base import Cause, Failure, Fetched, SourceUnavailable
+from alpha_assets.sources.base import Cause, Companies, Failure, Fetched, SourceUnavailable
 
 Progress = Callable[[int, int, str], None]
 
@@ -81,7 +84,6 @@ class Yahoo:
         self.progress = progress
         self._settings = settings
         self._pace = _Pace(settings.yahoo_requests_per_second, settings.yahoo_concurrency)
-        self._spoken_of: set[str] = set()
 
     def fetch(self, symbols: Sequence[str], since: Mapping[str, datetime | None], now: datetime) -> Fetched:
         """Bars and actions of ``symbols``, each from its ``since`` (None: the history start) to ``now``.
@@ -92,56 +94,42 @@ class Yahoo:
         Raises ``SourceUnavailable`` as soon as neither a symbol nor the control symbol could be reached.
         """
         wanted = list(dict.fromkeys(symbols))
-        refused = {symbol: refusal for symbol in wanted if (refusal := self._refusal(symbol)) is not None}
+        refused = {symbol: refusal for symbol in wanted if (refusal := _refusal(symbol)) is not None}
         questions = [self._question(symbol, since.get(symbol), now) for symbol in wanted if symbol not in refused]
         if not questions:
             return Fetched(failures=refused)
         self._say_clamped(questions, since)
-        run = _Run(self._settings, self._pace, now, len(questions), self.progress)
+        run = self._asked(questions, now, self.progress)
+        return self._assembled(run.answers, {**refused, **run.failures}, now)
+
+    def fundamentals(self, symbols: Sequence[str], now: datetime) -> Companies:
+        """What Yahoo says of these companies, one request a symbol, under the same limits as prices.
+
+        An index or a currency has none: it is answered with no facts. Raises ``SourceUnavailable`` as ``fetch`` does.
+        """
+        wanted = list(dict.fromkeys(symbols))
+        refused = {symbol: refusal for symbol in wanted if (refusal := _refusal(symbol)) is not None}
+        questions = [_company_question(symbol, now) for symbol in wanted if symbol not in refused]
+        if not questions:
+            return Companies(failures=refused)
+        run = self._asked(questions, now, None)
+        told = {answer.question.symbol: answer.facts for answer in run.answers}
+        asked = [question.symbol for question in questions if question.symbol not in run.failures]
+        return Companies({symbol: told.get(symbol, {}) for symbol in asked}, {**refused, **run.failures})
+
+    def complete_until(self, symbols: Sequence[str], now: datetime) -> dict[str, datetime | None]:
+        """By calendar and lag alone: the newest bar of each symbol that is final by ``now``."""
+        names = {symbol: calendar_name(symbol, self._settings.calendars) for symbol in symbols}
+        interval, lag = self._settings.interval, self._settings.final_lag
+        newest = {name: newest_final(name, interval, now, lag) for name in set(names.values())}
+        return {symbol: newest[name] for symbol, name in names.items()}
+
+    def _asked(self, questions: "Sequence[_Question]", now: datetime, progress: Progress | None) -> "_Run":
+        run = _Run(self._settings, self._pace, now, len(questions), progress)
         with warnings.catch_warnings():
             _silence_client_deprecations()
             run.ask(questions)
-        return self._assembled(run.answers, {**refused, **run.failures}, now)
-
-    def complete_until(self, symbols: Sequence[str], now: datetime) -> dict[str, datetime | None]:
-        """By calendar and lag alone: the newest bar of each symbol that is final by ``now``.
-
-        None where the symbol's calendar is unknown, or known only up to a day before ``now``; a log line says so once.
-        """
-        names = {symbol: self._calendar(symbol) for symbol in symbols}
-        newest = {name: self._newest_final(name, now) for name in set(names.values()) if name is not None}
-        return {symbol: newest[name] if name is not None else None for symbol, name in names.items()}
-
-    def _calendar(self, symbol: str) -> str | None:
-        try:
-            return calendar_name(symbol, self._settings.calendars)
-        except ValueError as error:
-            self._say_once(symbol, f"What Yahoo could have of {symbol} is not known: {error}")
-            return None
-
-    def _newest_final(self, calendar: str, now: datetime) -> datetime | None:
-        try:
-            return newest_final(calendar, self._settings.interval, now, self._settings.final_lag)
-        except BeyondCalendar as error:
-            self._say_once(calendar, f"What Yahoo could have of the symbols on {calendar} is not known: {error}")
-            return None
-
-    def _say_once(self, about: str, sentence: str) -> None:
-        if about not in self._spoken_of:
-            self._spoken_of.add(about)
-            _log.warning(sentence)
-
-    def _refusal(self, symbol: str) -> Failure | None:
-        """Why the symbol cannot be asked for or its answer not be read, whatever Yahoo says."""
-        if not _SYMBOL.fullmatch(symbol):
-            wrong = "empty, or with a space or one of / ? # % \\"
-            sentence = f"{symbol!r} cannot be a Yahoo symbol: {wrong}; correct it in the universe."
-            return Failure(symbol, Cause.REFUSED, sentence)
-        try:
-            calendar_name(symbol, self._settings.calendars)
-        except ValueError as error:
-            return Failure(symbol, Cause.REFUSED, f"{symbol}: {error}")
-        return None
+        return run
 
     @property
     def _history_start(self) -> datetime:
@@ -198,23 +186,31 @@ class Yahoo:
 
 @dataclass(frozen=True)
 class _Question:
-    """Bars of one symbol from ``since`` on, through one request a window (unix seconds, end exclusive)."""
+    """Bars of one symbol from ``since`` on, through one request a window (unix seconds, end exclusive).
+
+    With ``company``, what is known of it instead: one request, of no time.
+    """
 
     symbol: str
     interval: str
     since: datetime
     incremental: bool
     windows: tuple[tuple[int, int], ...]
+    company: bool = False
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What Yahoo said, in Yahoo's numbers: ``rows`` as RAW_BARS, ``actions`` as ACTIONS; ``zone`` is the exchange's."""
+    """What Yahoo said, in Yahoo's numbers: ``rows`` as RAW_BARS, ``actions`` as ACTIONS; ``zone`` is the exchange's.
+
+    ``facts`` is what it said of the company, where that was asked.
+    """
 
     question: _Question
     rows: pl.DataFrame
     actions: pl.DataFrame
     zone: ZoneInfo
+    facts: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -328,7 +324,8 @@ class _Run:
     def _start(self, question: _Question) -> int:
         self._pace.spend(len(question.windows))
         timeout = self._settings.yahoo_timeout_seconds
-        call = functools.partial(_ask, self._client, question, self._now, timeout)
+        ask = _ask_company if question.company else _ask
+        call = functools.partial(ask, self._client, question, self._now, timeout)
         return self._workers.start(call, timeout * len(question.windows))
 
     def _late(self, question: _Question) -> _Trouble:
@@ -484,6 +481,14 @@ class _Workers:
         return inbox
 
 
+def _refusal(symbol: str) -> Failure | None:
+    """Why the symbol cannot be asked for, whatever Yahoo says."""
+    if _SYMBOL.fullmatch(symbol):
+        return None
+    wrong = "empty, or with a space or one of / ? # % \\"
+    return Failure(symbol, Cause.REFUSED, f"{symbol!r} cannot be a Yahoo symbol: {wrong}; correct it in the universe.")
+
+
 def _work(inbox: "SimpleQueue[Any]", said: "SimpleQueue[tuple[int, Any]]") -> None:
     while (job := inbox.get()) is not None:
         ticket, call = job
@@ -578,6 +583,81 @@ def _ask(client: _Client, question: _Question, now: datetime, timeout: float) ->
         return quiet
     bars = pl.concat(rows).unique("timestamp", keep="last", maintain_order=True)
     return _Answer(question, bars, pl.concat(events).unique(["ex_date", "kind"], maintain_order=True), zone)
+
+
+#: Where Yahoo keeps each fact: the section of its summary and the name there.
+_FACTS: Mapping[str, tuple[str, str]] = {
+    "name": ("quoteType", "longName"),
+    "quote_type": ("quoteType", "quoteType"),
+    "exchange": ("quoteType", "exchange"),
+    "currency": ("summaryDetail", "currency"),
+    "country": ("assetProfile", "country"),
+    "sector": ("assetProfile", "sector"),
+    "industry": ("assetProfile", "industry"),
+    "employees": ("assetProfile", "fullTimeEmployees"),
+    "listed": ("quoteType", "firstTradeDateEpochUtc"),
+    "market_cap": ("summaryDetail", "marketCap"),
+    "enterprise_value": ("defaultKeyStatistics", "enterpriseValue"),
+    "shares_outstanding": ("defaultKeyStatistics", "sharesOutstanding"),
+    "trailing_pe": ("summaryDetail", "trailingPE"),
+    "forward_pe": ("summaryDetail", "forwardPE"),
+    "price_to_book": ("defaultKeyStatistics", "priceToBook"),
+    "price_to_sales": ("summaryDetail", "priceToSalesTrailing12Months"),
+    "earnings_per_share": ("defaultKeyStatistics", "trailingEps"),
+    "dividend_yield": ("summaryDetail", "dividendYield"),
+    "payout_ratio": ("summaryDetail", "payoutRatio"),
+    "beta": ("summaryDetail", "beta"),
+    "profit_margin": ("defaultKeyStatistics", "profitMargins"),
+    "return_on_equity": ("financialData", "returnOnEquity"),
+    "debt_to_equity": ("financialData", "debtToEquity"),
+    "revenue": ("financialData", "totalRevenue"),
+}
+
+#: Facts that Yahoo quotes in percent where the others are shares.
+_IN_PERCENT = frozenset({"debt_to_equity"})
+
+_SUMMARY_URL = "https://query2.finance.yahoo.com/v10/finance/quoteSummary/"
+
+
+def _company_question(symbol: str, now: datetime) -> _Question:
+    return _Question(symbol, "1d", now, True, ((0, 0),), company=True)
+
+
+def _ask_company(client: _Client, question: _Question, now: datetime, timeout: float) -> _Answer | _Trouble:  # noqa: ARG001
+    """Ask for the summary behind the client's ``Ticker.info``, past its response cache.
+
+    Not ``Ticker.info`` itself: it asks twice a symbol, and its second answer overwrites the dividend yield, a share,
+    with one in percent.
+    """
+    line = _Line(client.data())
+    sections = ",".join(dict.fromkeys(section for section, _ in _FACTS.values()))
+    params = {"modules": sections, "corsDomain": "finance.yahoo.com", "formatted": "false", "symbol": question.symbol}
+    try:
+        response = line.get(_SUMMARY_URL + quote(question.symbol, safe=""), params=params, timeout=timeout)
+        if response.status_code == 404 and response.json()["quoteSummary"]["error"]:
+            return _Trouble(Cause.NO_DATA, "Yahoo has no summary of it")
+        response.raise_for_status()
+        result = response.json()["quoteSummary"]["result"][0]
+        facts = {name: fact for name in _FACTS if (fact := _fact(result, name)) is not None}
+    except Exception as error:  # whatever the client trips over is this symbol's trouble, named by its cause
+        return _trouble(client, error, line.response)
+    return _Answer(question, empty(RAW_BARS), empty(ACTIONS), ZoneInfo("UTC"), facts)
+
+
+def _fact(result: Mapping[str, Any], name: str) -> float | int | str | None:
+    """One fact in our unit; None where Yahoo does not have it, or says something that cannot be it («Infinity»)."""
+    section, field_name = _FACTS[name]
+    said = (result.get(section) or {}).get(field_name)
+    kind = FUNDAMENTALS[name].type
+    if kind == "text":
+        return said.strip() or None if isinstance(said, str) else None
+    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
+        return None
+    if kind == "time":
+        return datetime.fromtimestamp(said, UTC).date().isoformat()
+    if kind == "integer":
+        return int(said)
+    return said / 100.0 if name in _IN_PERCENT else float(said)
 
 
 def _shared(trouble: _Trouble, outage: _Trouble) -> _Trouble:

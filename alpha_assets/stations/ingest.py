@@ -13,6 +13,7 @@ is moved, a file is pruned. What lies before its answer stays as it is stored, a
 as cleaning would look back past its beginning: a verdict without its context would overrule one that had it.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,10 +28,12 @@ from alpha_assets.quant import calendars
 from alpha_assets.quant.bars import RULES, Cleaned, Difference, clean, compare, context_sessions, reach
 from alpha_assets.quant.schema import ACTIONS, BARS, CLEANING, OHLCV, SPLIT, TIME, empty
 from alpha_assets.settings import Settings
-from alpha_assets.sources.base import Cause, Failure, Fetched, Source, SourceUnavailable
+from alpha_assets.sources.base import Cause, Failure, Fetched, Source, SourceUnavailable, by_source
 from alpha_assets.stations.base import Progress, Report, StationFailed, merged, silent, some_of
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
+
+logger = logging.getLogger(__name__)
 
 #: At least this many failures, and more than this share, for causes that can heal: the step fails, to be tried again.
 MANY_FAILURES = 5
@@ -221,12 +224,20 @@ class _Ingest:
     def run(self, symbols: Sequence[str], full: bool, progress: Progress) -> Report:
         started = time.perf_counter()
         members = {row["symbol"]: row for row in self._ledger.universe(retired=True)}
-        groups = _by_source(symbols, members)
+        stranger = next((symbol for symbol in symbols if symbol not in members), None)
+        if stranger is not None:
+            raise StationFailed(
+                f"{stranger} is not in the universe: add it with «alpha-assets universe add {stranger}»"
+            )
+        groups = by_source(members[symbol] for symbol in symbols)
+        known = self._with_calendar({symbol: members[symbol]["calendar"] for symbol in symbols})
+        for sentence in calendars.ended(known.values(), self._now.date()).values():
+            logger.warning(sentence)
         self._states = self._known_states(symbols)
         done = 0
         for source, group in groups.items():
             progress(f"fetching from {source}", done, len(symbols))
-            names = self._with_calendar({symbol: members[symbol]["calendar"] for symbol in group})
+            names = {symbol: known[symbol] for symbol in group if symbol in known}
             if names:
                 with _watched(self._sources[source], progress) as watched:
                     self._refresh(watched, self._plan(names, full))
@@ -514,7 +525,8 @@ class _Ingest:
     def _findings(self, answer: _Answer) -> list[Row]:
         log = answer.cleaned.log.filter(pl.col("rule") != NOT_FINAL)
         names = answer.plan.calendars
-        held = answer.held.with_columns(day=_session_days(answer.held, names, self._settings.interval))
+        sessions = calendars.bar_sessions(answer.held, self._settings.interval, names)
+        held = answer.held.with_columns(sessions.alias("day"))
         begun = held.group_by("symbol", "listing").agg(day=pl.col("day").min())
         again = begun.filter(pl.col("listing") > pl.col("listing").min().over("symbol"))
         found = pl.concat(
@@ -606,50 +618,31 @@ def _watched(source: Source, progress: Progress) -> Iterator[Source]:
         source.progress = None  # type: ignore[attr-defined]
 
 
-def _by_source(symbols: Sequence[str], members: Mapping[str, Row]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for symbol in symbols:
-        if symbol not in members:
-            raise StationFailed(f"{symbol} is not in the universe: add it with «alpha-assets universe add {symbol}»")
-        groups.setdefault(members[symbol]["source"], []).append(symbol)
-    return groups
-
-
 def missing_sessions(held: pl.DataFrame, log: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
     """Sessions of each symbol's calendar without a bar, inside each listing's span: symbol, day.
 
     ``held`` has symbol, listing and the session ``day`` of each bar. A session whose only bar cleaning dropped is a
-    finding of that rule and not of this one.
+    finding of that rule and not of this one. Beyond a calendar's bounds nothing is missing: any day may be a holiday.
     """
     spans = held.group_by("symbol", "listing").agg(first=pl.col("day").min(), last=pl.col("day").max())
     calendar = pl.col("symbol").replace_strict(dict(names), return_dtype=pl.String)
     expected = [empty({"symbol": pl.String(), "day": pl.Date()})]
     for (name,), some in spans.with_columns(calendar=calendar).group_by("calendar"):
         first, last = some.select(pl.col("first").min(), pl.col("last").max()).row(0)
-        days = calendars.sessions(str(name), first, last).alias("day").to_frame()
+        begins, ends = calendars.bounds(str(name))
+        days = calendars.sessions(str(name), max(first, begins), min(last, ends)).alias("day").to_frame()
         inside = some.join(days, how="cross").filter(pl.col("day").is_between("first", "last"))
         expected.append(inside.select("symbol", "day"))
     known = pl.concat([held.select("symbol", "day"), log.select("symbol", day=pl.col("timestamp").dt.date())])
     return pl.concat(expected).join(known, on=["symbol", "day"], how="anti")
 
 
-def _session_days(bars: pl.DataFrame, names: Mapping[str, str], interval: str) -> pl.Series:
-    if interval == "1d":
-        return bars["timestamp"].dt.date()
-    days = [
-        part.select(row=pl.col("row"), day=calendars.session_of(names[str(symbol)], part["timestamp"]))
-        for (symbol,), part in bars.with_row_index("row").group_by("symbol")
-    ]
-    return pl.concat(days).sort("row")["day"] if days else pl.Series("day", [], pl.Date)
-
-
 def _answered(bars: pl.DataFrame, plan: _Plan, now: datetime) -> pl.DataFrame:
     """Of each symbol the ``first`` and ``last`` bar of an answer; a time that nobody asked for is an error."""
-    bounds = {symbol: calendars.bounds(calendar)[0] for symbol, calendar in plan.calendars.items()}
     asked = pl.DataFrame(
         {
             "symbol": list(plan.since),
-            "since": [start or _midnight(bounds[symbol]) for symbol, start in plan.since.items()],
+            "since": [start or _midnight(calendars.EARLIEST) for start in plan.since.values()],
         },
         schema={"symbol": pl.String, "since": TIME},
     )

@@ -5,17 +5,17 @@ what is found goes to the ledger, and every verdict is over everything that is s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
 import polars as pl
 
 from alpha_assets.quant.schema import BARS, TIME
-from alpha_assets.sources.base import Source
+from alpha_assets.sources.base import Source, reach
 from alpha_assets.stations.ingest import MISSING_SESSION
 from alpha_assets.stores.lake import Lake
-from alpha_assets.stores.ledger import Ledger, Row
+from alpha_assets.stores.ledger import Ledger
 
 KEY_DOUBLED = "key_doubled"
 OHLC_BROKEN = "ohlc_broken"
@@ -87,24 +87,21 @@ def quarantine_verdict(ledger: Ledger) -> Verdict:
 
 
 def freshness_verdict(ledger: Ledger, sources: Mapping[str, Source], now: datetime) -> Verdict:
-    """The symbols whose last bar is older than what their source could have by now, by its calendar."""
-    states = ledger.states()
+    """The symbols whose last bar is older than what their source could have by now, by its calendar.
+
+    A source that cannot say is named in the sentence and fails the verdict: whether its symbols are fresh is not known.
+    """
+    states, members = ledger.states(), ledger.universe()
+    could_have = reach(members, sources, now)
     wrong = []
-    for source, symbols in members_by_source(ledger.universe()).items():
-        available = sources[source].complete_until(symbols, now)
-        for symbol in symbols:
-            last, newest = states.get(symbol, {}).get("last_bar"), available.get(symbol)
-            if newest is not None and (last is None or last < newest):
-                wrong.append(f"{symbol}: holds {_shown(last)}, its source could have {_shown(newest)}")
-    return _verdict(wrong, "symbols are behind their calendar")
-
-
-def members_by_source(members: Sequence[Row]) -> dict[str, list[str]]:
-    """The symbols of each source."""
-    groups: dict[str, list[str]] = {}
-    for row in members:
-        groups.setdefault(row["source"], []).append(row["symbol"])
-    return groups
+    for symbol in (row["symbol"] for row in members):
+        last, newest = states.get(symbol, {}).get("last_bar"), could_have.newest.get(symbol)
+        if newest is not None and (last is None or last < newest):
+            wrong.append(f"{symbol}: holds {_shown(last)}, its source could have {_shown(newest)}")
+    verdict = _verdict(wrong, "symbols are behind their calendar")
+    if not could_have.silent:
+        return verdict
+    return replace(verdict, passed=False, sentence="; ".join([verdict.sentence, *could_have.silent.values()]))
 
 
 #: The findings that each check of the bars reports, and its words for them.

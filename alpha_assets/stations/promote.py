@@ -20,7 +20,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.featurise import table_of
 from alpha_assets.stations.series import calendars_of
-from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, model_name
+from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, model_name, why_untrained
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
@@ -52,11 +52,12 @@ def promote(
     report = Report()
     candidates = {symbol: row for (symbol, regime), row in ledger.candidates().items() if regime == ALL}
     last = {symbol: row for (symbol, regime), row in ledger.last_decisions().items() if regime == ALL}
+    states = ledger.states()
     open_ones = []
     for symbol in symbols:
         candidate = candidates.get(symbol)
         if candidate is None or candidate["model_version"] is None:
-            report.say(symbol, "no_candidate", reason=candidate["reason"] if candidate else "never trained")
+            report.say(symbol, "no_candidate", reason=why_untrained(candidate, states.get(symbol), settings))
         elif symbol in last and last[symbol]["training_id"] == candidate["training_id"]:
             report.say(symbol, "unchanged", verdict=last[symbol]["verdict"], reason=last[symbol]["reason"])
         elif candidate["features_set"] != table_of():

@@ -22,7 +22,7 @@ from alpha_assets.quant.schema import BARS, empty
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.featurise import table_of
-from alpha_assets.stations.train import ALL, KEYED
+from alpha_assets.stations.train import ALL, KEYED, why_untrained
 from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import ModelDamaged, Registry
@@ -47,6 +47,7 @@ def signal(
     report = Report()
     states = ledger.states()
     production = ledger.production()
+    candidates = ledger.candidates()
     members = {row["symbol"]: row for row in ledger.universe(retired=True)}
     newest = _newest(members, states)
     recent = _recent(lake, states, symbols)
@@ -54,10 +55,10 @@ def signal(
     jumps = _jumps(recent)
     said, predictions = [], []
     for done, symbol in enumerate(symbols, start=1):
-        decision, state = production.get((symbol, ALL)), states.get(symbol)
+        decision, candidate, state = production.get((symbol, ALL)), candidates.get((symbol, ALL)), states.get(symbol)
         try:
             held = jumps.get(symbol) or _behind(members.get(symbol), state, newest, settings)
-            opinion = _opinion(decision, latest.get(symbol), state, held, registry, settings)
+            opinion = _opinion(decision, candidate, latest.get(symbol), state, held, registry, settings)
         except Exception as error:  # one symbol of many: it is held with the reason, and the others go on
             opinion = _hold(f"no signal could be made: {type(error).__name__}: {error}", _named(decision))
         said.append(_row(symbol, opinion, states.get(symbol, {}).get("last_bar"), now, settings))
@@ -151,8 +152,12 @@ def _jumps(bars: pl.DataFrame) -> dict[str, str]:
     }
 
 
+GATE_CLOSED = "none has passed the gate for this symbol"
+
+
 def _opinion(
     decision: Row | None,
+    candidate: Row | None,
     latest: pl.DataFrame | None,
     state: Row | None,
     held: str | None,
@@ -161,9 +166,11 @@ def _opinion(
 ) -> dict[str, Any]:
     """The signal with its confidence and reason; ``p_up`` only where a model spoke."""
     if state is None or state.get("last_bar") is None:
-        return _hold("no bars are held yet: refresh the symbol")
+        return _hold(why_untrained(candidate, state, settings))
     if decision is None:
-        return _hold("no promoted model: none has passed the gate for this symbol")
+        judged = candidate is not None and candidate["model_version"] is not None
+        why = GATE_CLOSED if judged else why_untrained(candidate, state, settings)
+        return _hold(f"no promoted model: {why}")
     named = _named(decision)
     if held is not None:
         return _hold(held, named)

@@ -103,7 +103,8 @@ def train(
     """Train the ``all`` candidate of each symbol whose training data changed.
 
     States: trained, unchanged (points to the version there is), refused (too little data, with the reason),
-    failed (the fit raised; the others go on), held (an action that cannot be), empty. ``tags`` go on every MLflow run.
+    failed (the fit raised; the others go on), held (an action that cannot be), quarantined, too_few_bars and empty
+    (nothing to learn from, with the reason). ``tags`` go on every MLflow run.
     What was looked at is recorded whatever the state, or automation would ask for the same look again and again.
     """
     started = time.perf_counter()
@@ -127,7 +128,8 @@ def train(
             work.append((str(symbol), part, identity))
     for symbol in symbols:
         if symbol not in report.partitions and all(symbol != name for name, _, _ in work):
-            report.say(symbol, "empty", reason="no bar has features and a label yet")
+            state, reason = lacking(states.get(symbol), settings.learning) or ("empty", NO_FEATURES)
+            report.say(symbol, state, reason=reason)
     ledger.note_candidates(_looked_at(report, states, now))
     ledger.note_candidates(_moved_on(unchanged, states))
     parts = {symbol: part for symbol, part, _ in work}
@@ -146,6 +148,34 @@ def train(
     return report
 
 
+NO_FEATURES = "no bar has features and a label yet: refresh the symbol"
+
+
+def lacking(state: Row | None, parameters: LearningParameters) -> tuple[str, str] | None:
+    """In a word and in a sentence why nothing can be learnt of a symbol, where its state alone tells; else None."""
+    if state and state["quarantine_cause"]:
+        return "quarantined", f"quarantined: {state['quarantine_cause']}"
+    held = state["bars"] if state else 0
+    if not held:
+        return "empty", "no bars are held yet: refresh the symbol"
+    rows = max(parameters.min_rows, parameters.min_labels * parameters.horizon)
+    # A label ends one bar and the horizon after its own bar.
+    needed = DEFAULT.blank + rows + 1 + parameters.horizon
+    if held < needed:
+        return "too_few_bars", (
+            f"{held:,} bar{'s' * (held != 1)}, {needed:,} needed: {rows:,} to learn from, {DEFAULT.blank:,} before "
+            "them for the features to warm up"
+        )
+    return None
+
+
+def why_untrained(candidate: Row | None, state: Row | None, settings: Settings) -> str:
+    """Why a symbol has no version of its own."""
+    if (lack := lacking(state, settings.learning)) is not None:
+        return lack[1]
+    return str(candidate["reason"]) if candidate else "never trained: alpha-assets train"
+
+
 def _looked_at(report: Report, states: Mapping[str, Row], now: datetime) -> list[Row]:
     """What was seen of the symbols that gave nothing to train on; the version they may have stays theirs."""
     return [
@@ -158,7 +188,7 @@ def _looked_at(report: Report, states: Mapping[str, Row], now: datetime) -> list
             "trained_until": states[symbol]["last_bar"],
             "trained_at": now,
         }
-        for symbol in report.in_state("held", "empty")
+        for symbol in report.in_state("held", "quarantined", "too_few_bars", "empty")
         if states.get(symbol, {}).get("bars")
     ]
 

@@ -58,11 +58,15 @@ _REACHING = {"max_retries": "3", "retry_timeout": "20s", "connect_timeout": "5s"
 #: Statistics in a Delta log are cut to milliseconds, so a file may end this much after what its statistics say.
 _CUT = timedelta(milliseconds=1)
 
-#: Folder names that delta-rs reads as URLs: it panics on a bracket and decodes the other.
-_UNUSABLE = re.compile(r"[\[\]]|%[0-9A-Fa-f]{2}")
-
 #: Colours and arrows between the causes in the errors of delta-rs.
 _PAINT = re.compile("\x1b\\[[0-9;]*m|↳")
+
+
+#: What delta-rs adds of its own stack.
+_BACKTRACE = re.compile(r"\s+0: <unknown>.*", re.DOTALL)
+
+#: Bytes that a library shows because it could not read them.
+_NO_TEXT = re.compile(r"[\ufffd\x00-\x1f\x7f-\x9f]+")
 
 
 class LakeConflict(Exception):
@@ -71,6 +75,10 @@ class LakeConflict(Exception):
 
 class LakeUnavailable(StoreTrouble):
     """A table cannot be opened; the message says where it was looked for and what the storage answered."""
+
+
+class LakeDamaged(LakeUnavailable):
+    """The storage answers, but a file of a table is missing or is not what was written; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,13 @@ TABLES: Mapping[str, Table] = {
     ),
     "signals": Table(("symbol", "bar_time", "signal_id"), "bar_time", SIGNALS, ("created_at",)),
 }
+
+#: What follows where a table's folder is deleted; a feature set is built anew.
+REMEDIES: Mapping[str, str] = {
+    **dict.fromkeys(("bars", "actions", "cleaning"), "«alpha-assets refresh --full» fetches it anew"),
+    "predictions": "what models have said is then lost, and they are judged again once trained anew",
+    "signals": "the signals said so far are then lost, the newest stay in the ledger",
+}
 _FEATURE_SET = Table(("symbol", "timestamp"), "timestamp", None)
 
 
@@ -156,15 +171,10 @@ class Lake:
       only the files whose years, times and symbols can match. Writers merge small files by themselves.
 
     Every method raises ValueError for a table the lake does not declare, and LakeUnavailable where the storage does not
-    answer or denies. Raises ValueError for a folder whose name has a bracket or looks percent-encoded.
+    answer or denies, or holds a damaged table.
     """
 
     def __init__(self, settings: Settings) -> None:
-        if "://" not in settings.lake and (odd := _UNUSABLE.search(settings.lake)):
-            raise ValueError(
-                f"the lake cannot be in {settings.lake}: the Delta library takes {odd.group()!r} for a part of a URL; "
-                "set ALPHA_HOME or ALPHA_LAKE_URL to another folder"
-            )
         self._url = settings.lake
         self._secrets = settings.lake_options
 
@@ -341,16 +351,19 @@ class Lake:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
-        spec = declared(table)
+        declared(table)
         where = f"{self._url}/{table}"
         try:
             return _Opened(
-                DeltaTable(where, version=version, storage_options=self._options), spec, where, self._options
+                DeltaTable(where, version=version, storage_options=self._options), table, where, self._options
             )
         except TableNotFoundError:
             return None
-        except (OSError, DeltaError) as error:
+        except OSError as error:
             raise _unavailable(where, error) from error
+        except DeltaError as error:
+            # The log was read, and makes no sense.
+            raise _damaged(where, table, error) from error
 
     def _create(self, table: str, spec: Table, rows: pl.DataFrame) -> "_Opened":
         """The table as an empty version 0. Of two that create it one fails, and goes on with what the other made."""
@@ -406,9 +419,10 @@ class Lake:
 class _Opened:
     """One version of one table: what it holds, and a commit that succeeds only if it is still the newest."""
 
-    def __init__(self, delta: "DeltaTable", spec: Table, where: str, options: dict[str, str]) -> None:
+    def __init__(self, delta: "DeltaTable", table: str, where: str, options: dict[str, str]) -> None:
         self._delta = delta
-        self._spec = spec
+        self._table = table
+        self._spec = declared(table)
         self._where = where
         self._reading = {name: value for name, value in options.items() if name.lower() not in _REACHING}
 
@@ -539,11 +553,14 @@ class _Opened:
         self.commit(rows, instead_of=predicate)
 
     def collected(self, frame: pl.LazyFrame) -> pl.DataFrame:
-        """The frame; raises LakeUnavailable where a file of this version is missing or cannot be read."""
+        """The frame; LakeDamaged where a file of this version is missing or broken, LakeUnavailable out of reach."""
         try:
             return frame.collect()
         except (OSError, pl.exceptions.ComputeError) as error:
-            raise _unavailable(f"{self._where}, version {self.version}", error) from error
+            where = f"{self._where}, version {self.version}"
+            if isinstance(error, FileNotFoundError) or str(error).startswith("parquet:"):
+                raise _damaged(where, self._table, error) from error
+            raise _unavailable(where, error) from error
 
     def vacuum(self, older_than: timedelta) -> list[str]:
         from deltalake import CommitProperties
@@ -769,11 +786,24 @@ def _writer_properties(rows: pl.DataFrame) -> "WriterProperties":
     )
 
 
+def _reason(error: Exception | None) -> str:
+    """What the library said in one line, without its colours, its backtrace and the bytes that it could not read."""
+    said = _BACKTRACE.sub("", _PAINT.sub(" ", str(error)))
+    return " ".join(_NO_TEXT.sub("…", " ".join(said.split())).split())
+
+
+def _damaged(where: str, table: str, error: Exception) -> LakeDamaged:
+    remedy = REMEDIES.get(table, "the next «alpha-assets refresh» builds it anew")
+    return LakeDamaged(
+        f"the table {table} of the lake is damaged ({where}: {_reason(error)}): restore its folder from a backup, or "
+        f"delete the folder; {remedy}"
+    )
+
+
 def _unavailable(where: str, error: Exception | None) -> LakeUnavailable:
-    reason = " ".join(_PAINT.sub(" ", str(error)).split())
     return LakeUnavailable(
-        f"the lake cannot be reached at {where}: {reason}. Check ALPHA_LAKE_URL, ALPHA_LAKE_OPTIONS and the AWS_* "
-        "variables, and that the folder or bucket exists and may be written"
+        f"the lake cannot be reached at {where}: {_reason(error)}. Check ALPHA_LAKE_URL, ALPHA_LAKE_OPTIONS and the "
+        "AWS_* variables, and that the folder or bucket exists and may be written"
     )
 
 

@@ -25,7 +25,13 @@ class RunLocks:
 
     @contextmanager
     def hold(self, run_id: str) -> Iterator[None]:
-        """Hold the run's lock; in a process that holds it already this does nothing."""
+        """Hold the run's lock until the block is left; in a process that holds it already this does nothing.
+
+        A kill leaves an empty file behind, which is what tells that the run died; the reaper removes it. That of a
+        command killed before its run was recorded, and the one under the process's own number of a kill before the
+        rename, stay: nobody can tell them from another instance's, and they block nothing. Raises OSError where the
+        folder cannot be written to.
+        """
         if run_id in _held:
             yield
             return

@@ -20,7 +20,7 @@ from alpha_assets.partitions import SYMBOLS
 from alpha_assets.quant import calendars
 from alpha_assets.quant.schema import RAW_BARS
 from alpha_assets.settings import Settings
-from alpha_assets.sources.base import Cause, Failure, Fetched, SourceUnavailable
+from alpha_assets.sources.base import Cause, Failure, Fetched, Source, SourceUnavailable
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
@@ -117,7 +117,7 @@ class World:
         self.lake, self.ledger = Lake(self.settings), Ledger(self.settings)
         self.locks = RunLocks(self.settings)
         self.registry = Registry(self.settings)
-        self.sources = {"simulated": Market(self.behaviour)}
+        self.sources: dict[str, Source] = {"simulated": Market(self.behaviour)}
         self.definitions = assemble(self.settings)
         self.resources: dict[str, object] = {
             "settings": self.settings,

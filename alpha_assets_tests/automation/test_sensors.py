@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,7 +13,11 @@ from alpha_assets.automation.ranges import LAUNCHED_BY, RANGE_END, RANGE_START
 from alpha_assets.automation.schedules import daily_refresh, daily_training_check
 from alpha_assets.automation.sensors import new_bars, retraining, signals_after_training
 from alpha_assets.automation.wishes import ASK_AGAIN
+from alpha_assets.partitions import SYMBOLS
+from alpha_assets.quant.calendars import bounds, calendar_name
 from alpha_assets.sources.base import Cause
+from alpha_assets.sources.files import Files
+from alpha_assets.sources.yahoo import Yahoo
 from alpha_assets_tests.assets.world import LAST, NOW, World, at, said
 
 
@@ -171,6 +176,40 @@ def test_a_retired_symbol_is_not_asked_for(world: World) -> None:
 
 def test_an_empty_universe_asks_for_nothing(world: World) -> None:
     assert tick(world, new_bars).run_requests == []
+
+
+def follow_source(world: World, source: str, symbol: str) -> None:
+    row = {"symbol": symbol, "source": source, "calendar": calendar_name(symbol), "added_at": NOW}
+    world.ledger.add_symbols([row])
+    world.instance.add_dynamic_partitions(SYMBOLS, [symbol])
+
+
+def test_a_source_that_cannot_say_what_it_has_stops_no_other_and_is_named_in_the_reason(world: World) -> None:
+    world.follow("AAA")
+    follow_source(world, "vanished", "BBB")
+    answer = tick(world, new_bars)
+    assert [span(request) for request in answer.run_requests] == [("AAA", "AAA")]
+    holds(world, "AAA", bars=10)
+    assert tick(world, new_bars).skip_message == (
+        "all 1 symbols hold what their sources could have by now; the source vanished cannot say what it has of its "
+        "symbols, 1 of them: KeyError: 'vanished'"
+    )
+
+
+@pytest.mark.parametrize("source", ["files", "yahoo"])
+def test_new_bars_asks_for_a_symbol_whose_calendar_has_ended(world: World, tmp_path: Path, source: str) -> None:
+    last = bounds("XBOM")[1]
+    day = last + timedelta(days=(7 - last.weekday()) % 7 + 1)
+    file = tmp_path / "TCS.NS.csv"
+    file.write_text(f"date,open,high,low,close,volume\n{last},1,1,1,1,1\n{day},1,1,1,1,1\n")
+    settings = world.settings.model_copy(update={"files": str(file)})
+    world.sources |= {"files": Files(settings), "yahoo": Yahoo(settings)}
+    follow_source(world, source, "TCS.NS")
+    world.ledger.note_state([{"symbol": "TCS.NS", "bars": 9, "last_bar": at(last)}])
+    world.clock.time = at(day) + timedelta(hours=12)
+    assert [span(request) for request in tick(world, new_bars).run_requests] == [("TCS.NS", "TCS.NS")]
+    world.ledger.note_state([{"symbol": "TCS.NS", "bars": 10, "last_bar": at(day)}])
+    assert tick(world, new_bars).skip_message == "all 1 symbols hold what their sources could have by now"
 
 
 # -- retraining -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpha_assets.automation.wishes import ASK_AGAIN, Asked, Wish, bars_wanted, training_wanted
+from alpha_assets.sources.base import Reach
 
 NOW = datetime(2024, 1, 10, 12, tzinfo=UTC)
 NEWEST = datetime(2024, 1, 9, tzinfo=UTC)
@@ -16,12 +17,12 @@ Row = dict[str, Any]
 
 
 def members(*symbols: str) -> list[Row]:
-    return [{"symbol": symbol} for symbol in symbols]
+    return [{"symbol": symbol, "source": "simulated"} for symbol in symbols]
 
 
 def bars(state: Row | None, newest: datetime | None = NEWEST) -> Wish:
     states = {} if state is None else {"A": state}
-    return bars_wanted(members("A"), states, {"A": newest}, NOW)
+    return bars_wanted(members("A"), states, Reach({"A": newest}), NOW)
 
 
 def training(state: Row, candidate: Row | None, **limits: Any) -> Wish:
@@ -56,10 +57,18 @@ def test_a_quarantined_symbol_waits_until_its_next_try_is_due() -> None:
     assert bars({**ill, "next_try": NOW}).symbols == ["A"]
 
 
+def test_the_symbols_of_a_source_that_cannot_say_are_neither_wanted_nor_counted_and_the_reason_names_it() -> None:
+    both = [*members("A"), {"symbol": "B", "source": "files"}]
+    held = {"A": {"last_bar": NEWEST}}
+    wish = bars_wanted(both, held, Reach({"A": NEWEST}, {"files": "the source files cannot say"}), NOW)
+    assert (wish.symbols, wish.marks) == ([], {})
+    assert wish.reason == "all 1 symbols hold what their sources could have by now; the source files cannot say"
+
+
 @given(st.dictionaries(st.sampled_from("ABCDEFGH"), st.integers(-3, 3), min_size=1))
 def test_exactly_the_symbols_that_are_behind_are_wanted(ahead: dict[str, int]) -> None:
     states = {symbol: {"last_bar": NEWEST + days * DAY} for symbol, days in ahead.items()}
-    wish = bars_wanted(members(*ahead), states, dict.fromkeys(ahead, NEWEST), NOW)
+    wish = bars_wanted(members(*ahead), states, Reach(dict.fromkeys(ahead, NEWEST)), NOW)
     assert wish.symbols == sorted(symbol for symbol, days in ahead.items() if days < 0)
     assert set(wish.marks) == set(wish.symbols)
 

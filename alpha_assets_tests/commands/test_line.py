@@ -1,11 +1,14 @@
 """The line from the command: refresh, train, the main job, one session more."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from alpha_assets.commands.home import DAGSTER_DATABASES
 from alpha_assets_tests.commands.call import Answer, call, home
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -57,14 +60,15 @@ class TestTheFlowOfAFirstDay:
     def test_what_is_being_done_is_said_on_stderr_and_stdout_is_the_answer(self, worked: Worked) -> None:
         for answer in worked[1].values():
             assert "Traceback" not in answer.err
+        assert worked[1]["refresh"].err.startswith("refresh: bars, features, profiles, signals\n")
         assert "rows read" in worked[1]["refresh"].err
         json.loads(worked[1]["refresh"].out)
 
 
 class TestTheSameAgain:
     def test_adds_nothing_and_says_so(self, worked: Worked) -> None:
-        assert worked[2]["add"].out.startswith("0 symbols are followed from now on")
-        assert "4 were followed already" in worked[2]["add"].out
+        assert worked[2]["add"].out.startswith("0 symbols followed from now on")
+        assert "4 followed already" in worked[2]["add"].out
 
     def test_fetches_no_bar_twice_and_trains_nothing(self, worked: Worked) -> None:
         figures = worked[2]["refresh"].json
@@ -133,7 +137,47 @@ class TestWhatCannotBeDone:
         with home(tmp_path / "file" / "home"):
             said = call("universe", "add", "AAPL")
         assert said.code == 1
-        assert said.err.startswith(f"alpha-assets: ALPHA_HOME={tmp_path / 'file' / 'home'} cannot be used")
+        assert said.err.startswith(f"alpha-assets: ALPHA_HOME='{tmp_path}/file/home' must be a folder")
+
+    def test_in_a_home_that_the_system_does_not_let_us_make_is_refused_by_name(self) -> None:
+        with home(Path("/proc/nowhere"), SOURCE="yahoo"):
+            said = call("universe", "add", "AAPL")
+        assert said.code == 1
+        assert said.err.startswith("alpha-assets: ALPHA_HOME=/proc/nowhere cannot be used")
+
+    @pytest.mark.parametrize("verb", ["refresh", "train"])
+    @pytest.mark.parametrize("file", DAGSTER_DATABASES)
+    def test_beside_a_damaged_database_of_dagsters_is_one_sentence_that_names_it(
+        self, tmp_path: Path, verb: str, file: str
+    ) -> None:
+        damaged = tmp_path / "home" / "dagster" / file
+        damaged.parent.mkdir(parents=True)
+        damaged.write_bytes(b"\xff" * 5000)
+        with home(tmp_path / "home"):
+            said = call(verb)
+        assert (said.code, said.out) == (1, "")
+        (last,) = said.err.splitlines()[1:]
+        assert last.startswith(f"alpha-assets: Dagster's database {damaged} is damaged (file is not a database)")
+        assert f"move the folder {tmp_path}/home/dagster away" in last
+
+    @pytest.mark.parametrize(
+        ("files", "sentence"),
+        [("", "the source files needs ALPHA_FILES"), ("/nowhere/*.csv", "ALPHA_FILES=/nowhere/*.csv: no Parquet")],
+    )
+    def test_without_the_files_that_are_the_source_is_one_sentence_that_names_the_setting(
+        self, tmp_path: Path, files: str, sentence: str
+    ) -> None:
+        (tmp_path / "AAA.csv").write_text("date,open,high,low,close,volume\n2024-01-02,1,1,1,1,1\n")
+        with home(tmp_path / "home", SOURCE="files", FILES=str(tmp_path)):
+            call("universe", "add", "AAA")
+        with home(tmp_path / "home", SOURCE="files", FILES=files):
+            for verb in (["refresh"], ["run"], ["universe", "add", "BBB"], ["universe", "add", "--all"]):
+                said = call(*verb)
+                assert (said.code, said.out) == (1, "")
+                assert said.err.splitlines()[-1].startswith(f"alpha-assets: {sentence}")
+            examined = {row["what"]: row for row in csv.DictReader(io.StringIO(call("doctor", "--format", "csv").out))}
+            assert examined["source"]["found"].startswith(sentence)
+            assert call("status").code == 0
 
     def test_for_one_symbol_that_its_source_does_not_know_is_one_sentence(self, tmp_path: Path) -> None:
         with home(tmp_path / "home"):

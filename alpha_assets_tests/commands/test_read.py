@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -92,6 +92,17 @@ class TestSignals:
                 "OLD",
             ]
             assert call("signals", "--max-age", "1", "--symbols", "OLD", "--format", "json").json == []
+            assert call("signals", "--max-age", "0.01").out == (
+                "2 signals held, none within --max-age 0.01 hours: the youngest is 0.0833 hours old; "
+                "alpha-assets refresh\n"
+            )
+            assert call("signals", "--max-age", "1", "--symbols", "OLD").out.startswith("1 signal held, none within")
+
+    @pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "old"])
+    def test_of_an_age_that_is_none_are_refused_by_name(self, hours: str) -> None:
+        said = call("signals", "--max-age", hours)
+        assert (said.code, said.out) == (2, "")
+        assert said.err.endswith(f"argument --max-age: {hours!r} is no number of hours above 0\n")
 
     def test_as_a_table_carry_the_disclaimer_and_say_when_they_have_expired(self, worked: Worked) -> None:
         with home(worked[0]):
@@ -154,6 +165,64 @@ class TestStatus:
             (row,) = call("status", "--format", "json").json
         assert row["quarantined"] == "outage: no answer"
         assert (row["bars"], row["first_bar"], row["signal_age_s"]) == (0, None, None)
+
+
+class TestOfARetiredSymbol:
+    @pytest.mark.parametrize("verb", ["status", "signals", "findings"])
+    def test_the_present_is_refused_by_name_and_that_it_is_retired_is_said(self, tmp_path: Path, verb: str) -> None:
+        with home(tmp_path / "home", SOURCE="yahoo"):
+            call("universe", "add", "AAA", "BBB")
+            call("universe", "retire", "BBB")
+            said = call(verb, "--symbols", "AAA,BBB", "--format", "json")
+            alone = call(verb, "--symbols", "BBB")
+        assert (said.code, said.out) == (alone.code, alone.out) == (1, "")
+        assert alone.err == said.err
+        assert said.err.startswith("alpha-assets: BBB: retired, no longer followed; «alpha-assets universe add BBB»")
+
+    @pytest.mark.parametrize("verb", ["status", "signals", "findings", "decisions"])
+    def test_or_of_no_symbol_at_all_nothing_is_shown(self, tmp_path: Path, verb: str) -> None:
+        with home(tmp_path / "home", SOURCE="yahoo"):
+            said = call(verb, "--symbols", ",")
+        assert (said.code, said.err) == (1, "alpha-assets: --symbols names no symbol: write them as A,B\n")
+
+
+class TestFindings:
+    @pytest.fixture
+    def found(self, tmp_path: Path) -> Path:
+        ledger = Ledger(Settings(home=tmp_path / "home"))
+        now = datetime(2024, 1, 5, 21, 30, tzinfo=UTC)
+        names = ("AAA", "BBB", "GONE")
+        ledger.add_symbols([{"symbol": name, "source": "yahoo", "calendar": "XNYS", "added_at": now} for name in names])
+        rows = [("BBB", "stale", 3), ("AAA", "split_sized_jump", 4), ("AAA", "stale", 2), ("GONE", "stale", 2)]
+        ledger.note_findings(
+            dict.fromkeys(names),
+            ["stale", "split_sized_jump"],
+            [{"symbol": name, "rule": rule, "day": date(2024, 1, day), "seen_at": now} for name, rule, day in rows],
+        )
+        ledger.retire(["GONE"], now)
+        return tmp_path / "home"
+
+    def test_are_listed_by_symbol_and_day_of_whoever_is_followed(self, found: Path) -> None:
+        with home(found):
+            rows = call("findings", "--format", "json").json
+            table = call("findings", "--format", "csv").csv
+        seen = "2024-01-05T21:30:00+00:00"
+        assert (
+            rows
+            == table
+            == [
+                {"symbol": "AAA", "rule": "stale", "day": "2024-01-02", "seen_at": seen},
+                {"symbol": "AAA", "rule": "split_sized_jump", "day": "2024-01-04", "seen_at": seen},
+                {"symbol": "BBB", "rule": "stale", "day": "2024-01-03", "seen_at": seen},
+            ]
+        )
+
+    def test_may_be_chosen_by_symbol_and_none_is_an_answer(self, found: Path, tmp_path: Path) -> None:
+        with home(found):
+            assert [row["symbol"] for row in call("findings", "--symbols", "BBB", "--format", "json").json] == ["BBB"]
+            assert "2024-01-05 21:30 UTC" in call("findings").out
+        with home(tmp_path / "other"):
+            assert call("findings").out == "nothing was found\n"
 
 
 class TestDecisions:

@@ -10,7 +10,7 @@ from alpha_assets_tests.commands.call import call, home
 
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path) -> Iterator[Path]:
-    with home(tmp_path / "home") as folder:
+    with home(tmp_path / "home", SOURCE="yahoo") as folder:
         yield folder
 
 
@@ -21,7 +21,7 @@ def followed(*more: str) -> list[str]:
 def test_symbols_are_added_listed_and_retired_and_come_back() -> None:
     assert call("universe", "add", "AAPL", "BTC-USD", "VOD.L").code == 0
     assert followed() == ["AAPL", "BTC-USD", "VOD.L"]
-    assert call("universe", "retire", "AAPL").code == 0
+    assert call("universe", "retire", "AAPL").out == "1 symbol no longer followed; bars and models stay\n"
     assert followed() == ["BTC-USD", "VOD.L"]
     assert followed("--retired") == ["AAPL", "BTC-USD", "VOD.L"]
     assert call("universe", "add", "AAPL").code == 0
@@ -37,21 +37,40 @@ def test_the_list_has_documented_fields_in_every_format() -> None:
 
 
 def test_adding_again_does_only_what_is_new_and_says_so() -> None:
-    assert "2 symbols are followed from now on, their source is simulated" in call("universe", "add", "AAA", "BBB").out
-    said = call("universe", "add", "AAA", "CCC", "CCC", "--source", "yahoo").out
-    assert said == (
-        "1 symbols are followed from now on, their source is yahoo; "
-        "1 were followed already, with the source they have\n"
-    )
+    said = call("universe", "add", "SIM01", "SIM02", "--source", "simulated").out
+    assert said == "2 symbols followed from now on, source: simulated\n"
+    said = call("universe", "add", "SIM01", "CCC", "CCC").out
+    assert said == "1 symbol followed from now on, source: yahoo; 1 followed already, source unchanged\n"
     assert [row["source"] for row in call("universe", "list", "--format", "json").json] == [
-        "simulated",
-        "simulated",
         "yahoo",
+        "simulated",
+        "simulated",
     ]
 
 
+def test_what_a_finite_source_does_not_hold_is_refused_by_name_and_nothing_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = call("universe", "add", "SIM01", "AAPL", "--source", "simulated")
+    assert (said.code, said.out) == (1, "")
+    assert said.err == (
+        "alpha-assets: AAPL: not in the simulated market, which has SIM01, SIM02, SIM03, SIM04; nothing was added\n"
+    )
+    (tmp_path / "MSFT.csv").write_text("date,open,high,low,close,volume\n2024-01-02,1,1,1,1,1\n")
+    monkeypatch.setenv("ALPHA_FILES", str(tmp_path))
+    said = call("universe", "add", "MSFT", "AAPL", "--source", "files")
+    assert said.err == f"alpha-assets: AAPL: not in ALPHA_FILES={tmp_path}, which has MSFT; nothing was added\n"
+    assert followed() == []
+    assert call("universe", "add", "MSFT", "--source", "files").code == 0
+
+
+def test_a_symbol_that_is_followed_may_be_named_again_whatever_its_source_holds_now() -> None:
+    call("universe", "add", "AAPL")
+    assert call("universe", "add", "AAPL", "--source", "simulated").code == 0
+
+
 def test_all_that_a_source_holds_are_added() -> None:
-    assert call("universe", "add", "--all").code == 0
+    assert call("universe", "add", "--all", "--source", "simulated").code == 0
     assert followed() == ["SIM01", "SIM02", "SIM03", "SIM04"]
 
 
@@ -67,7 +86,8 @@ def test_an_unknown_calendar_is_refused_by_name(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ALPHA_CALENDARS", '{"AAPL": "XMARS"}')
     said = call("universe", "add", "AAPL")
     assert (said.code, said.out) == (1, "")
-    assert "XMARS" in said.err
+    assert said.err.startswith("alpha-assets: ALPHA_CALENDARS={'AAPL': 'XMARS'} must name calendars")
+    monkeypatch.delenv("ALPHA_CALENDARS")
     assert followed() == []
 
 

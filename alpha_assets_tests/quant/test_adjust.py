@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from alpha_assets.quant.adjust import adjusted, as_traded, dividends_as_paid, from_adjusted, impossible_actions
-from alpha_assets.quant.calendars import session_numbers
+from alpha_assets.quant.calendars import sessions
 from alpha_assets.quant.schema import ACTIONS, DIVIDEND, OHLC, OHLCV, RAW_BARS, SPLIT, TIME, empty
 
 DAY_ZERO = date(2020, 1, 1)
@@ -362,8 +362,9 @@ def lean(shared_data: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     raw = pl.read_parquet(shared_data / "lean_us_daily_raw.parquet").sort("symbol", "timestamp")
     mapped = pl.any_horizontal((pl.col("symbol") == s) & (pl.col("timestamp") == day) for s, day in MAPPED_CUTS.items())
     gap = pl.col("number").diff().over("symbol").fill_null(61)
+    days = sessions("XNYS", raw["timestamp"].min(), raw["timestamp"].max())  # type: ignore[arg-type]
     bars = (
-        raw.with_columns(number=session_numbers("XNYS", raw["timestamp"]))
+        raw.with_columns(number=days.search_sorted(raw["timestamp"]).cast(pl.Int64))
         .with_columns(listing=pl.when((gap > 60) | mapped).then("timestamp").forward_fill().over("symbol"))
         .with_columns(pl.col("timestamp").cast(TIME))
         .select("symbol", "timestamp", *OHLCV, "listing", "adj_close")

@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from alpha_assets.quant.bars import RULES, Cleaned, clean, compare, context_sessions, held_symbols
-from alpha_assets.quant.calendars import bar_ends, session_bounds, sessions, sessions_back
+from alpha_assets.quant.calendars import (
+    LATEST,
+    bar_ends,
+    bounds,
+    calendar_name,
+    session_bounds,
+    sessions,
+    sessions_back,
+)
 from alpha_assets.quant.parameters import CleaningParameters
 from alpha_assets.quant.schema import ACTIONS, BARS, CLEANING, INTERVAL_SECONDS, OHLC, RAW_BARS, TIME, empty
 
@@ -173,6 +181,30 @@ def test_bars_on_closed_days_are_dropped_by_the_calendar_of_their_symbol() -> No
     result = cleaned(raw[[0, 3]])
     assert result.log.select("symbol", "rule").rows() == [("AAA", "closed_day")]
     assert result.bars["symbol"].to_list() == ["BTC-USD"]
+
+
+@pytest.mark.parametrize("symbol", ["TCS.NS", "600519.SS", "D05.SI", "7203.T"])
+def test_bars_beyond_what_a_calendar_knows_are_kept_but_for_those_outside_its_week(symbol: str) -> None:
+    begins, ends = bounds(calendar_name(symbol))
+    days = [ends + timedelta(days=n) for n in range(1, 61)] if ends < LATEST else []
+    days += [begins - timedelta(days=n) for n in range(60, 0, -1)]
+    stamps = [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in sorted(days)]
+    raw = series(len(stamps), symbol).with_columns(timestamp=pl.Series(stamps, dtype=TIME))
+    result = cleaned(raw, now=stamps[-1] + timedelta(days=3))
+    assert result.bars["timestamp"].to_list() == [stamp for stamp in stamps if stamp.weekday() < 5]
+    assert set(result.log["rule"]) <= {"closed_day", "stale", "split_sized_jump"}
+    assert result.log.filter(rule="closed_day")["timestamp"].dt.weekday().unique().sort().to_list() == [6, 7]
+
+
+def test_intraday_bars_beyond_what_a_calendar_knows_are_kept_in_the_usual_hours() -> None:
+    last = bounds("XBOM")[1]
+    held = session_bounds("XBOM", last - timedelta(days=5), last + timedelta(days=5))
+    stamps = [opens + timedelta(minutes=15 * k) for opens in held["opens"] for k in range(25)]
+    raw = series(len(stamps), "TCS.NS").with_columns(timestamp=pl.Series(stamps, dtype=TIME))
+    late = raw.tail(1).with_columns(pl.col("timestamp") + timedelta(hours=6))
+    result = cleaned(pl.concat([raw, late]), interval="15m", now=stamps[-1] + timedelta(days=2))
+    assert result.bars["timestamp"].to_list() == stamps
+    assert result.log.filter(rule="outside_hours")["timestamp"].to_list() == late["timestamp"].to_list()
 
 
 def test_intraday_bars_outside_the_session_and_off_the_grid_are_dropped() -> None:

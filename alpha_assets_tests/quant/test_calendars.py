@@ -162,10 +162,95 @@ def test_a_calendar_reaches_back_beyond_its_usual_window_when_asked() -> None:
     assert held.to_list() == [date(1985, 9, 26), date(1985, 9, 30)]
 
 
-@pytest.mark.parametrize(("calendar", "first"), [("XSAU", date(2020, 12, 31)), ("XNYS", date(1899, 12, 31))])
-def test_dates_beyond_a_calendar_are_refused_with_its_name_and_bounds(calendar: str, first: date) -> None:
-    with pytest.raises(ValueError, match=rf"calendar {calendar} knows the sessions from (2021-01-01|1900-01-01) to "):
-        calendars.sessions(calendar, first, date(2022, 1, 1))
+@pytest.mark.parametrize(("first", "last"), [((1899, 12, 31), (2022, 1, 1)), ((2022, 1, 1), (2100, 1, 1))])
+@pytest.mark.parametrize("calendar", ["XNYS", "XBOM"])
+def test_dates_before_1900_and_after_2099_are_refused_with_the_name_of_the_calendar(
+    calendar: str, first: tuple[int, int, int], last: tuple[int, int, int]
+) -> None:
+    with pytest.raises(ValueError, match=rf"calendar {calendar} was asked .* none before 1900-01-01 and none after"):
+        calendars.sessions(calendar, date(*first), date(*last))
+
+
+#: Calendars of which exchange_calendars knows neither the far past nor the far future; XSAU trades on Sundays.
+NARROW = ("XBOM", "XSHG", "XSES", "XSAU", "XHKG")
+BEYOND = st.tuples(st.sampled_from(NARROW), st.integers(1, 4_000), st.booleans())
+
+
+def beyond(calendar: str, days: int, late: bool) -> date:
+    """So many days before the first, or after the last, date that the calendar knows; at most the window's end."""
+    first, last = calendars.bounds(calendar)
+    return last + timedelta(days=days) if late else first - timedelta(days=days)
+
+
+def usual_week(calendar: str) -> set[int]:
+    return {6, 0, 1, 2, 3} if calendar == "XSAU" else {0, 1, 2, 3, 4}
+
+
+@settings(max_examples=150, deadline=None)
+@given(BEYOND)
+def test_beyond_its_bounds_a_calendar_takes_the_days_of_its_usual_week_for_sessions(where: tuple) -> None:
+    calendar, day = where[0], beyond(*where)
+    is_session = day.weekday() in usual_week(calendar)
+    assert calendars.sessions(calendar, day, day).to_list() == [day] * is_session
+    assert calendars.session_of(calendar, times(utc(*day.timetuple()[:3])))[0] == (day if is_session else None)
+
+
+@settings(max_examples=150, deadline=None)
+@given(BEYOND, st.sampled_from(["1d", "1h"]))
+def test_beyond_its_bounds_every_function_agrees_on_the_sessions(where: tuple, interval: str) -> None:
+    calendar, day = where[0], beyond(*where)
+    for session, opens, closes in calendars.session_bounds(calendar, day, day + timedelta(days=9)).iter_rows():
+        start = utc(*session.timetuple()[:3]) if interval == "1d" else opens
+        frame = bars(("S", start))
+        (end,) = calendars.bar_ends(frame, interval, {"S": calendar})
+        assert end == (closes if interval == "1d" else min(opens + timedelta(hours=1), closes))
+        assert calendars.bar_sessions(frame, interval, {"S": calendar}).to_list() == [session]
+        assert calendars.session_of(calendar, times(opens, closes - timedelta(minutes=1))).to_list() == [session] * 2
+        assert calendars.newest_final(calendar, interval, end, timedelta(0)) == start
+        before = calendars.sessions_back(calendar, start, 1).date()
+        assert calendars.elapsed_sessions(calendar, before, session) == 1
+
+
+@pytest.mark.parametrize("calendar", NARROW)
+def test_beyond_its_bounds_an_exchange_keeps_the_hours_it_had(calendar: str) -> None:
+    first, last = calendars.bounds(calendar)
+    zone = calendars.timezone(calendar)
+    for known, unknown in (
+        ((first, first + timedelta(days=300)), (first - timedelta(days=300), first - timedelta(days=1))),
+        ((last - timedelta(days=300), last), (last + timedelta(days=1), last + timedelta(days=300))),
+    ):
+        seen, taken = (
+            calendars.session_bounds(calendar, *span).select(
+                pl.col(name).dt.convert_time_zone(zone).dt.time() for name in ("opens", "closes")
+            )
+            for span in (known, unknown)
+        )
+        assert taken.unique().rows() == [max(set(seen.rows()), key=seen.rows().count)]
+
+
+def test_a_special_saturday_makes_no_saturday_a_session_beyond_the_bounds() -> None:
+    year = calendars._known_sessions("XBOM", date(2023, 6, 1), date(2024, 5, 31))
+    assert (date(2024, 1, 20) - date(1970, 1, 1)).days in year["session"]
+    beyond = calendars._usual_sessions("XBOM", year, date(2027, 1, 1), date(2027, 1, 31))["session"]
+    assert beyond.cast(pl.Int32).cast(pl.Date).dt.weekday().unique().sort().to_list() == [1, 2, 3, 4, 5]
+
+
+def test_sessions_neither_overlap_nor_turn_back_where_a_calendar_ends() -> None:
+    for calendar in NARROW:
+        held = calendars.session_bounds(calendar, calendars.EARLIEST, calendars.LATEST)
+        assert held["session"].is_sorted()
+        assert held["session"].is_unique().all()
+        assert (held["opens"] < held["closes"]).all()
+        assert (held["closes"].head(-1) <= held["opens"].tail(-1)).all()
+
+
+def test_a_calendar_that_has_ended_is_named_with_its_last_day_and_what_to_do() -> None:
+    last = calendars.bounds("XBOM")[1]
+    assert calendars.ended(["XNYS", "XBOM"], last) == {}
+    said = calendars.ended(["XNYS", "XBOM", "XBOM"], last + timedelta(days=1))
+    assert list(said) == ["XBOM"]
+    assert said["XBOM"].startswith(f"calendar XBOM knows the sessions to {last} only")
+    assert said["XBOM"].endswith("upgrade exchange_calendars")
 
 
 def test_the_zone_of_a_calendar_is_an_iana_name() -> None:
@@ -251,9 +336,9 @@ def test_the_newest_bar_before_the_first_open_is_of_the_session_before() -> None
     assert calendars.newest_final("XNYS", "1h", utc(2024, 7, 5, 14, 29), timedelta(0)) == utc(2024, 7, 3, 16, 30)
 
 
-def test_before_the_first_session_of_a_calendar_there_is_no_final_bar() -> None:
+def test_before_the_first_session_of_1900_there_is_no_final_bar() -> None:
     for interval in ("1d", "1h"):
-        assert calendars.newest_final("XSAU", interval, utc(2021, 1, 1, 23), timedelta(0)) is None
+        assert calendars.newest_final("XNYS", interval, utc(1900, 1, 1, 12), timedelta(0)) is None
 
 
 def test_a_time_without_a_zone_and_an_unknown_interval_are_refused() -> None:
@@ -276,6 +361,19 @@ def test_extended_hours_belong_to_their_date_and_a_closed_day_to_none() -> None:
         ),
     )
     assert found.to_list() == [date(2024, 7, 5), date(2024, 7, 5), None, None, None, None]
+
+
+def test_the_session_of_a_bar_on_a_closed_day_is_the_date_of_its_exchange() -> None:
+    frame = bars(("S", utc(2024, 7, 4, 15)), ("S", utc(2024, 7, 5, 2)), ("S", None), ("A", utc(2024, 1, 9, 23)))
+    names = {"S": "XNYS", "A": "XASX"}
+    assert calendars.bar_sessions(frame, "1h", names).to_list() == [
+        date(2024, 7, 4),
+        date(2024, 7, 4),
+        None,
+        date(2024, 1, 10),
+    ]
+    assert calendars.bar_sessions(frame.clear(), "1h", names).to_list() == []
+    assert calendars.bar_sessions(frame, "1d", names).to_list() == frame["timestamp"].dt.date().to_list()
 
 
 @settings(max_examples=60, deadline=None)
@@ -306,21 +404,8 @@ def test_going_back_counts_from_the_session_of_a_stamp_or_the_last_one_before_a_
     assert calendars.sessions_back("XNYS", utc(2024, 7, 5, 14), 1) == utc(2024, 7, 3)
     assert calendars.sessions_back("XNYS", utc(2024, 7, 4), 1) == utc(2024, 7, 2)
     assert calendars.sessions_back("XNYS", utc(1990, 1, 3), 2) == utc(1989, 12, 29)
-    with pytest.raises(ValueError, match="XSAU: no session 5 sessions before"):
-        calendars.sessions_back("XSAU", utc(2021, 1, 4), 5)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(NAMES), st.lists(st.dates(date(1985, 1, 1), date(2036, 12, 31)), min_size=2, max_size=6))
-def test_numbers_of_sessions_differ_by_the_sessions_elapsed(calendar: str, days: list[date]) -> None:
-    if calendar == "XTKS":
-        days = [max(day, date(1997, 1, 1)) for day in days]
-    days = sorted(days)
-    numbers = calendars.session_numbers(calendar, pl.Series([*days, None], dtype=pl.Date)).to_list()
-    assert numbers[-1] is None
-    for position in range(len(days) - 1):
-        elapsed = calendars.elapsed_sessions(calendar, days[position], days[position + 1])
-        assert numbers[position + 1] - numbers[position] == elapsed
+    with pytest.raises(ValueError, match="XNYS: no session 5 sessions before 1900-01-04; calendars begin"):
+        calendars.sessions_back("XNYS", utc(1900, 1, 4), 5)
 
 
 def test_sixty_one_sessions_lie_between_the_two_uses_of_a_ticker_but_none_backwards() -> None:
@@ -329,24 +414,9 @@ def test_sixty_one_sessions_lie_between_the_two_uses_of_a_ticker_but_none_backwa
     assert calendars.elapsed_sessions("XNYS", date(2008, 9, 26), date(2009, 8, 5)) == 215
 
 
-def test_missing_sessions_are_those_inside_the_held_span_only() -> None:
-    held = pl.Series([date(2024, 7, 8), date(2024, 7, 1), date(2024, 7, 3), date(2024, 7, 6)])
-    assert calendars.missing_sessions("XNYS", held).to_list() == [date(2024, 7, 2), date(2024, 7, 5)]
-    assert calendars.missing_sessions("XNYS", held.clear()).to_list() == []
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(NAMES), st.data())
-def test_what_is_held_and_what_is_missing_make_up_the_calendar(calendar: str, data: st.DataObject) -> None:
-    every = calendars.sessions(calendar, date(2020, 1, 1), date(2020, 3, 31)).to_list()
-    held = data.draw(st.lists(st.sampled_from(every), unique=True, min_size=1))
-    missing = calendars.missing_sessions(calendar, pl.Series(held)).to_list()
-    assert sorted(held + missing) == [day for day in every if min(held) <= day <= max(held)]
-
-
 def test_real_trading_days_are_the_sessions_of_new_york(shared_data) -> None:  # type: ignore[no-untyped-def]
     traded = pl.read_parquet(shared_data / "lean_us_daily_raw.parquet").filter(pl.col("symbol") == "SPY")["timestamp"]
-    assert calendars.missing_sessions("XNYS", traded).to_list() == []
+    assert traded.to_list() == calendars.sessions("XNYS", traded.min(), traded.max()).to_list()  # type: ignore[arg-type]
     assert calendars.elapsed_sessions("XNYS", traded.min(), traded.max()) == len(traded) - 1  # type: ignore[arg-type]
 
 

@@ -316,3 +316,10 @@ def test_wrong_questions_are_refused() -> None:
         judge(pl.concat([evidence, evidence.head(2)]), PARAMETERS, horizon=1)
     with pytest.raises(ValueError, match="skill"):
         GateParameters(deciding_lines=("sample",))
+
+
+def test_what_is_counted_is_called_by_its_name() -> None:
+    daily = noise(1, 300, 3)
+    hourly = daily.with_columns(timestamp=START + (pl.col("timestamp") - START) / 24)
+    for evidence, unit in ((daily, "300 dates"), (hourly, "300 bar times")):
+        assert unit in judge(evidence, QUICK, horizon=1).pool.line("sample").sentence

@@ -7,6 +7,7 @@ name.
 
 import gzip
 import os
+import re
 import string
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -23,6 +24,7 @@ from alpha_assets.quant.adjust import adjusted
 from alpha_assets.quant.schema import ACTIONS, RAW_BARS, TIME
 from alpha_assets.settings import Settings
 from alpha_assets.sources.base import Cause, Failure, Fetched, Source, SourceUnavailable
+from alpha_assets.sources.file_access import Refusal
 from alpha_assets.sources.files import Files
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -656,14 +658,25 @@ def test_a_file_that_is_not_utf_8_is_refused_with_the_row(tmp_path: Path) -> Non
     assert failure.cause == Cause.MALFORMED
 
 
-@pytest.mark.parametrize("content", [b"", b"\x1f\x8b cut", b"\xff\xfed\x00a\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x1f\x8b cut", b"\xff\xfed\x00a\x00", b"\x93\x07a\xc1\x1b[31m\x80" * 50, b"date,\x00\xffopen\n1,2\n"],
+)
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
-def test_a_broken_file_is_refused_by_name(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_a_broken_file_is_refused_by_name_and_its_bytes_are_not_shown(
+    tmp_path: Path, suffix: str, content: bytes
+) -> None:
     path = tmp_path / f"A.{suffix}"
     path.write_bytes(content)
     failure = refused(path, "A")
-    assert str(path) in failure.message
-    assert "\n" not in failure.message
+    assert failure.message.startswith(str(path))
+    assert failure.message.isprintable()
+    assert not re.search(r"\ufffd|\\x|b'|31m", failure.message)
+
+
+def test_what_can_be_read_of_a_value_that_is_no_text_stays_in_the_message() -> None:
+    assert str(Refusal("A.csv, row 2: 'caf\ufffd au lait' is not UTF-8")) == "A.csv, row 2: 'caf… au lait' is not UTF-8"
+    assert str(Refusal("/data/Übersicht.csv, column 'ä'")) == "/data/Übersicht.csv, column 'ä'"
 
 
 def test_a_packed_file_that_was_cut_is_refused(tmp_path: Path) -> None:

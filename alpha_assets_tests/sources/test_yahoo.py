@@ -27,7 +27,14 @@ from alpha_assets.quant.schema import ACTIONS, INTERVAL_SECONDS, RAW_BARS
 from alpha_assets.settings import Settings
 from alpha_assets.sources.base import Cause, Fetched, Source, SourceUnavailable
 from alpha_assets.sources.yahoo import Yahoo, _Pace
-from alpha_assets_tests.yahoo_lookalike import EVERYTHING, Fault, YahooLookalike, offer_control, redirected
+from alpha_assets_tests.yahoo_lookalike import (
+    EVERYTHING,
+    SUMMARY,
+    Fault,
+    YahooLookalike,
+    offer_control,
+    redirected,
+)
 
 NOW = datetime(2024, 6, 28, 21, tzinfo=UTC)
 FIRST, LAST = date(2024, 5, 1), date(2024, 6, 28)
@@ -824,3 +831,77 @@ class TestManners:
         program = "import sys, alpha_assets.sources.yahoo; print(sorted({'yfinance', 'pandas'} & set(sys.modules)))"
         said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert said.stdout.strip() == "[]"
+
+
+# -- companies --------------------------------------------------------------------------------------------------------
+
+#: The sections that the summary of a share has, with values of the kinds that occur: raw numbers, text, nothing, traps.
+APPLE: dict[str, dict[str, Any]] = {
+    "quoteType": {"longName": "Apple Inc.", "quoteType": "EQUITY", "firstTradeDateEpochUtc": 345479400},
+    "assetProfile": {"sector": "Technology", "industry": " ", "fullTimeEmployees": 161000, "companyOfficers": []},
+    "summaryDetail": {"marketCap": 3.2e12, "trailingPE": "Infinity", "dividendYield": 0.0044, "beta": None},
+    "financialData": {"debtToEquity": 154.5},
+}
+
+
+def test_facts_of_a_company_come_in_our_names_and_units_and_what_is_not_there_is_absent(
+    yahoo: YahooLookalike, tmp_path: Path
+) -> None:
+    yahoo.companies["AAPL"] = APPLE
+    said = source(tmp_path).fundamentals(["AAPL"], NOW)
+    assert said.failures == {}
+    assert said.facts == {
+        "AAPL": {
+            "name": "Apple Inc.",
+            "quote_type": "EQUITY",
+            "listed": "1980-12-12",
+            "sector": "Technology",
+            "employees": 161_000,
+            "market_cap": 3.2e12,
+            "dividend_yield": 0.0044,
+            "debt_to_equity": 1.545,
+        }
+    }
+
+
+def test_an_index_without_a_summary_is_answered_with_no_facts_and_raises_no_alarm(
+    yahoo: YahooLookalike, tmp_path: Path
+) -> None:
+    yahoo.companies["AAPL"] = APPLE
+    said = source(tmp_path).fundamentals(["^GSPC", "AAPL", "A/B"], NOW)
+    assert said.facts["^GSPC"] == {}
+    assert said.facts["AAPL"]["sector"] == "Technology"
+    assert {symbol: failure.cause for symbol, failure in said.failures.items()} == {"A/B": Cause.REFUSED}
+    assert set(yahoo.summaries()) == {"AAPL", "^GSPC"}
+    assert yahoo.charts() == [], "the control symbol was not needed"
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (Fault.RATE_LIMIT, Cause.RATE_LIMITED),
+        (Fault.SERVER_ERROR, Cause.OUTAGE),
+        (Fault.UNAUTHORIZED, Cause.OUTAGE),
+        (Fault.HTML, Cause.MALFORMED),
+    ],
+)
+def test_a_summary_that_fails_has_the_cause_that_a_chart_would_have(
+    yahoo: YahooLookalike, tmp_path: Path, fault: Fault, cause: Cause
+) -> None:
+    yahoo.companies |= {"AAPL": APPLE, "MSFT": APPLE}
+    yahoo.misbehave("AAPL" + SUMMARY, fault)
+    said = source(tmp_path).fundamentals(["AAPL", "MSFT"], NOW)
+    assert said.failures["AAPL"].cause is cause
+    assert set(said.facts) == {"MSFT"}
+
+
+def test_a_summary_that_heals_is_asked_for_again(yahoo: YahooLookalike, tmp_path: Path) -> None:
+    yahoo.companies["AAPL"] = APPLE
+    yahoo.misbehave("AAPL" + SUMMARY, Fault.SERVER_ERROR, times=1)
+    assert source(tmp_path).fundamentals(["AAPL"], NOW).facts["AAPL"]["name"] == "Apple Inc."
+
+
+def test_companies_cannot_be_asked_about_where_nobody_is_there(yahoo: YahooLookalike, tmp_path: Path) -> None:
+    yahoo.refuse()
+    with pytest.raises(SourceUnavailable, match="could not be reached"):
+        source(tmp_path).fundamentals(["AAPL"], NOW)

@@ -891,6 +891,46 @@ def test_a_row_that_no_calendar_reaches_is_dropped_and_stops_nobody(
     assert report.totals["new"] == 3 * 61 - 1  # at its hour the newest day of a market that never closes is not over
 
 
+def test_bars_go_on_where_a_calendar_ends_and_one_warning_says_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last = calendars.bounds("XBOM")[1]
+    file = tmp_path / "TCS.NS.csv"
+    settings = Settings(home=tmp_path / "home", files=str(file), _env_file=None)  # type: ignore[call-arg]
+    lake, ledger, source = Lake(settings), Ledger(settings), Files(settings)
+    ledger.add_symbols([{"symbol": "TCS.NS", "source": "files", "calendar": "XBOM", "added_at": evening(last)}])
+    days = calendars.sessions("XBOM", last - timedelta(days=40), last + timedelta(days=40)).to_list()
+    holiday = next(day for day in days if day > last + timedelta(days=7))
+
+    def publish(until: date) -> Report:
+        lines = [f"{day},9,{10 + day.day},8,9.5,{1000 + day.day}" for day in days if day != holiday and day <= until]
+        file.write_text("\n".join(["date,open,high,low,close,volume", *lines]) + "\n")
+        return ingest(lake, ledger, {"files": source}, settings, ["TCS.NS"], evening(until))
+
+    publish(last)
+    assert "upgrade exchange_calendars" not in caplog.text
+    report = publish(days[-1])
+    assert report.totals["dropped"] == report.totals["quarantined"] == 0
+    assert lake.read("bars")["timestamp"].dt.date().to_list() == [day for day in days if day != holiday]
+    assert source.complete_until(["TCS.NS"], evening(days[-1])) == {"TCS.NS": ledger.states()["TCS.NS"]["last_bar"]}
+    assert [row for row in ledger.findings() if row["rule"] == station.MISSING_SESSION] == []
+    assert caplog.text.count("upgrade exchange_calendars") == 1
+    assert f"calendar XBOM knows the sessions to {last} only" in caplog.text
+
+
+@given(st.lists(st.integers(0, 61), unique=True, min_size=1))
+def test_what_is_held_dropped_and_missing_makes_up_the_calendar_inside_the_held_span(places: list[int]) -> None:
+    every = calendars.sessions("XNYS", date(2020, 1, 1), date(2020, 3, 31)).to_list()
+    held = [every[place] for place in places]
+    frame = pl.DataFrame({"symbol": "A", "listing": every[0], "day": held})
+    log = pl.DataFrame({"symbol": ["A"], "timestamp": [datetime(2020, 2, 3, tzinfo=UTC)]})
+    missing = station.missing_sessions(frame, log, {"A": "XNYS"})["day"].to_list()
+    assert sorted({*held, date(2020, 2, 3), *missing}) == sorted(
+        {day for day in every if min(held) <= day <= max(held)} | {date(2020, 2, 3)}
+    )
+    assert len(missing) == len(set(missing) - set(held) - {date(2020, 2, 3)})
+
+
 def test_a_symbol_of_an_unknown_calendar_is_quarantined_by_name(house: House, days: list[date]) -> None:
     house.refresh(days[60])
     bad = house.symbols[0]

@@ -1,6 +1,7 @@
 """What the checks of the bars say: over the whole universe, with symbols and days, not forgotten by the next run."""
 
-from datetime import date
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 from deltalake import write_deltalake
 
 from alpha_assets.quant.schema import BARS
-from alpha_assets.sources.base import Cause
+from alpha_assets.sources.base import Cause, Fetched, Source
 from alpha_assets.stations import inspect
 from alpha_assets_tests.stations.market import House, Market, evening, simulated, soil
 
@@ -159,3 +160,32 @@ def test_a_symbol_behind_what_its_source_could_have_is_named(house: House, marke
     house.refresh(days[60], others)
     found = inspect.freshness_verdict(house.ledger, {"market": market}, evening(days[60]))
     assert found.sample == [f"{late}: holds {days[59]} 00:00, its source could have {days[60]} 00:00"]
+
+
+class Speechless:
+    """A source that raises whatever it is asked."""
+
+    name = "speechless"
+
+    def fetch(self, symbols: Sequence[str], since: Mapping[str, datetime | None], now: datetime) -> Fetched:
+        raise NotImplementedError
+
+    def complete_until(self, symbols: Sequence[str], now: datetime) -> dict[str, datetime | None]:  # noqa: ARG002
+        raise ArithmeticError("a file that nobody thought of")
+
+
+def test_a_source_that_cannot_say_how_far_it_reaches_is_named_and_hides_nobody_elses_symbols(
+    house: House, market: Market, days: list[date]
+) -> None:
+    house.ledger.add_symbols(
+        [{"symbol": "X", "source": "speechless", "calendar": "XNYS", "added_at": evening(days[0])}]
+    )
+    sources: dict[str, Source] = {"market": market, "speechless": Speechless()}
+    fresh = inspect.freshness_verdict(house.ledger, sources, evening(days[59]))
+    assert (fresh.passed, fresh.count, fresh.sample) == (False, 0, [])
+    assert fresh.sentence == (
+        "no symbols are behind their calendar; the source speechless cannot say what it has of its symbols, "
+        "1 of them: ArithmeticError: a file that nobody thought of"
+    )
+    behind = inspect.freshness_verdict(house.ledger, sources, evening(days[60]))
+    assert [line.split(":")[0] for line in behind.sample] == house.symbols

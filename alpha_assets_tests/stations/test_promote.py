@@ -99,8 +99,16 @@ def old_production(decisions: list[dict[str, Any]]) -> set[tuple[str, str]]:
 def test_a_symbol_without_a_candidate_is_told_so(tmp_path: Path, featured: Path) -> None:
     line = copied(featured, tmp_path / "home")
     report = line.promote(["SIM01"])
-    assert report.partitions["SIM01"] == {"state": "no_candidate", "reason": "never trained"}
+    assert report.partitions["SIM01"] == {"state": "no_candidate", "reason": "never trained: alpha-assets train"}
     assert line.ledger.decisions() == []
+
+
+def test_a_quarantined_symbol_without_a_candidate_is_told_the_cause(tmp_path: Path, featured: Path) -> None:
+    line = copied(featured, tmp_path / "home")
+    line.ledger.note_state([{"symbol": "SIM01", "quarantine_cause": "outage", "quarantine_reason": "no answer"}])
+    report = line.promote(["SIM01", "NEW"])
+    reasons = {symbol: figures["reason"] for symbol, figures in report.partitions.items()}
+    assert reasons == {"SIM01": "quarantined: outage", "NEW": "no bars are held yet: refresh the symbol"}
 
 
 class Rival(Ledger):

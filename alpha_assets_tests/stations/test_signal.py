@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from alpha_assets.quant.indicators import DEFAULT
-from alpha_assets.quant.parameters import SignalParameters
+from alpha_assets.quant.parameters import LearningParameters, SignalParameters
 from alpha_assets.reading import signals
 from alpha_assets.stations.featurise import table_of
 from alpha_assets.stores.registry import DIRECTION_HEAD, Registry
@@ -87,6 +87,24 @@ def test_a_symbol_without_bars_is_held_and_leaves_no_line_in_the_lake(line: Line
         "no bars are held yet: refresh the symbol",
     )
     assert line.lake.read("signals", symbols=["NEW"]).is_empty()
+
+
+def test_a_quarantined_symbol_without_bars_is_held_because_of_its_quarantine(line: Line) -> None:
+    line.ledger.add_symbols([{"symbol": "ILL", "source": "simulated", "calendar": "XNYS", "added_at": NOW}])
+    line.ledger.note_state([{"symbol": "ILL", "quarantine_cause": "unknown_symbol", "quarantine_reason": "no such"}])
+    line.signal(["ILL"])
+    assert (said(line, "ILL")["signal"], said(line, "ILL")["reason"]) == ("HOLD", "quarantined: unknown_symbol")
+
+
+def test_a_symbol_with_too_few_bars_for_a_training_is_held_with_both_numbers(line: Line) -> None:
+    symbol = next(iter(set(SYMBOLS) - {symbol for symbol, _ in line.ledger.production()}))
+    demanding = Line(line.settings.home, learning=LearningParameters(min_rows=5000))
+    old = line.ledger.candidates()[symbol, "all"]
+    line.ledger.note_candidates([{**old, "model_version": None}])
+    demanding.signal([symbol])
+    bars = line.ledger.states()[symbol]["bars"]
+    needed = 5000 + DEFAULT.blank + 2
+    assert str(said(line, symbol)["reason"]).startswith(f"no promoted model: {bars:,} bars, {needed:,} needed")
 
 
 def test_a_damaged_model_file_is_held_with_both_digests(line: Line) -> None:

@@ -129,7 +129,7 @@ def check_line(line: Line, said: dict[str, Report], trainable: Sequence[str]) ->
     assert features.equals(line.lake.read("bars", columns=["symbol", "timestamp"]))
     for station, report in said.items():
         assert set(report.partitions) == set(line.symbols), station
-    assert set(said["train"].states()) <= {"trained", "refused", "empty"}
+    assert set(said["train"].states()) <= {"trained", "refused", "too_few_bars"}
     trained = said["train"].in_state("trained")
     assert sorted(trained) == sorted(trainable)
     candidates = line.ledger.candidates()

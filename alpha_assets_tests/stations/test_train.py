@@ -1,5 +1,6 @@
 """Candidates: trained where something changed, once, whatever happens in between."""
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from alpha_assets.quant.learners import DirectionLightGBM, matrix
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.signal import signal
-from alpha_assets.stations.train import labelled_rows, model_name, train, usable
+from alpha_assets.stations.train import labelled_rows, lacking, model_name, train, usable
 from alpha_assets.stores.registry import Registry
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, impossible, later
 from alpha_assets_tests.stations.market import QUICK, House, simulated
@@ -90,7 +91,34 @@ class TestTraining:
     def test_before_any_refresh_says_that_there_is_nothing_to_learn_from(self, tmp_path: Path) -> None:
         line = Line(tmp_path / "home")
         report = line.train(["SIM01"])
-        assert report.states() == {"empty": 1}
+        assert report.partitions["SIM01"] == {"state": "empty", "reason": "no bars are held yet: refresh the symbol"}
+
+
+def test_the_bars_that_are_said_to_be_needed_are_those_with_which_a_symbol_is_trained(
+    featured: Path, tmp_path: Path
+) -> None:
+    state = copied(featured, tmp_path / "home").ledger.states()["SIM01"]
+    rows = state["bars"] - DEFAULT.blank - 2
+    for min_rows, needed, outcome in ((rows, None, "trained"), (rows + 1, state["bars"] + 1, "refused")):
+        line = Line(tmp_path / "home", learning=replace(QUICK, min_rows=min_rows))
+        lack = lacking(state, line.settings.learning)
+        assert (lack and lack[1].split(": ")[0]) == (needed and f"{state['bars']:,} bars, {needed:,} needed")
+        assert line.train(["SIM01"]).states() == {outcome: 1}
+
+
+def test_a_symbol_with_too_few_bars_or_in_quarantine_is_told_so(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = copied(featured, tmp_path / "home", learning=LearningParameters(min_rows=5000))
+    line.ledger.note_state([{"symbol": "SIM02", "quarantine_cause": "outage", "quarantine_reason": "no answer"}])
+    monkeypatch.setattr("alpha_assets.stations.train.usable", lambda rows: usable(rows).clear())
+    said = line.train(["SIM01", "SIM02"]).partitions
+    assert (said["SIM01"]["state"], said["SIM02"]["state"]) == ("too_few_bars", "quarantined")
+    assert f"{5000 + DEFAULT.blank + 2:,} needed" in said["SIM01"]["reason"]
+    assert said["SIM02"]["reason"] == "quarantined: outage"
+    assert {line.ledger.candidates()[symbol, "all"]["reason"] for symbol in said} == {
+        figures["reason"] for figures in said.values()
+    }
 
 
 class Moody(DirectionLightGBM):

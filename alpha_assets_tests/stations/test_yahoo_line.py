@@ -842,40 +842,17 @@ class TestIntradayHomes:
 class TestACalendarThatEnds:
     """exchange_calendars 4.13 knows Mumbai, Shanghai and Singapore to the end of 2026 only."""
 
-    def test_leaves_its_symbols_unknown_says_so_once_and_costs_the_others_nothing(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_goes_on_with_its_usual_week_and_costs_the_others_nothing(self, tmp_path: Path) -> None:
         ended = ["RELIANCE.NS", "600519.SS", "D05.SI"]
         source = Yahoo(Settings(home=tmp_path))
         later = datetime(2027, 3, 3, 22, tzinfo=UTC)
-        for _ in range(3):
-            newest = source.complete_until([*ended, "AAPL", "BTC-USD"], later)
-            assert newest == {
-                **dict.fromkeys(ended),
-                "AAPL": datetime(2027, 3, 3, tzinfo=UTC),
-                "BTC-USD": datetime(2027, 3, 2, tzinfo=UTC),
-            }
-        assert {name: caplog.text.count(f"calendar {name} knows") for name in ("XBOM", "XSES", "XSHG", "XNYS")} == {
-            **dict.fromkeys(("XBOM", "XSES", "XSHG"), 1),
-            "XNYS": 0,
+        assert source.complete_until([*ended, "AAPL", "BTC-USD"], later) == {
+            **dict.fromkeys([*ended, "AAPL"], datetime(2027, 3, 3, tzinfo=UTC)),
+            "BTC-USD": datetime(2027, 3, 2, tzinfo=UTC),
         }
         assert source.complete_until(ended, datetime(2026, 12, 30, 22, tzinfo=UTC)) == dict.fromkeys(
             ended, datetime(2026, 12, 30, tzinfo=UTC)
         )
-
-    def test_that_does_not_exist_fails_its_symbol_and_no_other(
-        self, yahoo: YahooLookalike, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        for symbol in ("BAD", "GOOD"):
-            yahoo.offer(symbol, intraday(symbol, "1h", 7), interval="1h")
-        home = Home(tmp_path / "home", yahoo, "BAD", "GOOD", interval="1h", calendars={"BAD": "XNYC"})
-        report = home.refresh(LOADED)
-        assert_said(home, report, Said(Cause.REFUSED, "calendar 'XNYC' for BAD (ALPHA_CALENDARS) is unknown"))
-        assert_holds(home, until(intraday("GOOD", "1h", 7), LOADED))
-        for _ in range(2):
-            newest = home.source.complete_until(["BAD", "GOOD"], LOADED)
-            assert newest == {"BAD": None, "GOOD": datetime(2024, 6, 7, 19, 30, tzinfo=UTC)}
-        assert caplog.text.count("XNYC") == 1
 
     def test_still_refuses_a_time_without_zone(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="no zone"):

@@ -26,7 +26,15 @@ from pydantic import SecretStr
 from alpha_assets.quant.schema import ACTIONS, BARS, CLEANING, TIME
 from alpha_assets.settings import Settings
 from alpha_assets.stores import lake as lake_module
-from alpha_assets.stores.lake import PREDICTIONS, ROW_GROUP_ROWS, SIGNALS, SMALL_FILES, Lake, LakeUnavailable
+from alpha_assets.stores.lake import (
+    PREDICTIONS,
+    ROW_GROUP_ROWS,
+    SIGNALS,
+    SMALL_FILES,
+    Lake,
+    LakeDamaged,
+    LakeUnavailable,
+)
 from alpha_assets_tests import s3
 
 NOW = datetime(2024, 6, 3, 20, 30, tzinfo=UTC)
@@ -541,6 +549,29 @@ class TestStorage:
         lake = Lake(Settings(home=tmp_path, lake_url="s3://no-such-bucket/lake", lake_options=secrets))
         with pytest.raises(LakeUnavailable, match="no-such-bucket"):
             lake.read("bars")
+
+    @pytest.mark.parametrize("damage", [b"", b"\xff\x00" * 500, None], ids=["emptied", "garbled", "deleted"])
+    def test_a_damaged_file_is_no_matter_of_reach_and_the_table_and_the_remedy_are_named(
+        self, home: Home, damage: bytes | None
+    ) -> None:
+        home.lake.append("bars", bars(("A", "2024-01-02", 1.0)))
+        file = next(name for name in home.files() if name.startswith("bars/") and name.endswith(".parquet"))
+        if damage is None:
+            assert home.delete_where(file) == 1
+        else:
+            home.put(file, damage)
+        with pytest.raises(LakeDamaged, match=r"the table bars of the lake is damaged .*refresh --full") as raised:
+            home.lake.read("bars")
+        assert "cannot be reached" not in str(raised.value)
+        assert str(raised.value).isprintable()
+        assert "\ufffd" not in str(raised.value)
+
+    def test_a_damaged_log_is_told_so_without_the_backtrace_of_the_library(self, home: Home) -> None:
+        home.lake.append("signals", pl.DataFrame([dict.fromkeys(SIGNALS) | A_SIGNAL], schema=SIGNALS))
+        home.put("signals/_delta_log/00000000000000000001.json", b"\xff\x00" * 500)
+        with pytest.raises(LakeDamaged, match=r"the table signals of the lake is damaged .*the newest stay") as raised:
+            home.lake.read("signals")
+        assert "<unknown>" not in str(raised.value)
 
     def test_a_folder_that_may_not_be_written_is_unavailable(self, tmp_path: Path) -> None:
         (tmp_path / "lake").write_text("a file where the folder should be")
