@@ -59,7 +59,7 @@ def _too_old(held: Sequence[dict[str, Any]], max_age: float) -> str | None:
     hours = (datetime.now(UTC) - max(row["created_at"] for row in held)) / timedelta(hours=1)
     return (
         f"{show.counted(len(held), 'signal')} held, none within --max-age {max_age:g} hours: "
-        f"the youngest is {hours:.3g} hours old; alpha-assets refresh"
+        f"the youngest is {hours:.1f} hours old; alpha-assets refresh"
     )
 
 

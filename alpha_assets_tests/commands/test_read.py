@@ -93,7 +93,7 @@ class TestSignals:
             ]
             assert call("signals", "--max-age", "1", "--symbols", "OLD", "--format", "json").json == []
             assert call("signals", "--max-age", "0.01").out == (
-                "2 signals held, none within --max-age 0.01 hours: the youngest is 0.0833 hours old; "
+                "2 signals held, none within --max-age 0.01 hours: the youngest is 0.1 hours old; "
                 "alpha-assets refresh\n"
             )
             assert call("signals", "--max-age", "1", "--symbols", "OLD").out.startswith("1 signal held, none within")
