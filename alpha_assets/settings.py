@@ -25,8 +25,12 @@ from alpha_assets.quant.parameters import (
     CALENDAR_NAMES,
     LEARNER_NAMES,
     CleaningParameters,
+    FeatureParameters,
     GateParameters,
     LearningParameters,
+    PatternParameters,
+    ProfileParameters,
+    RegimeParameters,
     SignalParameters,
     SimulationParameters,
 )
@@ -39,6 +43,10 @@ NO_LAKE = re.compile(r"[\[\]]|%[0-9A-Fa-f]{2}")
 EXAMPLE_CALENDARS = ("XNYS", "BVMF", "XLON", "24/7")
 
 Interval = Literal["1m", "2m", "5m", "15m", "30m", "1h", "1d"]
+
+
+#: Groups of settings: a field of one is ``ALPHA_GROUP__FIELD``.
+GROUPS = ("cleaning", "simulation", "features", "regimes", "patterns", "profiles", "learning", "gate", "signal")
 
 
 class WrongSetting(Exception):
@@ -113,6 +121,10 @@ class Settings(BaseSettings):
 
     cleaning: CleaningParameters = Field(CleaningParameters(), description="thresholds of the cleaning rules")
     simulation: SimulationParameters = Field(SimulationParameters(), description="the simulated market")
+    features: FeatureParameters = Field(FeatureParameters(), description="which features, filter and benchmark")
+    regimes: RegimeParameters = Field(RegimeParameters(), description="thresholds of the regimes")
+    patterns: PatternParameters = Field(PatternParameters(), description="what makes a pattern, and its rates")
+    profiles: ProfileParameters = Field(ProfileParameters(), description="the documents of a symbol")
     learning: LearningParameters = Field(LearningParameters(), description="labels, splits and learner")
     gate: GateParameters = Field(GateParameters(), description="what counts as evidence")
     signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
@@ -180,7 +192,7 @@ class Settings(BaseSettings):
             raise ValueError("must be a time zone of the IANA database, such as America/New_York")
         return zone
 
-    @field_validator("cleaning", "simulation", "learning", "gate", "signal", mode="before")
+    @field_validator(*GROUPS, mode="before")
     @classmethod
     def _known_fields(cls, group: object, info: ValidationInfo) -> object:
         if not isinstance(group, Mapping):
@@ -244,9 +256,6 @@ class Settings(BaseSettings):
         """Dagster's own folder: runs, events, compute logs."""
         return self.home / "dagster"
 
-
-#: Groups of settings: a field of one is ``ALPHA_GROUP__FIELD``.
-GROUPS = ("cleaning", "simulation", "learning", "gate", "signal")
 
 #: Settings whose value nobody prints.
 SECRETS = ("lake_options", "ledger_url", "mlflow_url")

@@ -1,11 +1,21 @@
 """The benchmarks run and print what their documentation promises; no time is ever asserted."""
 
 import json
+from datetime import date
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 
-from benchmarks import frame, ingest
+from alpha_assets.quant.calendars import planned_sessions
+from alpha_assets.quant.feature_set import compute
+from alpha_assets.quant.indicators import default_set, market_column
+from alpha_assets.quant.parameters import FeatureParameters
+from alpha_assets.quant.timeframes import with_timeframes
+from alpha_assets_tests.quant.walks import walk
+from benchmarks import features, frame, ingest, market, pandas_twin, talib_loop
 
 INGEST = {
     *("data", "symbols", "rows", "load_s", "rows_per_s", "updates", "update_s", "update_cpu_s", "update_worst_s"),
@@ -13,17 +23,79 @@ INGEST = {
     *("update_vs_rewrite", "update_vs_rewrite_ten"),
 }
 
+FEATURES = {
+    *("data", "symbols", "rows", "columns", "build_s", "build_cpu_s", "values_per_s", "talib_values_per_s", "vs_talib"),
+    *("vs_talib_cpu", "pandas_symbols", "pandas_values_per_s", "vs_pandas"),
+    *("alpha158_s", "alpha158_values_per_s", "qlib", "qlib_values_per_s", "vs_qlib"),
+    *("updates", "update_s", "update_cpu_s", "update_worst_s", "update_ten_s", "update_growth"),
+    *("build_s_1", "build_s_2", "build_s_3", "update_s_1", "update_s_2", "update_s_3"),
+    *("build_exponent", "update_exponent"),
+    *("minute_rows", "minute_build_s", "minute_peak_gib", "minute_updates", "minute_update_s", "minute_update_worst_s"),
+}
+SMALL = (
+    *("--symbols", "2", "--years", "0.5", "--scales", "1", "3", "--repeats", "1", "--pandas-symbols", "1"),
+    *("--no-qlib", "--qlib-repeats", "1", "--updates", "1", "--minute-rows", "400", "--minute-updates", "1"),
+)
+
 
 def test_the_ingest_benchmark_prints_its_documented_figures_and_says_where_the_samples_are_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ingest, "SP500", tmp_path / "sp500.parquet")
+    monkeypatch.setattr(market, "SP500", tmp_path / "sp500.parquet")
     ingest.main(["--symbols", "2", "--years", "0.5", "--updates", "2", "--format", "json"])
     figures = json.loads(capsys.readouterr().out)
     assert set(figures) == INGEST
     assert figures["data"] == f"simulated market ({tmp_path / 'sp500.parquet'} is absent)"
     assert (figures["symbols"], figures["updates"]) == (2, 2)
     assert all(figure > 0 for name, figure in figures.items() if name.endswith(("_s", "_growth")))
+
+
+@pytest.mark.slow
+def test_the_features_benchmark_prints_its_documented_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(market, "SP500", tmp_path / "sp500.parquet")
+    features.main([*SMALL, "--format", "json"])
+    figures = json.loads(capsys.readouterr().out)
+    assert set(figures) == FEATURES
+    assert (figures["symbols"], figures["updates"], figures["minute_rows"]) == (2, 1, 780)
+    assert figures["vs_qlib"] is None
+    assert figures["qlib"] == "not asked for (--no-qlib)"
+    assert all(
+        figure > 0 for name, figure in figures.items() if name.endswith(("_s", "_growth")) and figure is not None
+    )
+
+
+def test_an_environment_that_cannot_be_made_is_a_reason_and_no_error(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where the environment should go")
+    python, why = features.installed(tmp_path / "taken")
+    assert python is None
+    assert why.startswith(f"{features.QLIB} cannot be installed: ")
+
+
+def test_every_feature_is_what_a_user_would_write_in_pandas() -> None:
+    symbols, bars, begun = ("A", "B", "C"), 700, 300  # what the averages began with is forgotten after so many
+    parameters = FeatureParameters(benchmark="MKT")
+    returns = market_column("MKT")
+    moves = np.random.default_rng(5).normal(0, 0.01, bars)
+    walks = [walk(bars, seed, symbol=name).with_columns(pl.Series(returns, moves)) for seed, name in enumerate(symbols)]
+    panel = pl.concat(walks)
+    ours = compute(with_timeframes(panel, "1d", dict.fromkeys(symbols, "XNYS")), default_set("1d", parameters))
+    sessions = planned_sessions("XNYS", date(2014, 12, 1), date(2018, 12, 31))
+    naive = panel.rename({returns: "market"}).with_columns(pl.col("timestamp").dt.replace_time_zone(None)).to_pandas()
+    theirs = pandas_twin.features(naive, pd.DatetimeIndex(sessions.to_pandas()))
+    assert set(theirs.columns) == set(ours.columns) - {"symbol", "timestamp"}
+    for name in theirs.columns:
+        found = ours[name].fill_null(np.nan).to_numpy().reshape(len(symbols), bars)[:, begun:]
+        wanted = theirs[name].to_numpy(float).reshape(len(symbols), bars)[:, begun:]
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * wanted.std(), equal_nan=False, err_msg=name)
+
+
+def test_the_talib_loop_counts_a_value_for_every_row_of_every_output() -> None:
+    series = talib_loop.series_of(pl.concat([walk(300, 1, symbol="A"), walk(200, 2, symbol="B")]))
+    outputs = talib_loop.outputs(*series[0])
+    assert all(len(one) == 300 for one in outputs)
+    assert talib_loop.computed(series) == 500 * len(outputs)
 
 
 def test_a_table_has_a_line_a_figure(capsys: pytest.CaptureFixture[str]) -> None:

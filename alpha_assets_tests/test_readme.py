@@ -7,6 +7,7 @@ import pytest
 
 from alpha_assets.commands.read import DECISION_FIELDS, FINDING_FIELDS, STATUS_FIELDS
 from alpha_assets.quant.bars import RULES
+from alpha_assets.quant.indicators import GROUPS, default_set
 from alpha_assets.reading import SIGNAL_FIELDS
 from alpha_assets.settings import Settings
 from alpha_assets.stores.lake import TABLES
@@ -29,6 +30,24 @@ def test_no_setting_is_listed_that_does_not_exist() -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_every_cleaning_rule_is_listed_with_what_it_does(rule: str) -> None:
     assert f"| `{rule}` | {RULES[rule].action} |" in README
+
+
+def group_row(group: str) -> str:
+    """What the README's table of features says of a group."""
+    section = README.split("## Features, regimes, patterns")[1].split("\n## ")[0]
+    return next(line for line in section.splitlines() if line.startswith(f"| {group} |"))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_of_features_is_listed_with_its_columns_in_order(group: str) -> None:
+    _, _, what, columns, _ = (cell.strip() for cell in group_row(group).split("|"))
+    assert what == GROUPS[group]
+    expected = [feature.name for feature in default_set().features if feature.group == group]
+    assert columns == ", ".join(f"`{name}`" for name in expected)
+
+
+def test_the_number_of_columns_is_said() -> None:
+    assert f"The default set `core` has {len(default_set().columns)} columns." in README
 
 
 @pytest.mark.parametrize("table", [*TABLES, *metadata.tables])

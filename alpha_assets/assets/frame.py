@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,15 +64,23 @@ def plain_failures(context: dg.AssetExecutionContext) -> Iterator[None]:
         raise dg.Failure(description=str(error)) from error
 
 
-def say(context: dg.AssetExecutionContext, report: Report, kept: Sequence[str] = ()) -> dg.MaterializeResult:
-    """Give each partition its own line, and the run its totals: one observation of the asset, under ``run``."""
+def say(
+    context: dg.AssetExecutionContext,
+    report: Report,
+    kept: Sequence[str] = (),
+    pictures: Mapping[str, dg.MetadataValue] | None = None,
+) -> dg.MaterializeResult:
+    """Give each partition its own line, and the run its totals: one observation of the asset, under ``run``.
+
+    ``pictures`` of the whole stand beside the totals.
+    """
     for key in kept:
         if key not in report.partitions:
             report.say(key, "kept", reason="not among the symbols this run was asked for")
     for key, figures in report.partitions.items():
         context.add_asset_metadata(_short(figures), partition_key=key)
     # An event of its own: metadata of the result is copied to every partition, and Dagster keeps each copy.
-    totals = {"run": report.totals | {"states": report.states()}}
+    totals: dict[str, Any] = {"run": report.totals | {"states": report.states()}, **(pictures or {})}
     context.log_event(dg.AssetObservation(context.asset_key, metadata=totals))
     return dg.MaterializeResult()
 

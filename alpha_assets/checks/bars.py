@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import dagster as dg
 
 from alpha_assets.assets.market import ohlcv
+from alpha_assets.checks.frame import result_of, symbols_of
 from alpha_assets.clock import Clock
 from alpha_assets.sources.all import Sources
 from alpha_assets.stations import inspect
-from alpha_assets.stations.inspect import FINDING_CHECKS, Verdict
+from alpha_assets.stations.inspect import FINDING_CHECKS
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 
@@ -38,7 +39,7 @@ def ohlcv_checks(
     clock: dg.ResourceParam[Clock],
 ) -> Iterator[dg.AssetCheckResult]:
     now = clock.now()
-    inspect.inspect_bars(lake, ledger, _symbols(context, ledger), now)
+    inspect.inspect_bars(lake, ledger, symbols_of(context, ledger), now)
     verdicts = {
         "schema": inspect.schema_verdict(lake),
         **{name: inspect.findings_verdict(ledger, rules, what) for name, (rules, what) in FINDING_CHECKS.items()},
@@ -46,26 +47,8 @@ def ohlcv_checks(
         "none_quarantined": inspect.quarantine_verdict(ledger),
     }
     for name, verdict in verdicts.items():
-        yield _result(name, verdict)
-
-
-def _symbols(context: dg.AssetCheckExecutionContext, ledger: Ledger) -> list[str]:
-    """The symbols of the run, or the universe where the checks were started by themselves."""
-    op = context.op_execution_context
-    if op.has_partition_key or op.has_partition_key_range:
-        return list(op.partition_keys)
-    return [row["symbol"] for row in ledger.universe()]
-
-
-def _result(name: str, verdict: Verdict) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name=name,
-        asset_key=ohlcv.key,
-        passed=verdict.passed,
-        severity=dg.AssetCheckSeverity.ERROR if name in ERRORS else dg.AssetCheckSeverity.WARN,
-        description=verdict.sentence,
-        metadata={"count": verdict.count, "sample": verdict.sample},
-    )
+        severity = dg.AssetCheckSeverity.ERROR if name in ERRORS else dg.AssetCheckSeverity.WARN
+        yield result_of(ohlcv, name, verdict, severity)
 
 
 CHECKS = [ohlcv_checks]

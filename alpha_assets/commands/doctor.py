@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -36,6 +37,7 @@ def doctor(settings: Settings, options: Namespace) -> int:
         "mlflow": _mlflow,
         "source": _source,
         "universe": _universe,
+        "calendars": _calendars,
     }
     rows = [_examined(name, examine, settings) for name, examine in examinations.items()]
     show.table(rows, FIELDS, options.format)
@@ -122,6 +124,20 @@ def _yahoo() -> str:
             "check the connection or proxy, or use ALPHA_SOURCE=files with ALPHA_FILES, or ALPHA_SOURCE=simulated",
         ) from error
     return "yahoo answers"
+
+
+#: How long before a calendar ends the doctor says so.
+WARNING = timedelta(days=30)
+
+
+def _calendars(settings: Settings) -> str:
+    from alpha_assets.quant import calendars
+
+    names = {row["calendar"] for row in Ledger(settings).universe()}
+    ended = calendars.ended(names, (datetime.now(UTC) + WARNING).date())
+    if ended:
+        raise Ailment("; ".join(ended.values()), "a newer exchange_calendars")
+    return ", ".join(sorted(names)) or "none yet"
 
 
 def _universe(settings: Settings) -> str:

@@ -1,296 +1,545 @@
-"""Features: what a model sees of a bar, each declared once and dimensionless.
+"""The default feature set: what a model sees of a bar, each column declared once and dimensionless.
 
-Prices enter adjusted for splits and dividends, volume for splits. Scaling a symbol's prices by c and its
-volume by k changes no feature, so an adjustment rewrites none. A feature at t looks at the bars up to and
-including t of one listing, nothing else.
+Prices enter adjusted for splits and dividends, volume for splits. Scaling a symbol's prices by c and its volume by k
+changes no feature, so an adjustment rewrites none.
 
-Two traps shaped the arithmetic. TA-Lib's rolling sums carry the rounding of every bar they ever saw, so rolling
-means and deviations are taken window by window here and do not depend on where the series starts; TA-Lib
-computes the recursions and the rolling extremes. And TA-Lib turns a hidden NaN into plausible numbers: a price that
-is null, not finite or not positive is refused by name.
+Four rules shaped the arithmetic. Recursions (EMAs, Wilder's averages) are TA-Lib's where rounding cannot decide, and
+everything with a window is taken window by window (``rolling``): TA-Lib's running sums carry the rounding of every bar
+they ever saw, and it takes a sum below 1 or 1e-14 for zero, whatever the price. A move smaller than ``STILL`` of the
+price is no move, and a stretch whose relative deviation is below ``FLAT`` is flat: what is left there is the rounding
+of an adjustment. Ratios of Wilder's averages end where a market stands still (``wilder``). Higher timeframes use
+windows only: a weekly Wilder average would need 2,000 daily bars.
 """
 
-import hashlib
-import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
-import polars as pl
 import talib
-from numpy.lib.stride_tricks import sliding_window_view
+from scipy.signal import lfilter
 
-from alpha_assets.quant.schema import OHLC, OHLCV, TIME
+from alpha_assets.quant.feature_set import Feature, FeatureSet
+from alpha_assets.quant.panel import Panel
+from alpha_assets.quant.parameters import FeatureParameters
+from alpha_assets.quant.rolling import (
+    bars_since_max,
+    bars_since_min,
+    rolling_deviation,
+    rolling_line,
+    rolling_max,
+    rolling_mean,
+    rolling_min,
+    rolling_moments,
+    rolling_products,
+    rolling_sum,
+    shifted,
+)
+from alpha_assets.quant.wilder import STILL, directional_movement
 
 Array = np.ndarray
 
+#: Relative deviation at which a stretch counts as flat.
+FLAT = 1e-9
 
-@dataclass(frozen=True)
-class Series:
-    """One listing's adjusted bars in time order, f64, equal lengths."""
+#: Bars of the longest period of the next higher timeframe: a week of days, a day of hours, an hour of minutes.
+BARS_A_PERIOD: Mapping[str, int] = {"1m": 60, "2m": 30, "5m": 12, "15m": 4, "30m": 2, "1h": 24, "1d": 7}
 
-    open: Array
-    high: Array
-    low: Array
-    close: Array
-    volume: Array
+#: Bars after which a recursion has forgotten its start: (25/27)^400 = 4e-14 for an EMA of 26, 1e-13 for Wilder's 14.
+FORGOTTEN = 400
 
-
-@dataclass(frozen=True)
-class Feature:
-    """One column of a feature set.
-
-    ``warm_up`` counts the bars at the start of a listing that have no value. ``memory`` counts the bars
-    before the first wanted one after which a value equals that of the whole series within 1e-9 standard
-    deviations: as long as the window where that is all a feature sees, longer for a recursion.
-    ``version`` is raised by hand whenever the function's values change, never otherwise.
-    """
-
-    name: str
-    group: str
-    function: Callable[..., Array]
-    parameters: Mapping[str, int | float]
-    warm_up: int
-    memory: int
-    doc: str
-    version: int = 1
-
-    def values(self, series: Series) -> Array:
-        """The feature of every bar, f64, NaN during warm-up and where it is undefined (no range, no volume)."""
-        values = np.asarray(self.function(series, **self.parameters), dtype=np.float64)
-        values[: self.warm_up] = np.nan
-        values[~np.isfinite(values)] = np.nan
-        return values
-
-    @property
-    def identity(self) -> list[object]:
-        """What makes two features the same numbers."""
-        return [self.name, self.function.__name__, dict(sorted(self.parameters.items())), self.version]
+#: Gain of the steady-state Kalman filter of a local linear trend at a tracking index of 0.1, and its memory.
+TRACKING_INDEX = 0.1
+SMOOTHER_MEMORY = 140
 
 
-@dataclass(frozen=True)
-class FeatureSet:
-    """A named, ordered choice of features; its columns are the columns of a model's matrix."""
-
-    name: str
-    features: tuple[Feature, ...] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        """Refuses two features of one name: the later would hide the earlier."""
-        names = [feature.name for feature in self.features]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled or not names:
-            raise ValueError(f"feature set {self.name!r}: {doubled or 'no features'}; names must be distinct")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The feature names in order."""
-        return tuple(feature.name for feature in self.features)
-
-    @cached_property
-    def hash(self) -> str:
-        """Twelve hex digits over names, functions, parameters, versions and order; the set's name is left out."""
-        identity = json.dumps([feature.identity for feature in self.features])
-        return hashlib.sha256(identity.encode()).hexdigest()[:12]
-
-    @cached_property
-    def warm_up(self) -> int:
-        """Bars to read before the first pending one, so that its values equal those of a full rebuild."""
-        return max(feature.memory for feature in self.features)
-
-    @cached_property
-    def blank(self) -> int:
-        """Bars at the start of a listing of which some feature has no value yet."""
-        return max(feature.warm_up for feature in self.features)
-
-    def warm(self) -> pl.Expr:
-        """Whether a bar lies past the warm-up of every feature, over bars with symbol, listing and timestamp.
-
-        A feature that is null there is undefined (no range, no volume), not missing.
-        """
-        return pl.col("timestamp").rank("ordinal").over("symbol", "listing") > self.blank
-
-
-def compute(bars: pl.DataFrame, feature_set: FeatureSet) -> pl.DataFrame:
-    """The features of every bar.
-
-    ``bars`` holds symbol, timestamp, listing and adjusted open, high, low, close, volume, one row a key. The answer
-    holds symbol, timestamp and a Float64 column a feature, sorted by both keys; a value is null
-    during the feature's warm-up, counted from the start of the listing, and where it is undefined. Nothing
-    crosses from one symbol or listing to another.
-
-    Raises ValueError, naming symbol and time, for a price that is null, not finite or not positive.
-    """
-    ordered = bars.sort("symbol", "timestamp")
-    _refuse_bad_prices(ordered)
-    arrays = {name: ordered[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in OHLCV}
-    matrix = np.full((len(feature_set.features), ordered.height), np.nan)
-    for start, end in _listings(ordered):
-        series = Series(**{name: arrays[name][start:end] for name in OHLCV})
-        for row, feature in enumerate(feature_set.features):
-            matrix[row, start:end] = feature.values(series)
-    columns = [pl.Series(name, matrix[row], nan_to_null=True) for row, name in enumerate(feature_set.columns)]
-    return ordered.select("symbol", pl.col("timestamp").cast(TIME)).with_columns(columns)
-
-
-def _refuse_bad_prices(bars: pl.DataFrame) -> None:
-    sound = pl.all_horizontal(pl.col(name).is_finite() & (pl.col(name) > 0) for name in OHLC).fill_null(value=False)
-    bad = bars.filter(~sound)
-    if bad.is_empty():
-        return
-    first = bad.row(0, named=True)
-    prices = ", ".join(f"{name} {first[name]}" for name in OHLC)
-    raise ValueError(
-        f"features of {first['symbol']}: the bar of {first['timestamp']} has {prices} ({bad.height} such bars in all); "
-        "prices must be positive numbers, cleaning drops others"
-    )
-
-
-def _listings(bars: pl.DataFrame) -> list[tuple[int, int]]:
-    """Row ranges of one symbol's one listing each."""
-    lengths = bars.select(pl.struct("symbol", "listing").rle().struct.field("len")).to_series().to_numpy()
-    ends = np.cumsum(lengths, dtype=np.int64)
-    return list(zip((ends - lengths).tolist(), ends.tolist(), strict=True))
-
-
-def _windows(values: Array, bars: int) -> Array:
-    """Every run of ``bars`` values, a row each: shape (len - bars + 1, bars), or (0, bars) for too short a series."""
-    if len(values) < bars:
-        return np.empty((0, bars))
-    return sliding_window_view(values, bars)
-
-
-def _padded(values: Array, length: int) -> Array:
-    padded = np.full(length, np.nan)
-    padded[length - len(values) :] = values
-    return padded
-
-
-def rolling_mean(values: Array, bars: int) -> Array:
-    """Mean of the last ``bars`` values, NaN before there are so many."""
-    return _padded(_windows(values, bars).mean(axis=1), len(values))
-
-
-def rolling_deviation(values: Array, bars: int, ddof: int) -> Array:
-    """Standard deviation of the last ``bars`` values, NaN before there are so many."""
-    return _padded(_windows(values, bars).std(axis=1, ddof=ddof), len(values))
+AS_SHIPPED = FeatureParameters()
 
 
 def log_return(close: Array, bars: int) -> Array:
     """ln(close(t) / close(t - bars)), NaN before there are so many."""
-    return _padded(np.log(close[bars:] / close[:-bars]), len(close))
+    return np.log(close / shifted(close, bars))
 
 
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    """Quotient, NaN where the denominator is zero or undefined."""
-    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
+def filtered(log_prices: Array, denoiser: str) -> Array:
+    """A causal estimate of the level under the noise of one series of logarithms, from its first value on.
+
+    ``ema``: exponential average of 5 bars. ``kalman``: the steady state of the Kalman filter of a local linear trend,
+    the alpha-beta filter (Kalata 1984, The tracking index). Raises ValueError for another name.
+    """
+    if denoiser == "ema":
+        gain = 2 / 6
+        ahead, back = [gain], [1.0, gain - 1]
+    elif denoiser == "kalman":
+        root = (4 + TRACKING_INDEX - math.sqrt(8 * TRACKING_INDEX + TRACKING_INDEX**2)) / 4
+        alpha = 1 - root**2
+        beta = 2 * (2 - alpha) - 4 * math.sqrt(1 - alpha)
+        ahead, back = [alpha, beta - alpha], [1.0, alpha + beta - 2, 1 - alpha]
+    else:
+        raise ValueError(f"denoiser {denoiser!r} is unknown: use none, ema or kalman")
+    return log_prices[0] + lfilter(ahead, back, log_prices - log_prices[0])
 
 
-def _log_ratio(numerator: Array, denominator: Array) -> Array:
-    ratio = _ratio(numerator, denominator)
-    return np.log(ratio, out=np.full(len(ratio), np.nan), where=ratio > 0)
+def _guarded(values: Array, *, where: Array) -> Array:
+    return np.where(where, values, np.nan)
 
 
-def _return(series: Series, bars: int) -> Array:
-    return log_return(series.close, bars)
+def _returns(panel: Panel) -> Array:
+    return log_return(panel.close, 1)
 
 
-def _gap(series: Series) -> Array:
-    return _padded(np.log(series.open[1:] / series.close[:-1]), len(series.close))
+def _before(panel: Panel) -> Array:
+    return shifted(panel.close, 1)
 
 
-def _close_in_bar(series: Series) -> Array:
-    return _ratio(series.close - series.low, series.high - series.low)
+def _level(panel: Panel, denoiser: str) -> Array:
+    """The close that trend and momentum look at."""
+    if denoiser == "none":
+        return panel.close
+    return np.exp(panel.alone(filtered, np.log(panel.close), denoiser=denoiser))
 
 
-def _close_in_range(series: Series, bars: int) -> Array:
-    lowest, highest = talib.MIN(series.low, bars), talib.MAX(series.high, bars)
-    return _ratio(series.close - lowest, highest - lowest)
+def _log_level(panel: Panel, denoiser: str) -> Array:
+    return np.log(panel.once(_level, denoiser))
 
 
-def _rsi(series: Series, bars: int) -> Array:
-    return talib.RSI(series.close, bars) / 100
+def _mean(panel: Panel, bars: int, denoiser: str) -> Array:
+    return rolling_mean(panel.once(_level, denoiser), bars)
 
 
-def _macd(series: Series, fast: int, slow: int, signal: int, part: int) -> Array:
-    return talib.MACD(series.close, fast, slow, signal)[part] / series.close
+def _deviation(panel: Panel, bars: int, denoiser: str) -> Array:
+    return rolling_deviation(panel.once(_level, denoiser), bars, ddof=0)
 
 
-def _bollinger_position(series: Series, bars: int, width: float) -> Array:
-    deviation = rolling_deviation(series.close, bars, ddof=0)
-    position = _ratio(series.close - rolling_mean(series.close, bars), width * deviation)
-    return np.where(deviation > FLAT * series.close, position, np.nan)
+def _sign(change: Array, level: Array) -> Array:
+    """-1, 0 or 1; a change within rounding of the level is none."""
+    return np.where(np.abs(change) > STILL * level, np.sign(change), np.where(np.isnan(change), np.nan, 0.0))
 
 
-def _bollinger_width(series: Series, bars: int, width: float) -> Array:
-    return 2 * width * rolling_deviation(series.close, bars, ddof=0) / rolling_mean(series.close, bars)
+def _return(panel: Panel, bars: int) -> Array:
+    return log_return(panel.close, bars) if bars > 1 else panel.once(_returns)
 
 
-def _mean_ratio(series: Series, bars: int) -> Array:
-    return _log_ratio(series.close, rolling_mean(series.close, bars))
+def _gap(panel: Panel) -> Array:
+    return np.log(panel.open / panel.once(_before))
 
 
-def _atr(series: Series, bars: int) -> Array:
-    return talib.ATR(series.high, series.low, series.close, bars) / series.close
+def _rsi(panel: Panel, bars: int, denoiser: str) -> Array:
+    return panel.in_motion(talib.RSI, panel.once(_level, denoiser), timeperiod=bars) / 100
 
 
-def _volatility(series: Series, bars: int) -> Array:
-    return rolling_deviation(log_return(series.close, 1), bars, ddof=1)
+def _macds(panel: Panel, fast: int, slow: int, signal: int, denoiser: str) -> tuple[Array, Array, Array]:
+    level = panel.once(_level, denoiser)
+    return panel.alone(talib.MACD, level, fastperiod=fast, slowperiod=slow, signalperiod=signal)
 
 
-def _volatility_ratio(series: Series, fast: int, slow: int) -> Array:
-    slow_volatility = _volatility(series, slow)
-    ratio = _log_ratio(_volatility(series, fast), slow_volatility)
-    return np.where(slow_volatility > FLAT, ratio, np.nan)
+def _macd(panel: Panel, fast: int, slow: int, signal: int, part: int, denoiser: str) -> Array:
+    return panel.once(_macds, fast, slow, signal, denoiser)[part] / panel.close
 
 
-def _volume_ratio(series: Series, bars: int) -> Array:
-    return _log_ratio(series.volume, rolling_mean(series.volume, bars))
+def _rate_of_change(panel: Panel, bars: int, denoiser: str) -> Array:
+    level = panel.once(_level, denoiser)
+    return level / shifted(level, bars) - 1
 
 
-#: Relative deviation at which a stretch counts as flat: what is left is the rounding of prices, not a shape.
-FLAT = 1e-9
+def _momentum(panel: Panel, bars: int, of_range: int, denoiser: str) -> Array:
+    level = panel.once(_level, denoiser)
+    ranges = panel.once(_true_range, of_range)
+    return _guarded((level - shifted(level, bars)) / ranges, where=ranges > FLAT * panel.close)
 
 
-def _simple(
-    name: str, group: str, function: Callable[..., Array], warm_up: int, doc: str, **parameters: int
+def _trix(panel: Panel, bars: int, denoiser: str) -> Array:
+    return panel.alone(talib.TRIX, panel.once(_level, denoiser), timeperiod=bars)
+
+
+def _fast_stochastic(panel: Panel, bars: int) -> Array:
+    lowest, highest = rolling_min(panel.low, bars), rolling_max(panel.high, bars)
+    return _guarded((panel.close - lowest) / (highest - lowest), where=highest - lowest > FLAT * highest)
+
+
+def _stochastic(panel: Panel, bars: int, smoothings: int) -> Array:
+    smooth = panel.once(_fast_stochastic, bars)
+    for _ in range(smoothings):
+        smooth = rolling_mean(smooth, 3)
+    return smooth
+
+
+def _williams(panel: Panel, bars: int) -> Array:
+    return panel.once(_fast_stochastic, bars) - 1
+
+
+def _typical(panel: Panel) -> Array:
+    return (panel.high + panel.low + panel.close) / 3
+
+
+def _cci(panel: Panel, bars: int) -> Array:
+    typical = panel.once(_typical)
+    mean = rolling_mean(typical, bars)
+    apart = sum((np.abs(shifted(typical, back) - mean) for back in range(bars)), np.zeros(len(panel))) / bars
+    return _guarded((typical - mean) / (1.5 * apart), where=apart > FLAT * mean)
+
+
+def _mfi(panel: Panel, bars: int) -> Array:
+    typical = panel.once(_typical)
+    direction = _sign(typical - shifted(typical, 1), typical)
+    flow = typical * panel.volume
+    rising, falling = rolling_sum(flow * (direction > 0), bars), rolling_sum(flow * (direction < 0), bars)
+    return rising / (rising + falling)
+
+
+def _ultimate(panel: Panel, fast: int, middle: int, slow: int) -> Array:
+    before = panel.once(_before)
+    floor = np.minimum(panel.low, before)
+    bought, true_range = panel.close - floor, np.maximum(panel.high, before) - floor
+
+    def share(bars: int) -> Array:
+        whole = rolling_sum(true_range, bars)
+        return _guarded(rolling_sum(bought, bars) / whole, where=whole > FLAT * panel.close)
+
+    return (4 * share(fast) + 2 * share(middle) + share(slow)) / 7
+
+
+def _aroon_up(panel: Panel, bars: int) -> Array:
+    return 1 - bars_since_max(panel.high, bars + 1) / bars
+
+
+def _aroon_down(panel: Panel, bars: int) -> Array:
+    return 1 - bars_since_min(panel.low, bars + 1) / bars
+
+
+def _aroon(panel: Panel, bars: int, side: int) -> Array:
+    up, down = panel.once(_aroon_up, bars), panel.once(_aroon_down, bars)
+    return (up, down, up - down)[side]
+
+
+def _directional(panel: Panel, bars: int) -> tuple[Array, Array, Array]:
+    return directional_movement(panel.high, panel.low, panel.close, bars, panel.spells)
+
+
+def _direction(panel: Panel, bars: int, part: int) -> Array:
+    return panel.once(_directional, bars)[part]
+
+
+def _mean_ratio(panel: Panel, bars: int, denoiser: str) -> Array:
+    return np.log(panel.close / panel.once(_mean, bars, denoiser))
+
+
+def _ema_ratio(panel: Panel, bars: int, denoiser: str) -> Array:
+    return np.log(panel.close / panel.alone(talib.EMA, panel.once(_level, denoiser), timeperiod=bars))
+
+
+def _line(panel: Panel, bars: int, denoiser: str) -> tuple[Array, ...]:
+    return rolling_line(panel.once(_log_level, denoiser), bars)
+
+
+def _slope(panel: Panel, bars: int, denoiser: str) -> Array:
+    return panel.once(_line, bars, denoiser)[0]
+
+
+def _slope_fit(panel: Panel, bars: int, denoiser: str) -> Array:
+    slope, _, squares = panel.once(_line, bars, denoiser)
+    explained = slope * slope * (bars * (bars * bars - 1) / 12)
+    return _guarded(explained / squares, where=squares > bars * FLAT**2)
+
+
+def _bollinger_position(panel: Panel, bars: int, width: float, denoiser: str) -> Array:
+    mean, deviation = panel.once(_mean, bars, denoiser), panel.once(_deviation, bars, denoiser)
+    return _guarded((panel.close - mean) / (width * deviation), where=deviation > FLAT * mean)
+
+
+def _bollinger_width(panel: Panel, bars: int, width: float, denoiser: str) -> Array:
+    return 2 * width * panel.once(_deviation, bars, denoiser) / panel.once(_mean, bars, denoiser)
+
+
+def _efficiency(panel: Panel, bars: int) -> Array:
+    path = rolling_sum(np.abs(panel.once(_returns)), bars)
+    return _guarded(np.abs(log_return(panel.close, bars)) / path, where=path > FLAT)
+
+
+def _hurst(panel: Panel, bars: int, longest: int) -> Array:
+    logs = panel.once(_log_level, "none")
+    spans = [2**power for power in range(longest.bit_length())]
+    squares = [rolling_mean((logs - shifted(logs, span)) ** 2, bars) for span in spans]
+    x = np.log(spans) - np.mean(np.log(spans))
+    slope = sum((weight * 0.5 * np.log(one) for weight, one in zip(x, squares, strict=True)), np.zeros(len(panel)))
+    return _guarded(slope / float(x @ x), where=np.minimum.reduce(squares) > FLAT**2)
+
+
+def _true_range(panel: Panel, bars: int) -> Array:
+    return panel.alone(talib.ATR, panel.high, panel.low, panel.close, timeperiod=bars)
+
+
+def _atr(panel: Panel, bars: int) -> Array:
+    return panel.once(_true_range, bars) / panel.close
+
+
+def _atr_ratio(panel: Panel, fast: int, slow: int) -> Array:
+    slowly = panel.once(_true_range, slow)
+    return _guarded(np.log(panel.once(_true_range, fast) / slowly), where=slowly > FLAT * panel.close)
+
+
+def _volatility(panel: Panel, bars: int) -> Array:
+    return rolling_deviation(panel.once(_returns), bars, ddof=1)
+
+
+def _volatility_ratio(panel: Panel, fast: int, slow: int) -> Array:
+    slowly = panel.once(_volatility, slow)
+    return _guarded(np.log(panel.once(_volatility, fast) / slowly), where=slowly > FLAT)
+
+
+def _log_range(panel: Panel) -> Array:
+    return np.log(panel.high / panel.low)
+
+
+def _log_body(panel: Panel) -> Array:
+    return np.log(panel.close / panel.open)
+
+
+def _parkinson(panel: Panel, bars: int) -> Array:
+    return np.sqrt(rolling_mean(panel.once(_log_range) ** 2, bars) / (4 * math.log(2)))
+
+
+def _garman_klass(panel: Panel, bars: int) -> Array:
+    bar = 0.5 * panel.once(_log_range) ** 2 - (2 * math.log(2) - 1) * panel.once(_log_body) ** 2
+    return np.sqrt(np.maximum(rolling_mean(bar, bars), 0.0))
+
+
+def _yang_zhang(panel: Panel, bars: int) -> Array:
+    above, below = np.log(panel.high / panel.open), np.log(panel.low / panel.open)
+    body = panel.once(_log_body)
+    inside = rolling_mean(above * (above - body) + below * (below - body), bars)
+    night = rolling_deviation(panel.once(_gap), bars, ddof=1) ** 2
+    day = rolling_deviation(body, bars, ddof=1) ** 2
+    share = 0.34 / (1.34 + (bars + 1) / (bars - 1))
+    return np.sqrt(night + share * day + (1 - share) * inside)
+
+
+def _moments(panel: Panel, bars: int) -> tuple[Array, ...]:
+    return rolling_moments(panel.once(_returns), bars, order=4)
+
+
+def _skew(panel: Panel, bars: int) -> Array:
+    _, squares, cubes, _ = panel.once(_moments, bars)
+    return _guarded(math.sqrt(bars) * cubes / squares**1.5, where=squares > bars * FLAT**2)
+
+
+def _kurtosis(panel: Panel, bars: int) -> Array:
+    _, squares, _, fourths = panel.once(_moments, bars)
+    return _guarded(bars * fourths / squares**2 - 3, where=squares > bars * FLAT**2)
+
+
+def _correlation(left: Array, right: Array, bars: int) -> Array:
+    of_left, of_right, of_both = rolling_products(left, right, bars)
+    least = bars * FLAT**2
+    return _guarded(of_both / np.sqrt(of_left * of_right), where=(of_left > least) & (of_right > least))
+
+
+def _autocorrelation(panel: Panel, lag: int, bars: int) -> Array:
+    returns = panel.once(_returns)
+    return _correlation(returns, shifted(returns, lag), bars)
+
+
+def _z_score(panel: Panel, bars: int) -> Array:
+    logs = panel.once(_log_level, "none")
+    mean, squares = rolling_moments(logs, bars)
+    return _guarded((logs - mean) / np.sqrt(squares / bars), where=squares > bars * FLAT**2)
+
+
+def _return_z_score(panel: Panel, bars: int) -> Array:
+    deviation = panel.once(_volatility, bars)
+    return _guarded(panel.once(_returns) / deviation, where=deviation > FLAT)
+
+
+def _drawdown(panel: Panel, bars: int) -> Array:
+    return panel.close / rolling_max(panel.close, bars) - 1
+
+
+def _beta(panel: Panel, bars: int, market: str) -> Array:
+    _, of_market, of_both = rolling_products(panel.once(_returns), panel.columns[market], bars)
+    return _guarded(of_both / of_market, where=of_market > bars * FLAT**2)
+
+
+def _market_correlation(panel: Panel, bars: int, market: str) -> Array:
+    return _correlation(panel.once(_returns), panel.columns[market], bars)
+
+
+def _mean_volume(panel: Panel, bars: int) -> Array:
+    return rolling_mean(panel.volume, bars)
+
+
+def _volume_ratio(panel: Panel, bars: int) -> Array:
+    return np.log(panel.volume / panel.once(_mean_volume, bars))
+
+
+def _volume_trend(panel: Panel, fast: int, slow: int) -> Array:
+    return np.log(panel.once(_mean_volume, fast) / panel.once(_mean_volume, slow))
+
+
+def _volume_shock(panel: Panel, bars: int) -> Array:
+    mean, squares = rolling_moments(panel.volume, bars)
+    deviation = np.sqrt(squares / bars)
+    return _guarded((panel.volume - mean) / deviation, where=deviation > FLAT * mean)
+
+
+def _obv_change(panel: Panel, bars: int) -> Array:
+    direction = _sign(panel.close - panel.once(_before), panel.close)
+    return rolling_sum(direction * panel.volume, bars) / rolling_sum(panel.volume, bars)
+
+
+def _in_bar(panel: Panel, price: Array) -> Array:
+    width = panel.high - panel.low
+    return _guarded(price / width, where=width > STILL * panel.close)
+
+
+def _close_in_bar(panel: Panel) -> Array:
+    return _in_bar(panel, panel.close - panel.low)
+
+
+def _body(panel: Panel) -> Array:
+    return _in_bar(panel, panel.close - panel.open)
+
+
+def _upper_shadow(panel: Panel) -> Array:
+    return _in_bar(panel, panel.high - np.maximum(panel.open, panel.close))
+
+
+def _range_ratio(panel: Panel, bars: int) -> Array:
+    mean = rolling_mean(panel.once(_log_range), bars)
+    return _guarded(panel.once(_log_range) / mean, where=mean > FLAT)
+
+
+def _noise(panel: Panel, bars: int, denoiser: str) -> Array:
+    moved = log_return(panel.once(_level, denoiser), 1)
+    kept = rolling_deviation(moved, bars, ddof=1)
+    dropped = rolling_deviation(panel.once(_returns) - moved, bars, ddof=1)
+    return _guarded(dropped / (dropped + kept), where=dropped + kept > FLAT)
+
+
+class _Higher:
+    """The next higher timeframe's bars, and for each bar which of them is the newest completed one."""
+
+    def __init__(self, panel: Panel) -> None:
+        period = panel.columns["period"]
+        begins = np.concatenate([[True], period[1:] != period[:-1]])
+        begins[list(panel.starts)] = True
+        first = np.flatnonzero(begins)
+        last = np.concatenate([first[1:], [len(panel)]]) - 1
+        self.newest = np.cumsum(begins) - 2 + (panel.columns["period_ends"] > 0)
+        self.close = panel.close[last]
+        self.high = np.maximum.reduceat(panel.high, first)
+        self.low = np.minimum.reduceat(panel.low, first)
+
+    def seen(self, values: Array) -> Array:
+        """A value a period as each bar sees it: that of the newest completed period."""
+        return np.where(self.newest >= 0, values[np.maximum(self.newest, 0)], np.nan)
+
+
+def _higher_return(panel: Panel, periods: int) -> Array:
+    higher = panel.once(_Higher)
+    return higher.seen(log_return(higher.close, periods))
+
+
+def _higher_mean_ratio(panel: Panel, periods: int) -> Array:
+    higher = panel.once(_Higher)
+    return higher.seen(np.log(higher.close / rolling_mean(higher.close, periods)))
+
+
+def _higher_volatility(panel: Panel, periods: int) -> Array:
+    higher = panel.once(_Higher)
+    return higher.seen(rolling_deviation(log_return(higher.close, 1), periods, ddof=1))
+
+
+def _higher_rsi(panel: Panel, periods: int) -> Array:
+    higher = panel.once(_Higher)
+    change = higher.close - shifted(higher.close, 1)
+    path = rolling_sum(np.abs(change), periods)
+    share = rolling_sum(np.maximum(change, 0.0), periods) / path
+    return higher.seen(_guarded(share, where=path > FLAT * higher.close))
+
+
+def _higher_close_in_range(panel: Panel, periods: int) -> Array:
+    higher = panel.once(_Higher)
+    lowest, highest = rolling_min(higher.low, periods), rolling_max(higher.high, periods)
+    share = (higher.close - lowest) / (highest - lowest)
+    return higher.seen(_guarded(share, where=highest - lowest > FLAT * highest))
+
+
+def _column(panel: Panel, column: str) -> Array:
+    return panel.columns[column]
+
+
+def market_column(benchmark: str | None) -> str:
+    """The column that holds the benchmark's log return as known at each bar; null throughout without a benchmark."""
+    return f"return_of_{benchmark or 'nothing'}"
+
+
+def default_set(interval: str = "1d", parameters: FeatureParameters = AS_SHIPPED) -> FeatureSet:
+    """The default feature set, named ``core``, for bars of ``interval``; see the module's rules.
+
+    With a denoiser the features of the groups momentum and trend that look at the close alone look at its filtered
+    level; ``noise_score`` says how much of the movement the filter takes for noise.
+    """
+    found = [
+        *(_denoised(feature, parameters.denoiser) for feature in _of_the_level()),
+        *_of_ranges(),
+        *_volatilities(),
+        *_statistics(market_column(parameters.benchmark)),
+        *_volumes(),
+        *_higher(interval),
+        *_of_the_calendar(interval),
+        *_noises(parameters.denoiser),
+    ]
+    order = {group: place for place, group in enumerate(GROUPS)}
+    return FeatureSet("core", tuple(sorted(found, key=lambda feature: order[feature.group])))
+
+
+#: Groups of the default set, in the order of its columns.
+GROUPS: Mapping[str, str] = {
+    "momentum": "how far and how steadily price has moved",
+    "oscillator": "where price stands within its recent extremes",
+    "trend": "direction, strength and distance from averages",
+    "volatility": "how much price moves, by several estimators",
+    "statistics": "returns, their distribution and their company",
+    "volume": "how much is traded, and on which side",
+    "range": "the shape of the bar and its place in recent ranges",
+    "higher timeframe": "the newest completed weeks of days, days of hours, hours of minutes",
+    "calendar": "what is known of a bar before it begins",
+    "noise": "how much of the movement is noise",
+}
+
+
+def _window(
+    name: str,
+    group: str,
+    function: Callable[..., Array],
+    warm_up: int,
+    doc: str,
+    needs: tuple[str, ...] = (),
+    **parameters: int | float | str,
 ) -> Feature:
     """A feature whose window is all it sees."""
-    return Feature(name, group, function, parameters, warm_up, memory=warm_up, doc=doc)
+    return Feature(name, group, function, parameters, warm_up, memory=warm_up, doc=doc, needs=needs)
 
 
-_MACD = {"fast": 12, "slow": 26, "signal": 9}
-_MACD_MEMORY = 400  # (25/27)^400 = 4e-14
-_WILDER_MEMORY = 400  # (13/14)^400 = 1e-13
+def _recursion(
+    name: str, group: str, function: Callable[..., Array], warm_up: int, doc: str, **parameters: int | float | str
+) -> Feature:
+    """A feature with TA-Lib's exponential memory."""
+    return Feature(name, group, function, parameters, warm_up, memory=FORGOTTEN, doc=doc)
 
-DEFAULT = FeatureSet(
-    "core",
-    (
+
+def _denoised(feature: Feature, denoiser: str) -> Feature:
+    """The feature over the level that the denoiser leaves, which remembers so much longer."""
+    memory = feature.memory + (0 if denoiser == "none" else SMOOTHER_MEMORY)
+    return replace(feature, parameters={**feature.parameters, "denoiser": denoiser}, memory=memory)
+
+
+def _of_the_level() -> list[Feature]:
+    macd = {"fast": 12, "slow": 26, "signal": 9}
+    return [
+        _recursion("rsi_14", "momentum", _rsi, 14, "Relative strength index / 100: Wilder (1978)", bars=14),
         *(
-            _simple(f"return_{bars}", "momentum", _return, bars, f"ln(C / C {bars} bars ago)", bars=bars)
-            for bars in (1, 5, 10, 20)
-        ),
-        _simple("gap", "momentum", _gap, 1, "ln(O / C of the bar before)"),
-        Feature(
-            "rsi_14",
-            "momentum",
-            _rsi,
-            {"bars": 14},
-            warm_up=14,
-            memory=_WILDER_MEMORY,
-            doc="Relative strength index / 100, in [0, 1]: Wilder, New Concepts in Technical Trading Systems (1978)",
-        ),
-        *(
-            Feature(
-                f"macd_{label}",
-                "momentum",
-                _macd,
-                {**_MACD, "part": part},
-                warm_up=33,
-                memory=_MACD_MEMORY,
-                doc=f"{doc} / C: Appel, The Moving Average Convergence-Divergence Trading Method (1979)",
-            )
+            _recursion(f"macd_{label}", "momentum", _macd, 33, f"{doc} / C: Appel (1979)", **macd, part=part)
             for part, (label, doc) in enumerate(
                 (
                     ("line", "EMA 12 of C less EMA 26"),
@@ -299,56 +548,255 @@ DEFAULT = FeatureSet(
                 )
             )
         ),
+        _window("roc_12", "momentum", _rate_of_change, 12, "C / C 12 bars ago - 1: TA-Lib's ROC / 100", bars=12),
+        _recursion("momentum_10", "momentum", _momentum, 14, "(C - C 10 bars ago) / ATR 14", bars=10, of_range=14),
+        _recursion("trix_15", "momentum", _trix, 43, "Change of the triple EMA 15 of C, %: Hutson (1983)", bars=15),
         *(
-            _simple(f"mean_ratio_{bars}", "trend", _mean_ratio, bars - 1, f"ln(C / mean C of {bars} bars)", bars=bars)
-            for bars in (5, 10, 20, 50)
+            _window(f"mean_ratio_{bars}", "trend", _mean_ratio, bars - 1, f"ln(C / mean C of {bars} bars)", bars=bars)
+            for bars in (5, 10, 20, 50, 200)
         ),
-        Feature(
+        *(
+            _recursion(f"ema_ratio_{bars}", "trend", _ema_ratio, bars - 1, f"ln(C / EMA {bars} of C)", bars=bars)
+            for bars in (12, 26)
+        ),
+        _window("slope_20", "trend", _slope, 19, "Slope a bar of the least-squares line of ln C over 20 bars", bars=20),
+        _window("slope_fit_20", "trend", _slope_fit, 19, "R² of that line, null on a flat stretch", bars=20),
+        _window(
             "bollinger_position",
             "trend",
             _bollinger_position,
-            {"bars": 20, "width": 2.0},
-            warm_up=19,
-            memory=19,
-            doc="(C - mean 20) / 2 deviations, null on a flat stretch: Bollinger on Bollinger Bands (2001)",
+            19,
+            "(C - mean 20) / 2 deviations, null on a flat stretch: Bollinger (2001)",
+            bars=20,
+            width=2.0,
         ),
-        Feature(
+        _window(
             "bollinger_width",
             "volatility",
             _bollinger_width,
-            {"bars": 20, "width": 2.0},
-            warm_up=19,
-            memory=19,
-            doc="4 deviations / mean 20 (bandwidth): Bollinger on Bollinger Bands (2001)",
-        ),
-        Feature(
-            "natr_14",
-            "volatility",
-            _atr,
-            {"bars": 14},
-            warm_up=14,
-            memory=_WILDER_MEMORY,
-            doc="Average true range / C: Wilder (1978), normalised as in TA-Lib's NATR / 100",
-        ),
-        _simple("volatility_20", "volatility", _volatility, 20, "deviation of 20 one-bar log returns, a bar", bars=20),
-        _simple(
-            "volatility_ratio",
-            "volatility",
-            _volatility_ratio,
-            20,
-            "ln(deviation of 5 one-bar log returns / that of 20)",
-            fast=5,
-            slow=20,
-        ),
-        _simple("close_in_bar", "range", _close_in_bar, 0, "(C - L) / (H - L), null where H = L"),
-        _simple(
-            "close_in_range_20",
-            "range",
-            _close_in_range,
             19,
-            "(C - lowest L) / (highest H - lowest L) of 20 bars: Lane's stochastic %K (1984)",
+            "4 deviations / mean 20: Bollinger (2001)",
+            bars=20,
+            width=2.0,
+        ),
+    ]
+
+
+def _of_ranges() -> list[Feature]:
+    aroon = (
+        ("up", "1 - bars since the highest H of 26 / 25"),
+        ("down", "1 - bars since the lowest L of 26 / 25"),
+        ("oscillator", "Aroon up less Aroon down"),
+    )
+    return [
+        _window("stochastic_k", "oscillator", _stochastic, 15, "Mean 3 of %K 14: Lane (1984)", bars=14, smoothings=1),
+        _window("stochastic_d", "oscillator", _stochastic, 17, "Mean 3 of stochastic_k", bars=14, smoothings=2),
+        _window("williams_r_14", "oscillator", _williams, 13, "%K 14 - 1, in [-1, 0]: Williams (1973)", bars=14),
+        _window(
+            "cci_20",
+            "oscillator",
+            _cci,
+            19,
+            "(TP - mean TP) / (1.5 mean |TP - mean TP|), TP = (H + L + C) / 3: Lambert (1980), / 100",
             bars=20,
         ),
-        _simple("volume_ratio_20", "volume", _volume_ratio, 19, "ln(V / mean V of 20 bars), null at V = 0", bars=20),
-    ),
-)
+        _window(
+            "mfi_14",
+            "oscillator",
+            _mfi,
+            14,
+            "Share of TP V on bars whose TP rose, null without volume: Quong and Soudack (1989), / 100",
+            bars=14,
+        ),
+        _window(
+            "ultimate_oscillator",
+            "oscillator",
+            _ultimate,
+            28,
+            "Buying pressure / true range of 7, 14, 28 bars, weighted 4:2:1: Williams (1985), / 100",
+            fast=7,
+            middle=14,
+            slow=28,
+        ),
+        *(
+            _window(f"aroon_{label}", "oscillator", _aroon, 25, f"{doc}: Chande (1995), / 100", bars=25, side=side)
+            for side, (label, doc) in enumerate(aroon)
+        ),
+        *(
+            _recursion(name, "trend", _direction, warm_up, f"{doc}: Wilder (1978), / 100", bars=14, part=part)
+            for part, (name, warm_up, doc) in enumerate(
+                (
+                    ("plus_di_14", 14, "Positive directional indicator"),
+                    ("minus_di_14", 14, "Negative directional indicator"),
+                    ("adx_14", 27, "Average directional index"),
+                )
+            )
+        ),
+        _window("close_in_bar", "range", _close_in_bar, 0, "(C - L) / (H - L), null where H = L"),
+        _window("body", "range", _body, 0, "(C - O) / (H - L), null where H = L"),
+        _window("upper_shadow", "range", _upper_shadow, 0, "(H - max(O, C)) / (H - L), null where H = L"),
+        _window("range_ratio_20", "range", _range_ratio, 19, "ln(H / L) / its mean of 20 bars", bars=20),
+        _window(
+            "close_in_range_20",
+            "range",
+            _fast_stochastic,
+            19,
+            "%K 20: Lane (1984)",
+            bars=20,
+        ),
+    ]
+
+
+def _volatilities() -> list[Feature]:
+    return [
+        _recursion("natr_14", "volatility", _atr, 14, "Average true range / C: Wilder (1978)", bars=14),
+        _recursion("atr_ratio", "volatility", _atr_ratio, 14, "ln(ATR 5 / ATR 14)", fast=5, slow=14),
+        *(
+            _window(
+                f"volatility_{bars}",
+                "volatility",
+                _volatility,
+                bars,
+                f"Deviation of {bars} one-bar log returns, a bar",
+                bars=bars,
+            )
+            for bars in (20, 60)
+        ),
+        _window("volatility_ratio", "volatility", _volatility_ratio, 20, "ln(that of 5 bars / of 20)", fast=5, slow=20),
+        _window("parkinson_20", "volatility", _parkinson, 19, "√(mean ln²(H / L) / ln 16): Parkinson (1980)", bars=20),
+        _window(
+            "garman_klass_20",
+            "volatility",
+            _garman_klass,
+            19,
+            "sqrt(mean(ln²(H / L) / 2 - (2 ln 2 - 1) ln²(C / O))): Garman and Klass (1980)",
+            bars=20,
+        ),
+        _window(
+            "yang_zhang_20",
+            "volatility",
+            _yang_zhang,
+            20,
+            "Overnight, open-to-close and Rogers-Satchell variance: Yang and Zhang (2000)",
+            bars=20,
+        ),
+    ]
+
+
+def _statistics(market: str) -> list[Feature]:
+    return [
+        *(
+            _window(f"return_{bars}", "statistics", _return, bars, f"ln(C / C {bars} bars ago)", bars=bars)
+            for bars in (1, 5, 10, 20)
+        ),
+        _window("gap", "statistics", _gap, 1, "ln(O / C of the bar before)"),
+        _window("skew_60", "statistics", _skew, 60, "Skewness of 60 one-bar log returns", bars=60),
+        _window("kurtosis_60", "statistics", _kurtosis, 60, "Excess kurtosis of 60 one-bar log returns", bars=60),
+        *(
+            _window(
+                f"autocorrelation_{lag}",
+                "statistics",
+                _autocorrelation,
+                60 + lag,
+                f"Correlation of 60 one-bar log returns with those {lag} before",
+                lag=lag,
+                bars=60,
+            )
+            for lag in (1, 5)
+        ),
+        _window("z_score_60", "statistics", _z_score, 59, "(ln C - mean 60) / deviation 60, null where flat", bars=60),
+        _window("return_z_score_20", "statistics", _return_z_score, 20, "Log return / volatility 20", bars=20),
+        *(
+            _window(f"drawdown_{bars}", "statistics", _drawdown, bars - 1, f"C / highest of {bars} - 1", bars=bars)
+            for bars in (60, 252)
+        ),
+        _window(
+            "beta_60",
+            "statistics",
+            _beta,
+            60,
+            "Slope on the benchmark's log return; null without",
+            needs=(market,),
+            bars=60,
+            market=market,
+        ),
+        _window(
+            "correlation_60",
+            "statistics",
+            _market_correlation,
+            60,
+            "Correlation with the benchmark's log return, 60 bars; null without",
+            needs=(market,),
+            bars=60,
+            market=market,
+        ),
+        *(
+            _window(
+                f"efficiency_ratio_{bars}",
+                "trend",
+                _efficiency,
+                bars,
+                f"|ln(C / C {bars} bars ago)| / sum of |one-bar log returns|: Kaufman (1995), in logarithms",
+                bars=bars,
+            )
+            for bars in (10, 20)
+        ),
+        _window(
+            "hurst_100",
+            "trend",
+            _hurst,
+            99,
+            "Slope of ln rms of k-bar log returns over ln k, k = 1 to 16, 84 of each: Di Matteo (2007)",
+            bars=84,
+            longest=16,
+        ),
+    ]
+
+
+def _volumes() -> list[Feature]:
+    return [
+        _window("volume_ratio_20", "volume", _volume_ratio, 19, "ln(V / mean V of 20), null at V = 0", bars=20),
+        _window("volume_trend", "volume", _volume_trend, 19, "ln(mean V of 5 bars / mean V of 20)", fast=5, slow=20),
+        _window("volume_shock_20", "volume", _volume_shock, 19, "(V - mean) / deviation, null where flat", bars=20),
+        _window(
+            "obv_change_20",
+            "volume",
+            _obv_change,
+            20,
+            "Sum of V signed by the close's direction / sum of V, 20 bars: Granville's OBV (1963) as a change",
+            bars=20,
+        ),
+    ]
+
+
+def _higher(interval: str) -> list[Feature]:
+    # The first period held may be cut short, and the newest is not complete before its last bar.
+    def feature(name: str, function: Callable[..., Array], doc: str, periods: int, before: int) -> Feature:
+        warm_up = (periods + before + 1) * BARS_A_PERIOD[interval]
+        return _window(name, "higher timeframe", function, warm_up, doc, ("period", "period_ends"), periods=periods)
+
+    return [
+        feature("higher_return_1", _higher_return, "ln(C / C before) of the newest completed period", 1, 1),
+        feature("higher_return_4", _higher_return, "ln(C / C 4 before) of completed periods", 4, 1),
+        feature("higher_mean_ratio_10", _higher_mean_ratio, "ln(C / mean C of 10) of completed periods", 10, 0),
+        feature("higher_rsi_10", _higher_rsi, "Rises / path of 10 completed periods: Cutler's RSI", 10, 1),
+        feature("higher_volatility_10", _higher_volatility, "Deviation of 10 log returns of completed periods", 10, 1),
+        feature("higher_range_10", _higher_close_in_range, "%K of 10 completed periods", 10, 1),
+    ]
+
+
+def _of_the_calendar(interval: str) -> list[Feature]:
+    ahead = "Days to the next session" if interval == "1d" else "Share of the session that is left"
+    docs = {
+        "day_of_week": "Day of the session's week: 0 Monday to 6 Sunday",
+        "month_turn": "Weekdays from the month's turn: 1 the first, -1 the last: Ariel (1987)",
+        "gap_ahead": f"{ahead}, as planned",
+        "gap_behind": "Days from the session before, as planned: 1 overnight, 3 over a weekend",
+    }
+    return [_window(name, "calendar", _column, 0, doc, (name,), column=name) for name, doc in docs.items()]
+
+
+def _noises(denoiser: str) -> list[Feature]:
+    doc = "Deviation of what the filter drops / that and of what it keeps, of 20 one-bar log returns"
+    which = "kalman" if denoiser == "none" else denoiser
+    return [Feature("noise_score_20", "noise", _noise, {"bars": 20, "denoiser": which}, 21, 21 + SMOOTHER_MEMORY, doc)]

@@ -1,4 +1,4 @@
-"""The fields of the two profile documents, each with type, unit and meaning: defined once, imports nothing heavy.
+"""The fields of the profile documents, each with type, unit and meaning: defined once, imports nothing heavy.
 
 Tests hold documents against it, the command and the pictures take names and units from it. A path names a field inside
 its document; ``*`` stands for any one name. A field that is undefined (too few bars, nothing moved, the source does not
@@ -12,7 +12,8 @@ from typing import Any
 SCHEMA_VERSION = 2
 STATISTICAL = "statistical"
 COMPANY = "company"
-KINDS = (STATISTICAL, COMPANY)
+PATTERNS = "patterns"
+KINDS = (STATISTICAL, COMPANY, PATTERNS)
 
 #: What the next update merges with: no figure for readers.
 STATE = "state"
@@ -151,7 +152,28 @@ _COMPANY: dict[str, Field] = {
     "fundamentals.*.read_at": Field("time", "", "when it was read"),
 }
 
-DOCUMENTS: Mapping[str, Mapping[str, Field]] = {STATISTICAL: _STATISTICAL, COMPANY: _COMPANY}
+#: The figures of one cell of the patterns' rates.
+RATE_FIGURES = ("count", "effective", "successes", "rate", "low", "high", "shrunk", "mean_return")
+
+#: What the fields of ``rates`` are of: a pattern, a regime (or ``all``) and a horizon in bars held.
+_CELL = "rates.*.*.*."
+_PATTERNS: dict[str, Field] = {
+    "known_until": Field("time", "", "start of the period: outcomes known by then count, those of the newest listing"),
+    "patterns": Field("text", "", "recipe of the patterns, as the ledger's state of the symbol names it"),
+    "regimes": Field("text", "", "lake table that the regimes are from"),
+    "least": Field("number", "outcomes", "effective outcomes below which a cell is left out"),
+    "prior": Field("number", "outcomes", "outcomes that a shrunk rate's wider rate counts as"),
+    f"{_CELL}count": Field("integer", "outcomes", "outcomes of this pattern, in this regime, so many bars held"),
+    f"{_CELL}effective": Field("number", "outcomes", "the same, those that overlap taken together"),
+    f"{_CELL}successes": Field("integer", "outcomes", "outcomes in the pattern's direction; absent where it has none"),
+    f"{_CELL}rate": Field("number", SHARE, "successes of all outcomes"),
+    f"{_CELL}low": Field("number", SHARE, "lower end of the rate's interval of 95 % (Wilson 1927)"),
+    f"{_CELL}high": Field("number", SHARE, "upper end"),
+    f"{_CELL}shrunk": Field("number", SHARE, "rate drawn to that of all regimes, which is drawn to 1/2"),
+    f"{_CELL}mean_return": Field("number", SHARE, "mean return in the pattern's direction; plain where it has none"),
+}
+
+DOCUMENTS: Mapping[str, Mapping[str, Field]] = {STATISTICAL: _STATISTICAL, COMPANY: _COMPANY, PATTERNS: _PATTERNS}
 
 #: What a source may know of a company; each has those it has.
 FUNDAMENTALS: Mapping[str, Field] = {
@@ -196,8 +218,10 @@ def leaves(document: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any
 
 
 def figure(value: float | int | str) -> str:
-    """A value for people: four digits are what these estimates bear."""
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+    """A value for people: four digits are what these estimates bear, a daily bar is its date."""
+    if isinstance(value, str):
+        return value.removesuffix("T00:00:00+00:00")
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
 
 
 def field_of(kind: str, path: str) -> Field | None:

@@ -1,25 +1,42 @@
-"""Second station: the features of every final bar, from the warm-up on and only where they are missing."""
+"""Second station: features and regime of every final bar, from the warm-up on and only where they are missing.
 
-import math
+A feature set is a table of its own. The one that the settings ask for is kept for every symbol; an older one is kept
+up to date for the symbols whose promoted model reads it, as long as this program still makes the same numbers of it.
+
+With a benchmark, a bar waits for the benchmark's bar that was final by then: computed without it, its beta would be
+another after the bar has come.
+"""
+
+import os
 import time
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 
-from alpha_assets.quant import calendars
-from alpha_assets.quant.indicators import DEFAULT, FeatureSet, compute
+from alpha_assets.quant.feature_set import compute
+from alpha_assets.quant.regimes import memory as regime_memory
+from alpha_assets.quant.regimes import regimes
+from alpha_assets.quant.schema import SPLIT
+from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
+from alpha_assets.stations.benchmark import Benchmark
 from alpha_assets.stations.quarantine import FEATURES_FAILED, IMPOSSIBLE_ACTION, alone, quarantine, release
-from alpha_assets.stations.series import adjusted_bars, calendars_of, prices_only
+from alpha_assets.stations.series import adjusted_bars, calendars_of, pending_bars, prices_only
+from alpha_assets.stations.sets import REGIME_COLUMNS, Recipe, recipe_of, restored
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
+#: Symbols that are computed while others are written.
+SYMBOLS_AT_ONCE = 128
 
-def table_of(feature_set: FeatureSet = DEFAULT) -> str:
-    """The lake table of a feature set: a changed set is a new table."""
-    return f"features/{feature_set.name}-{feature_set.hash}"
+#: The keys that a table holds, and for each symbol that has nothing in it why.
+Outcome = tuple[pl.DataFrame, dict[str, str], dict[str, str]]
 
 
 def featurise(
@@ -30,7 +47,7 @@ def featurise(
     progress: Progress = silent,
     now: datetime | None = None,
 ) -> Report:
-    """Bring the feature table up to the last bar of ``symbols``; a symbol whose past changed is built anew.
+    """Bring the feature tables up to the last bar of ``symbols``; a symbol whose past changed is built anew.
 
     A symbol with an action that cannot be, or of which a feature raises, is held and quarantined (``now`` dates that)
     until its features are built again. Updates read the pending bars and the warm-up before them, nothing else. The
@@ -38,10 +55,120 @@ def featurise(
     """
     started = time.perf_counter()
     report = Report()
-    table = table_of()
+    recipe = recipe_of(settings)
+    ledger.note_recipes([{"features_set": recipe.table, "recipe": recipe.document}])
+    _spread_from_benchmarks(ledger, recipe, symbols)
     states = ledger.states()
+    anew, onward = _pending(lake, recipe.table, states, symbols, report)
+    kitchen = Kitchen(lake, settings, recipe, calendars_of(ledger))
+    split = kitchen.split_since(onward)
+    anew += [symbol for symbol in onward if symbol in split]
+    onward = {symbol: until for symbol, until in onward.items() if symbol not in split}
+    _clear_marks(ledger, states, anew)
+    _keep_older(ledger, kitchen, states, anew, symbols)
+    built = kitchen.build(anew, progress)
+    updated = kitchen.update(onward)
+    progress("features updated", len(symbols), len(symbols))
+    for state, wanted, (values, held, failed) in (("built", anew, built), ("updated", onward, updated)):
+        _note(ledger, recipe.table, values, state, held, failed, report)
+        for symbol in wanted:
+            if symbol not in report.partitions:
+                report.say(symbol, "waiting", reason=f"no newer bar of the benchmark {recipe.features.benchmark} yet")
+    release(ledger, states, report.in_state("built", "updated", "unchanged"), IMPOSSIBLE_ACTION, FEATURES_FAILED)
+    _quarantine(ledger, states, report, now)
+    report.totals = {
+        "symbols": len(symbols),
+        "rows": built[0].height + updated[0].height,
+        **report.states(),
+        "table": recipe.table,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    return report
+
+
+@dataclass(frozen=True)
+class Kitchen:
+    """Makes one table after its recipe."""
+
+    lake: Lake
+    settings: Settings
+    recipe: Recipe
+    names: Mapping[str, str]
+
+    def build(self, symbols: Sequence[str], progress: Progress = silent) -> Outcome:
+        """Everything of these symbols, in place of what the table holds of them.
+
+        Some symbols are written while the next ones are computed: neither keeps two cores busy alone.
+        """
+        outcomes = [self._nothing()]
+        with ThreadPoolExecutor(1) as writer:
+            written: Future[None] | None = None
+            for first in range(0, len(symbols), SYMBOLS_AT_ONCE):
+                some = symbols[first : first + SYMBOLS_AT_ONCE]
+                bars, held = adjusted_bars(self.lake, self.settings, self.names, some)
+                values, failed = alone(bars, self.values)
+                outcomes.append((values.select("symbol", "timestamp"), held, failed))
+                if written is not None:
+                    written.result()
+                    progress("features built", first, len(symbols))
+                written = writer.submit(self._store, values, some)
+            if written is not None:
+                written.result()
+                progress("features built", len(symbols), len(symbols))
+        rows, held_ones, failed_ones = zip(*outcomes, strict=True)
+        return pl.concat(rows), dict(ChainMap(*held_ones)), dict(ChainMap(*failed_ones))
+
+    def _store(self, values: pl.DataFrame, symbols: Sequence[str]) -> None:
+        table = self.recipe.table
+        self.lake.replace(table, values, symbols, gone=_outdated(self.lake, table, values, symbols))
+
+    def update(self, onward: Mapping[str, datetime]) -> Outcome:
+        """What is missing after each symbol's time."""
+        if not onward:
+            return self._nothing()
+        remembered = regime_memory(self.recipe.regimes)
+        memory = None if remembered is None else max(self.recipe.feature_set.memory, remembered)
+        bars, held = pending_bars(self.lake, self.settings, self.names, onward, memory)
+        values, failed = alone(bars, lambda some: self.values(some, onward))
+        if values.height:
+            self.lake.append(self.recipe.table, values)
+        return values, held, failed
+
+    def values(self, bars: pl.DataFrame, after: Mapping[str, datetime] | None = None) -> pl.DataFrame:
+        """Features and regime of the bars, or of those later than ``after``, as they are stored."""
+        seen = with_timeframes(prices_only(bars), self.recipe.interval, self.names)
+        first: datetime | None = seen["timestamp"].min()  # type: ignore[assignment]
+        benchmark = Benchmark.of(self.recipe.features, self.lake, self.settings, self.names, first)
+        seen = benchmark.beside(seen).sort("symbol", "timestamp")
+        workers = self.settings.workers or os.cpu_count() or 1
+        features = compute(seen, self.recipe.feature_set, after, np.float32, workers)
+        stored = None if after is None else self._stored_regimes(after, seen["symbol"].unique().to_list())
+        labels = regimes(seen, self.recipe.regimes, stored).select(REGIME_COLUMNS)
+        return self.recipe.stored_form(features.hstack(labels))
+
+    def split_since(self, onward: Mapping[str, datetime]) -> set[str]:
+        """The symbols with a split among their pending bars, where that changes the past: the set is not scale-free."""
+        if self.recipe.feature_set.scale_free:
+            return set()
+        splits = self.lake.read("actions", symbols=list(onward)).filter(pl.col("kind") == SPLIT)
+        days = splits.select("symbol", "ex_date").iter_rows()
+        return {symbol for symbol, day in days if day > onward[symbol].date()}
+
+    def _stored_regimes(self, after: Mapping[str, datetime], symbols: Sequence[str]) -> pl.DataFrame:
+        until = {symbol: after[symbol] for symbol in symbols}
+        columns = ["symbol", "timestamp", "regime"]
+        rows = self.lake.read(self.recipe.table, symbols=symbols, since=until, columns=columns)
+        return rows.group_by("symbol", maintain_order=True).first()
+
+    def _nothing(self) -> Outcome:
+        return pl.DataFrame(schema={"symbol": pl.String, "timestamp": pl.Datetime("us", "UTC")}), {}, {}
+
+
+def _pending(
+    lake: Lake, table: str, states: Mapping[str, Row], symbols: Sequence[str], report: Report
+) -> tuple[list[str], dict[str, datetime]]:
+    """The symbols to build, and those to bring on with the time until which they are there; the others are said."""
     lost = lake.version(table) is None
-    names = calendars_of(ledger)
     anew, onward = [], {}
     for symbol in symbols:
         state = states.get(symbol, {})
@@ -54,46 +181,60 @@ def featurise(
             onward[symbol] = until
         else:
             report.say(symbol, "unchanged", features_until=str(until))
-    rows = _build(lake, ledger, settings, names, table, anew, states, report)
-    progress("features built", len(anew), len(symbols))
-    rows += _update(lake, ledger, settings, names, table, onward, report)
-    progress("features updated", len(symbols), len(symbols))
-    built = report.in_state("built", "updated", "unchanged")
-    release(ledger, states, built, IMPOSSIBLE_ACTION, FEATURES_FAILED)
-    _quarantine(ledger, states, report, now)
-    report.totals = {
-        "symbols": len(symbols),
-        "rows": rows,
-        **report.states(),
-        "table": table,
-        "seconds": round(time.perf_counter() - started, 3),
-    }
-    return report
+    return anew, onward
 
 
-def _build(
-    lake: Lake,
-    ledger: Ledger,
-    settings: Settings,
-    names: Mapping[str, str],
-    table: str,
-    symbols: Sequence[str],
-    states: Mapping[str, Row],
-    report: Report,
-) -> int:
-    if not symbols:
-        return 0
-    again = [symbol for symbol in symbols if states.get(symbol, {}).get("rebuild_features")]
-    # The mark goes before the bars are read, so that a rewrite that comes in between sets it anew; a kill in between
-    # leaves a symbol without features, which is built.
+def _spread_from_benchmarks(ledger: Ledger, recipe: Recipe, symbols: Sequence[str]) -> None:
+    """A benchmark whose past changed, or that has only now come, changes everybody's features.
+
+    The mark is set before its own can be cleared. One in quarantine has done so when it came.
+    """
+    recipes, states = ledger.recipes(), ledger.states()
+    read = {str(decision["features_set"]) for decision in ledger.production().values()} | {recipe.table}
+    made = [recipes[table] for table in sorted(read) if table in recipes]
+    for name in {document["features"].get("benchmark") for document in made} & set(symbols):
+        state = states.get(name, {})
+        came = state.get("last_bar") and state["features_set"] is None and not state["quarantine_cause"]
+        if came or state.get("rebuild_features"):
+            ledger.note_state([{"symbol": row["symbol"], "rebuild_features": True} for row in ledger.universe()])
+            return
+
+
+def _keep_older(
+    ledger: Ledger, kitchen: Kitchen, states: Mapping[str, Row], anew: Sequence[str], symbols: Sequence[str]
+) -> None:
+    """Bring on the older tables that promoted models of these symbols read.
+
+    What is built anew because its past changed is built anew in every table, and so is what a kill interrupted.
+    """
+    recipes = ledger.recipes()
+    readers: dict[str, list[str]] = {}
+    for (symbol, _), decision in ledger.production().items():
+        table = str(decision["features_set"])
+        if symbol in symbols and table != kitchen.recipe.table and symbol not in readers.get(table, ()):
+            readers.setdefault(table, []).append(symbol)
+    for table, wanted in readers.items():
+        recipe = restored(recipes.get(table) or {}, table)
+        if recipe is None:
+            continue
+        older = Kitchen(kitchen.lake, kitchen.settings, recipe, kitchen.names)
+        held = kitchen.lake.last_times(table, wanted) if kitchen.lake.version(table) is not None else {}
+        changed = {name for name in anew if states[name]["rebuild_features"] or states[name]["features_set"] is None}
+        changed |= older.split_since({symbol: until for symbol, until in held.items() if symbol not in changed})
+        older.build([symbol for symbol in wanted if symbol in changed or held.get(symbol) is None])
+        behind = {symbol: held[symbol] for symbol in wanted if held.get(symbol) is not None and symbol not in changed}
+        older.update({name: until for name, until in behind.items() if until < states[name]["last_bar"]})
+
+
+def _clear_marks(ledger: Ledger, states: Mapping[str, Row], anew: Sequence[str]) -> None:
+    """The mark goes before the bars are read, so that a rewrite that comes in between sets it anew.
+
+    A kill in between leaves a symbol without features, which is built, in every table.
+    """
+    again = [symbol for symbol in anew if states.get(symbol, {}).get("rebuild_features")]
     ledger.note_state(
         [{"symbol": name, "features_set": None, "features_until": None, "rebuild_features": False} for name in again]
     )
-    bars, held = adjusted_bars(lake, settings, names, symbols)
-    values, failed = alone(bars, _values)
-    lake.replace(table, values, symbols, gone=_outdated(lake, table, values, symbols))
-    _note(ledger, table, values, "built", held, failed, report)
-    return values.height
 
 
 def _outdated(lake: Lake, table: str, values: pl.DataFrame, symbols: Sequence[str]) -> pl.DataFrame:
@@ -103,62 +244,6 @@ def _outdated(lake: Lake, table: str, values: pl.DataFrame, symbols: Sequence[st
     kept = lake.read(table, symbols=symbols, columns=key)
     without = kept.join(values, on=key, how="anti").join(newest, on="symbol", how="left")
     return without.filter((pl.col("timestamp") < pl.col("newest")).fill_null(True)).select(key)
-
-
-def _update(
-    lake: Lake,
-    ledger: Ledger,
-    settings: Settings,
-    names: Mapping[str, str],
-    table: str,
-    onward: Mapping[str, datetime],
-    report: Report,
-) -> int:
-    if not onward:
-        return 0
-    since = _warm_from(settings, names, onward)
-    bars, held = adjusted_bars(lake, settings, names, list(onward), since)
-    short = _too_short(bars, onward)
-    if short:
-        whole, _ = adjusted_bars(lake, settings, names, short)
-        bars = pl.concat([bars.filter(~pl.col("symbol").is_in(short)), whole]).sort("symbol", "timestamp")
-    until = pl.DataFrame(
-        {"symbol": list(onward), "until": list(onward.values())}, schema_overrides={"until": pl.Datetime("us", "UTC")}
-    )
-    computed, failed = alone(bars, _values)
-    values = (
-        computed.join(until, on="symbol", maintain_order="left")
-        .filter(pl.col("timestamp") > pl.col("until"))
-        .drop("until")
-    )
-    if values.height:
-        lake.append(table, values)
-    _note(ledger, table, values, "updated", held, failed, report)
-    return values.height
-
-
-def _warm_from(settings: Settings, names: Mapping[str, str], onward: Mapping[str, datetime]) -> dict[str, datetime]:
-    """From where to read so that the warm-up lies before the first pending bar, were no session missing."""
-    starts = {}
-    for calendar, until in {(names[symbol], until) for symbol, until in onward.items()}:
-        sessions = 1.1 * DEFAULT.warm_up / calendars.bars_a_session(calendar, settings.interval)
-        starts[calendar, until] = calendars.sessions_back(calendar, until, math.ceil(sessions) + 1)
-    return {symbol: starts[names[symbol], until] for symbol, until in onward.items()}
-
-
-def _too_short(bars: pl.DataFrame, onward: Mapping[str, datetime]) -> list[str]:
-    """Symbols of which halts left fewer bars than the warm-up needs: their whole history is read."""
-    counts = dict(bars.group_by("symbol").len().iter_rows())
-    return [symbol for symbol in onward if 0 < counts.get(symbol, 0) < DEFAULT.warm_up]
-
-
-def _values(bars: pl.DataFrame) -> pl.DataFrame:
-    return stored_form(compute(prices_only(bars), DEFAULT))
-
-
-def stored_form(values: pl.DataFrame) -> pl.DataFrame:
-    """Features as the lake keeps them: computed in f64, stored in f32."""
-    return values.with_columns(pl.col(DEFAULT.columns).cast(pl.Float32))
 
 
 def _quarantine(ledger: Ledger, states: Mapping[str, Row], report: Report, now: datetime | None) -> None:

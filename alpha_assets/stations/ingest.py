@@ -451,7 +451,9 @@ class _Ingest:
         self._mark(symbols, rewriting=False)
 
     def _mark(self, symbols: Sequence[str], **hint: bool) -> None:
-        self._ledger.note_state([{"symbol": symbol, "rebuild_features": True, **hint} for symbol in symbols])
+        self._ledger.note_state(
+            [{"symbol": symbol, "rebuild_features": True, "rebuild_patterns": True, **hint} for symbol in symbols]
+        )
 
     def _store_actions(self, answer: _Answer) -> None:
         rows = answer.news.with_columns(first_seen_at=pl.lit(self._now, TIME))

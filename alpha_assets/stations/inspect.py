@@ -104,6 +104,18 @@ def freshness_verdict(ledger: Ledger, sources: Mapping[str, Source], now: dateti
     return replace(verdict, passed=False, sentence="; ".join([verdict.sentence, *could_have.silent.values()]))
 
 
+def features_verdict(ledger: Ledger) -> Verdict:
+    """The symbols whose features do not reach their last bar, but for those in quarantine, which say so themselves."""
+    states = ledger.states()
+    wrong = []
+    for row in ledger.universe():
+        state = states.get(row["symbol"], {})
+        behind = state.get("last_bar") is not None and state.get("features_until") != state["last_bar"]
+        if behind and not state["quarantine_cause"]:
+            wrong.append(f"{row['symbol']}: {_shown(state['features_until'])}, bars until {_shown(state['last_bar'])}")
+    return _verdict(wrong, "symbols have bars without features")
+
+
 #: The findings that each check of the bars reports, and its words for them.
 FINDING_CHECKS: Mapping[str, tuple[list[str], str]] = {
     "keys_unique": ([KEY_DOUBLED], "keys are held twice"),

@@ -18,8 +18,8 @@ from alpha_assets.quant import gate
 from alpha_assets.quant.gate import Judgement
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
-from alpha_assets.stations.featurise import table_of
 from alpha_assets.stations.series import calendars_of
+from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, model_name, why_untrained
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -60,7 +60,7 @@ def promote(
             report.say(symbol, "no_candidate", reason=why_untrained(candidate, states.get(symbol), settings))
         elif symbol in last and last[symbol]["training_id"] == candidate["training_id"]:
             report.say(symbol, "unchanged", verdict=last[symbol]["verdict"], reason=last[symbol]["reason"])
-        elif candidate["features_set"] != table_of():
+        elif candidate["features_set"] != table_of(settings):
             reason = f"its candidate reads {candidate['features_set']}, which is no longer kept: train it again"
             report.say(symbol, "held", reason=reason)
         else:
@@ -111,14 +111,14 @@ PAST = {"promote": "promoted", "reject": "rejected", "hold": "held"}
 
 def family(settings: Settings) -> str:
     """What is judged together: regime, feature set and learner."""
-    return f"{ALL}|{table_of()}|{settings.learning.learner}|h{settings.learning.horizon}"
+    return f"{ALL}|{table_of(settings)}|{settings.learning.learner}|h{settings.learning.horizon}"
 
 
 def _judge(
     lake: Lake, ledger: Ledger, settings: Settings, candidates: Mapping[str, Row], now: datetime
 ) -> tuple[Judgement, dict[str, str]]:
     """The judgement, and why there is no evidence of some symbols."""
-    table = table_of()
+    table = table_of(settings)
     pool = {
         symbol: row["training_id"]
         for symbol, row in candidates.items()

@@ -13,7 +13,11 @@ from alpha_assets.stores.ledger import Ledger, Row
 
 IMPOSSIBLE_ACTION = "impossible_action"
 FEATURES_FAILED = "features_failed"
+PATTERNS_FAILED = "patterns_failed"
 PROFILE_FAILED = "profile_failed"
+
+#: The causes that are set and cleared here.
+OWN_CAUSES = (IMPOSSIBLE_ACTION, FEATURES_FAILED, PATTERNS_FAILED, PROFILE_FAILED)
 
 RELEASED: Row = {"quarantine_cause": None, "quarantine_reason": None, "quarantined_at": None}
 
@@ -25,7 +29,7 @@ def quarantine(
     rows = []
     for symbol, reason in reasons.items():
         state = states.get(symbol, {})
-        if state.get("quarantine_cause") not in (None, IMPOSSIBLE_ACTION, FEATURES_FAILED, PROFILE_FAILED):
+        if state.get("quarantine_cause") not in (None, *OWN_CAUSES):
             continue
         since = state.get("quarantined_at") if state.get("quarantine_cause") == cause else None
         told = {"quarantine_cause": cause, "quarantine_reason": reason, "quarantined_at": since or now}

@@ -1,5 +1,6 @@
 """Bars as the stations after ingestion see them: adjusted, with the instant each became known."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -49,10 +50,52 @@ def adjusted_bars(
     """
     bars = lake.read("bars", symbols=symbols, since=since, columns=list(BARS))
     actions = lake.read("actions", symbols=symbols).drop("first_seen_at")
+    return soundly_adjusted(bars, actions, settings, names)
+
+
+def soundly_adjusted(
+    bars: pl.DataFrame, actions: pl.DataFrame, settings: Settings, names: Mapping[str, str]
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """``adjusted_bars`` of bars and actions that are read already; other columns stay as they are."""
     wrong = impossible_actions(bars, actions, settings.interval, names)
     reasons = dict(wrong.group_by("symbol", maintain_order=True).agg(pl.col("reason").first()).iter_rows())
     sound = bars.filter(~pl.col("symbol").is_in(list(reasons)))
     return adjusted(sound, actions, interval=settings.interval, calendars=names), reasons
+
+
+def pending_bars(
+    lake: Lake,
+    settings: Settings,
+    names: Mapping[str, str],
+    pending: Mapping[str, datetime | None],
+    memory: int | None,
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """``adjusted_bars`` after each symbol's time, and ``memory`` bars before them; all of them where either is None.
+
+    Where halts left fewer bars than that in the sessions that should hold them, the whole history is read.
+    """
+    starts: dict[tuple[str, datetime | None], datetime | None] = {}
+    for calendar, until in {(names[symbol], until) for symbol, until in pending.items()}:
+        starts[calendar, until] = None
+        if memory is not None and until is not None:
+            sessions = math.ceil(1.1 * memory / calendars.bars_a_session(calendar, settings.interval)) + 1
+            starts[calendar, until] = calendars.sessions_back(calendar, until, sessions)
+    since = {symbol: starts[names[symbol], until] for symbol, until in pending.items()}
+    bars, held = adjusted_bars(lake, settings, names, list(pending), since)
+    bound = pl.col("symbol").replace_strict(dict(pending), return_dtype=TIME, default=None)
+    counts = dict(bars.filter(pl.col("timestamp") <= bound).group_by("symbol").len().iter_rows())
+    # Of a listing that is read from its first bar on there is no more.
+    begun = bars.group_by("symbol").agg(pl.col("timestamp").first().dt.date() <= pl.col("listing").first())
+    whole = set(begun.filter(pl.col("timestamp"))["symbol"])
+    short = [
+        symbol
+        for symbol in since
+        if since[symbol] is not None and 0 < counts.get(symbol, 0) < (memory or 0) and symbol not in whole
+    ]
+    if short:
+        whole_history, _ = adjusted_bars(lake, settings, names, short)
+        bars = pl.concat([bars.filter(~pl.col("symbol").is_in(short)), whole_history]).sort("symbol", "timestamp")
+    return bars, held
 
 
 def with_known_at(bars: pl.DataFrame, settings: Settings, names: Mapping[str, str]) -> pl.DataFrame:

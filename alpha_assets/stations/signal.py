@@ -16,18 +16,19 @@ import polars as pl
 from alpha_assets.quant import calendars
 from alpha_assets.quant.bars import held_symbols
 from alpha_assets.quant.blend import direction
-from alpha_assets.quant.indicators import DEFAULT
+from alpha_assets.quant.feature_set import FeatureSet
 from alpha_assets.quant.learners import learner, matrix
 from alpha_assets.quant.schema import BARS, empty
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
-from alpha_assets.stations.featurise import table_of
+from alpha_assets.stations.sets import Recipe, recipe_of, restored
 from alpha_assets.stations.train import ALL, KEYED, why_untrained
 from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import ModelDamaged, Registry
 
-#: Bars over which an unexplained split-sized jump holds publication: the longest window of a feature that sees it.
+#: Bars over which an unexplained split-sized jump holds publication. The few features with a longer window (a mean of
+#: 200, a drawdown over 252) are ratios to a level, which a jump moves once and not bar by bar.
 HOLD_BARS = 60
 
 LIVE = "live"
@@ -51,14 +52,16 @@ def signal(
     members = {row["symbol"]: row for row in ledger.universe(retired=True)}
     newest = _newest(members, states)
     recent = _recent(lake, states, symbols)
-    latest = _latest(lake, states, symbols, recent)
+    recipes = _recipes(ledger, settings, production, symbols)
+    latest = _latest(lake, states, symbols, recipes, recent)
     jumps = _jumps(recent)
     said, predictions = [], []
     for done, symbol in enumerate(symbols, start=1):
         decision, candidate, state = production.get((symbol, ALL)), candidates.get((symbol, ALL)), states.get(symbol)
         try:
             held = jumps.get(symbol) or _behind(members.get(symbol), state, newest, settings)
-            opinion = _opinion(decision, candidate, latest.get(symbol), state, held, registry, settings)
+            recipe = recipes.get(symbol)
+            opinion = _opinion(decision, candidate, recipe, latest.get(symbol), state, held, registry, settings)
         except Exception as error:  # one symbol of many: it is held with the reason, and the others go on
             opinion = _hold(f"no signal could be made: {type(error).__name__}: {error}", _named(decision))
         said.append(_row(symbol, opinion, states.get(symbol, {}).get("last_bar"), now, settings))
@@ -86,10 +89,44 @@ def _recent(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> pl
     return lake.read("bars", symbols=list(last), since=since, columns=list(BARS)) if last else empty(BARS)
 
 
+def _recipes(
+    ledger: Ledger, settings: Settings, production: Mapping[tuple[str, str], Row], symbols: Sequence[str]
+) -> dict[str, Recipe]:
+    """What the promoted model of each symbol reads; none where this program no longer makes the same numbers."""
+    current = recipe_of(settings)
+    tables = {symbol: production[symbol, ALL]["features_set"] for symbol in symbols if (symbol, ALL) in production}
+    known = ledger.recipes()
+    made = {table: restored(known.get(table, {}), table) for table in set(tables.values()) - {current.table}}
+    made[current.table] = current
+    return {symbol: recipe for symbol, table in tables.items() if (recipe := made[table]) is not None}
+
+
 def _latest(
-    lake: Lake, states: Mapping[str, Row], symbols: Sequence[str], recent: pl.DataFrame
+    lake: Lake,
+    states: Mapping[str, Row],
+    symbols: Sequence[str],
+    recipes: Mapping[str, Recipe],
+    recent: pl.DataFrame,
 ) -> dict[str, pl.DataFrame]:
-    """The feature row of each symbol's last bar, where there is one, with ``warm``: past every feature's warm-up.
+    """The feature row of each symbol's last bar in the table that its model reads, where there is one.
+
+    ``warm`` says whether the bar lies past the warm-up.
+    """
+    readers: dict[Recipe, list[str]] = {}
+    for symbol in symbols:
+        if symbol in recipes:
+            readers.setdefault(recipes[symbol], []).append(symbol)
+    found: dict[str, pl.DataFrame] = {}
+    for recipe, wanted in readers.items():
+        some = recent.filter(pl.col("symbol").is_in(wanted))
+        found |= _latest_of(lake, states, wanted, recipe, some)
+    return found
+
+
+def _latest_of(
+    lake: Lake, states: Mapping[str, Row], symbols: Sequence[str], recipe: Recipe, recent: pl.DataFrame
+) -> dict[str, pl.DataFrame]:
+    """``_latest`` from one table.
 
     The ledger's hint says which bar is the last: a refresh that is under way beside us may have written on.
     """
@@ -97,25 +134,24 @@ def _latest(
     if not last:
         return {}
     at = pl.DataFrame({"symbol": list(last), "timestamp": list(last.values())}, schema=KEYED)
-    rows = lake.read(table_of(), symbols=list(last), since=last).join(at, on=["symbol", "timestamp"])
+    rows = lake.read(recipe.table, symbols=list(last), since=last).join(at, on=["symbol", "timestamp"])
     if rows.is_empty():
         return {}
-    rows = rows.join(
-        _warm(lake, list(last), recent).join(at, on=["symbol", "timestamp"]), on=["symbol", "timestamp"], how="left"
-    )
+    key = ["symbol", "timestamp"]
+    rows = rows.join(_warm(lake, list(last), recipe.feature_set, recent).join(at, on=key), on=key, how="left")
     return {str(symbol): part for (symbol,), part in rows.group_by("symbol")}
 
 
-def _warm(lake: Lake, symbols: Sequence[str], recent: pl.DataFrame) -> pl.DataFrame:
+def _warm(lake: Lake, symbols: Sequence[str], feature_set: FeatureSet, recent: pl.DataFrame) -> pl.DataFrame:
     """Whether each bar lies past the warm-up, counted over a recent stretch and over all bars where that is short."""
     columns = ["symbol", "timestamp", "listing"]
     bars = recent.select(columns)
-    enough = bars.group_by("symbol", "listing").len().filter(pl.col("len") > DEFAULT.blank)["symbol"].to_list()
+    enough = bars.group_by("symbol", "listing").len().filter(pl.col("len") > feature_set.blank)["symbol"].to_list()
     short = sorted(set(symbols) - set(enough))
     if short:
         whole = lake.read("bars", symbols=short, columns=columns)
         bars = pl.concat([bars.filter(~pl.col("symbol").is_in(short)), whole])
-    return bars.select("symbol", "timestamp", warm=DEFAULT.warm())
+    return bars.select("symbol", "timestamp", warm=feature_set.warm())
 
 
 def _newest(members: Mapping[str, Row], states: Mapping[str, Row]) -> dict[str, datetime]:
@@ -158,6 +194,7 @@ GATE_CLOSED = "none has passed the gate for this symbol"
 def _opinion(
     decision: Row | None,
     candidate: Row | None,
+    recipe: Recipe | None,
     latest: pl.DataFrame | None,
     state: Row | None,
     held: str | None,
@@ -174,16 +211,17 @@ def _opinion(
     named = _named(decision)
     if held is not None:
         return _hold(held, named)
-    if decision["features_set"] != table_of():
+    if recipe is None:
         return _hold(
             f"the promoted model reads {decision['features_set']}, which is no longer kept: train again", named
         )
     if latest is None:
         return _hold("the latest bar has no features yet", named)
     if not latest["warm"].item():
-        return _hold(f"the latest bar is in the warm-up of the features: a listing's first {DEFAULT.blank} bars", named)
+        blank = recipe.feature_set.blank
+        return _hold(f"the latest bar is in the warm-up of the features: a listing's first {blank} bars", named)
     try:
-        p_up = _predict(decision, latest, registry, settings)
+        p_up = _predict(decision, latest, recipe.columns, registry, settings)
     except (ModelDamaged, OSError) as error:
         return _hold(f"the promoted model cannot be read: {error}", named)
     word, confidence = direction(p_up, settings.signal)
@@ -202,12 +240,14 @@ def _hold(reason: str, named: Mapping[str, Any] | None = None) -> dict[str, Any]
     return {"signal": "HOLD", "confidence": None, "p_up": None, "reason": reason, **none, **(named or {})}
 
 
-def _predict(decision: Row, latest: pl.DataFrame, registry: Registry, settings: Settings) -> float:
+def _predict(
+    decision: Row, latest: pl.DataFrame, columns: Sequence[str], registry: Registry, settings: Settings
+) -> float:
     head = registry.read_head(
         decision["model_name"], decision["model_version"], decision["model_location"], decision["model_digest"]
     )
     fitter = learner(settings.learning)
-    return float(fitter.predict(fitter.load(head), matrix(latest, DEFAULT.columns))[0])
+    return float(fitter.predict(fitter.load(head), matrix(latest, columns))[0])
 
 
 def _row(symbol: str, opinion: Mapping[str, Any], bar_time: datetime | None, now: datetime, settings: Settings) -> Row:

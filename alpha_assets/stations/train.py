@@ -15,7 +15,6 @@ from typing import Any
 import polars as pl
 
 from alpha_assets.quant import metrics
-from alpha_assets.quant.indicators import DEFAULT
 from alpha_assets.quant.labels import open_to_open
 from alpha_assets.quant.learners import (
     Refusal,
@@ -31,8 +30,8 @@ from alpha_assets.quant.splits import Fold, walk_forward
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
-from alpha_assets.stations.featurise import table_of
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
+from alpha_assets.stations.sets import Recipe, recipe_of, table_of
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry, Version
@@ -73,11 +72,12 @@ def labelled_rows(
     """
     bars, held = adjusted_bars(lake, settings, names, symbols)
     labels = open_to_open(with_known_at(bars, settings, names), settings.learning.horizon)
-    warm = bars.select("symbol", "timestamp", warm=DEFAULT.warm())
-    features = lake.read(table_of(), symbols=symbols)
+    recipe = recipe_of(settings)
+    warm = bars.select("symbol", "timestamp", warm=recipe.feature_set.warm())
+    features = lake.read(recipe.table, symbols=symbols)
     if features.is_empty():
         # A table that nobody has written yet has no columns to join and choose.
-        features = empty({**KEYED, **dict.fromkeys(DEFAULT.columns, pl.Float32())})
+        features = empty({**KEYED, **dict.fromkeys(recipe.columns, pl.Float32())})
     key = ["symbol", "timestamp"]
     return features.join(labels, on=key, maintain_order="left").join(warm, on=key, maintain_order="left"), held
 
@@ -110,6 +110,7 @@ def train(
     started = time.perf_counter()
     report = Report()
     names = calendars_of(ledger)
+    recipe = recipe_of(settings)
     rows, held = labelled_rows(lake, settings, names, symbols)
     for symbol, reason in held.items():
         report.say(symbol, "held", reason=reason)
@@ -119,7 +120,7 @@ def train(
     settled = SETTLED if registry.exists() else ()
     work, unchanged = [], []
     for (symbol,), part in usable(rows).group_by("symbol", maintain_order=True):
-        identity = _identity(part, settings.learning)
+        identity = _identity(part, recipe, settings.learning)
         before = known.get((str(symbol), ALL))
         if before is not None and before["training_id"] == identity and before["state"] in settled:
             unchanged.append(before)
@@ -128,7 +129,7 @@ def train(
             work.append((str(symbol), part, identity))
     for symbol in symbols:
         if symbol not in report.partitions and all(symbol != name for name, _, _ in work):
-            state, reason = lacking(states.get(symbol), settings.learning) or ("empty", NO_FEATURES)
+            state, reason = lacking(states.get(symbol), settings) or ("empty", NO_FEATURES)
             report.say(symbol, state, reason=reason)
     ledger.note_candidates(_looked_at(report, states, now))
     ledger.note_candidates(_moved_on(unchanged, states))
@@ -151,19 +152,20 @@ def train(
 NO_FEATURES = "no bar has features and a label yet: refresh the symbol"
 
 
-def lacking(state: Row | None, parameters: LearningParameters) -> tuple[str, str] | None:
+def lacking(state: Row | None, settings: Settings) -> tuple[str, str] | None:
     """In a word and in a sentence why nothing can be learnt of a symbol, where its state alone tells; else None."""
     if state and state["quarantine_cause"]:
         return "quarantined", f"quarantined: {state['quarantine_cause']}"
     held = state["bars"] if state else 0
     if not held:
         return "empty", "no bars are held yet: refresh the symbol"
+    parameters, blank = settings.learning, recipe_of(settings).feature_set.blank
     rows = max(parameters.min_rows, parameters.min_labels * parameters.horizon)
     # A label ends one bar and the horizon after its own bar.
-    needed = DEFAULT.blank + rows + 1 + parameters.horizon
+    needed = blank + rows + 1 + parameters.horizon
     if held < needed:
         return "too_few_bars", (
-            f"{held:,} bar{'s' * (held != 1)}, {needed:,} needed: {rows:,} to learn from, {DEFAULT.blank:,} before "
+            f"{held:,} bar{'s' * (held != 1)}, {needed:,} needed: {rows:,} to learn from, {blank:,} before "
             "them for the features to warm up"
         )
     return None
@@ -171,7 +173,7 @@ def lacking(state: Row | None, parameters: LearningParameters) -> tuple[str, str
 
 def why_untrained(candidate: Row | None, state: Row | None, settings: Settings) -> str:
     """Why a symbol has no version of its own."""
-    if (lack := lacking(state, settings.learning)) is not None:
+    if (lack := lacking(state, settings)) is not None:
         return lack[1]
     return str(candidate["reason"]) if candidate else "never trained: alpha-assets train"
 
@@ -202,10 +204,10 @@ def _moved_on(unchanged: Sequence[Row], states: Mapping[str, Row]) -> list[Row]:
     ]
 
 
-def _identity(rows: pl.DataFrame, parameters: LearningParameters) -> str:
-    seen = rows.select("symbol", "timestamp", "known_at", "label_end", "label_return", *DEFAULT.columns)
+def _identity(rows: pl.DataFrame, recipe: Recipe, parameters: LearningParameters) -> str:
+    seen = rows.select("symbol", "timestamp", "known_at", "label_end", "label_return", *recipe.columns)
     versions = library_versions(learner(parameters).libraries)
-    return training_id(seen, feature_set=DEFAULT.hash, parameters=parameters, versions=versions)
+    return training_id(seen, feature_set=recipe.table, parameters=parameters, versions=versions)
 
 
 def _fits(work: Sequence[tuple[str, pl.DataFrame, str]], settings: Settings) -> Iterator[Fit]:
@@ -214,8 +216,10 @@ def _fits(work: Sequence[tuple[str, pl.DataFrame, str]], settings: Settings) -> 
         return iter(())
     from joblib import Parallel, delayed
 
+    columns = recipe_of(settings).columns
     parallel = Parallel(n_jobs=settings.workers or -1, prefer="threads", return_as="generator")
-    return parallel(delayed(_fit)(symbol, rows, identity, settings.learning) for symbol, rows, identity in work)
+    calls = (delayed(_fit)(symbol, rows, identity, columns, settings.learning) for symbol, rows, identity in work)
+    return parallel(calls)
 
 
 def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
@@ -224,12 +228,12 @@ def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
         yield some
 
 
-def _fit(symbol: str, rows: pl.DataFrame, identity: str, parameters: LearningParameters) -> Fit:
+def _fit(symbol: str, rows: pl.DataFrame, identity: str, columns: Sequence[str], parameters: LearningParameters) -> Fit:
     started = time.perf_counter()
     try:
         folds = _folds(rows, parameters)
-        predictions = out_of_fold(rows, DEFAULT.columns, folds, parameters)
-        model = refit(rows, DEFAULT.columns, parameters)
+        predictions = out_of_fold(rows, columns, folds, parameters)
+        model = refit(rows, columns, parameters)
     except Exception as error:  # one fit of many: it becomes a record with its reason, and the others go on
         reason = f"the fit failed: {type(error).__name__}: {error}"
         return Fit(symbol, identity, time.perf_counter() - started, None, None, reason, failed=True)
@@ -262,9 +266,10 @@ def _keep(
     tags: Mapping[str, str],
     report: Report,
 ) -> None:
+    table = table_of(settings)
     if fit.head is None or fit.predictions is None:
         outcome = "failed" if fit.failed else "refused"
-        ledger.note_candidates([_record(fit, outcome, str(fit.problem), rows, state, now, None)])
+        ledger.note_candidates([_record(fit, table, outcome, str(fit.problem), rows, state, now, None)])
         report.say(fit.symbol, outcome, reason=fit.problem)
         return
     evidence = fit.predictions.join(rows, on="timestamp", maintain_order="left")
@@ -272,7 +277,7 @@ def _keep(
         lake, registry, settings, fit, rows, evidence, tags
     )
     reason = f"trained on {rows.height} bars until {rows['timestamp'][-1]:%Y-%m-%d}"
-    ledger.note_candidates([_record(fit, "trained", reason, rows, state, now, version)])
+    ledger.note_candidates([_record(fit, table, "trained", reason, rows, state, now, version)])
     figures = {name: figure for name, figure in metrics.figures(evidence).items() if name in ("ts_ic", "accuracy")}
     report.say(
         fit.symbol, "trained", version=version.number, rows=rows.height, seconds=round(fit.seconds, 3), **figures
@@ -294,28 +299,28 @@ def _log(
     tags: Mapping[str, str],
 ) -> Version:
     assert fit.head is not None
-    table = table_of()
+    recipe = recipe_of(settings)
     figures = {name: float(value) for name, value in metrics.figures(evidence).items() if value is not None}
     return registry.log_candidate(
         model_name(fit.symbol),
         fit.head,
         training_id=fit.training_id,
-        columns=DEFAULT.columns,
-        parameters={**asdict(settings.learning), "features_set": table, "interval": settings.interval},
+        columns=recipe.columns,
+        parameters={**asdict(settings.learning), "features_set": recipe.table, "interval": settings.interval},
         metrics={f"oof_{name}": value for name, value in figures.items()} | {"training_seconds": fit.seconds},
         tags={
             **tags,
             "symbol": fit.symbol,
             "regime": ALL,
-            "features_set": table,
+            "features_set": recipe.table,
             "rows": str(rows.height),
             "trained_from": f"{rows['timestamp'][0]:%Y-%m-%d}",
             "trained_until": f"{rows['timestamp'][-1]:%Y-%m-%d}",
             "bars_version": str(lake.version("bars")),
-            "features_version": str(lake.version(table)),
+            "features_version": str(lake.version(recipe.table)),
         },
         report={"out_of_fold": figures, "rivals": metrics.rivals(evidence), "folds": settings.learning.folds},
-        dataset=(table, fit.training_id),
+        dataset=(recipe.table, fit.training_id),
     )
 
 
@@ -342,7 +347,14 @@ def _prediction_rows(fit: Fit, now: datetime) -> pl.DataFrame:
 
 
 def _record(
-    fit: Fit, state: str, reason: str, rows: pl.DataFrame, symbol_state: Row, now: datetime, version: Version | None
+    fit: Fit,
+    table: str,
+    state: str,
+    reason: str,
+    rows: pl.DataFrame,
+    symbol_state: Row,
+    now: datetime,
+    version: Version | None,
 ) -> dict[str, Any]:
     return {
         "symbol": fit.symbol,
@@ -350,7 +362,7 @@ def _record(
         "state": state,
         "reason": reason,
         "training_id": fit.training_id,
-        "features_set": table_of(),
+        "features_set": table,
         "model_name": version.name if version else None,
         "model_version": version.number if version else None,
         "model_location": version.location if version else None,

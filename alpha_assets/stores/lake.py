@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from alpha_assets.quant.patterns import PATTERN_OUTCOMES
 from alpha_assets.quant.schema import ACTIONS, BARS, CLEANING, OHLCV, TIME, empty
 from alpha_assets.settings import Settings
 from alpha_assets.stores.trouble import StoreTrouble
@@ -135,6 +136,7 @@ TABLES: Mapping[str, Table] = {
         ("symbol", "regime", "timestamp", "training_id", "origin"), "timestamp", PREDICTIONS, ("made_at",)
     ),
     "signals": Table(("symbol", "bar_time", "signal_id"), "bar_time", SIGNALS, ("created_at",)),
+    "pattern_outcomes": Table(("symbol", "timestamp", "pattern"), "timestamp", PATTERN_OUTCOMES),
 }
 
 #: What follows where a table's folder is deleted; a feature set is built anew.
@@ -218,11 +220,20 @@ class Lake:
         if not strangers.is_empty():
             raise ValueError(f"{table}: a row of {strangers['symbol'][0]!r} in a replacement of {_some(wanted)}")
 
+        # Where only some keys go, years without news cannot change: a long history is not read to settle its end.
+        touched = None if gone is None else sorted({*rows[YEAR], *gone.select(_year(spec))[YEAR]})
+
         def attempt() -> int:
             opened = self._open(table) or (None if rows.is_empty() else self._create(table, spec, rows))
             if opened is None:
                 return 0
-            held = opened.collected(opened.rows(wanted, None, None).with_columns(_year(spec)))
+            held = opened.collected(opened.rows(wanted, None, None, touched).with_columns(_year(spec)))
+            if held.is_empty():
+                known = opened.fitted(rows)
+                if known.height:
+                    opened.commit(known)
+                    self._tidy(opened, known)
+                return known.height
             rated = _rated(opened.fitted(rows), held, spec)
             changed = rated.filter(~pl.col("same"))
             others = held.join(rated, on=key, how="anti", nulls_equal=True)
@@ -231,8 +242,7 @@ class Lake:
             if years:
                 stay = others.join(away, on=key, how="anti", nulls_equal=True).select(held.columns)
                 known = pl.concat([rated.select(held.columns), stay]).filter(pl.col(YEAR).is_in(years)).sort(key)
-                instead_of = None if held.is_empty() else f"{_in(YEAR, years)} AND {_in('symbol', wanted)}"
-                opened.commit(known, instead_of)
+                opened.commit(known, f"{_in(YEAR, years)} AND {_in('symbol', wanted)}")
                 self._tidy(opened, known)
             return changed.height
 
@@ -535,7 +545,7 @@ class _Opened:
                 self._delta,
                 rows.to_arrow(),
                 **how,
-                writer_properties=_writer_properties(rows),
+                writer_properties=_writer_properties(rows, self._table),
                 commit_properties=CommitProperties(max_commit_retries=0),
             )
         except CommitFailedError:
@@ -608,11 +618,18 @@ def _checked(table: str, spec: Table, frame: pl.DataFrame) -> pl.DataFrame:
         rows = rows.unique([name for name in schema if name not in spec.clocks], keep="first")
     else:
         _complete(table, spec, rows)
-    rows = rows.with_columns(_year(spec)).sort(spec.key)
-    twice = rows.filter(pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in spec.key))
+    rows = _sorted(rows.with_columns(_year(spec)), spec)
+    keys = rows.select(spec.key)
+    twice = keys.filter(pl.all_horizontal(pl.all().eq_missing(pl.all().shift(1))))
     if not twice.is_empty():
         raise ValueError(f"{table}: the frame holds the key {_named(spec, twice)} twice")
     return rows
+
+
+def _sorted(rows: pl.DataFrame, spec: Table) -> pl.DataFrame:
+    """``rows`` sorted by key; the same frame where they are: a copy of a long feature table costs half a gigabyte."""
+    order = rows.select(pl.arg_sort_by(spec.key)).to_series()
+    return rows if (order.diff().drop_nulls() == 1).all() else rows[order]
 
 
 def _complete(table: str, spec: Table, rows: pl.DataFrame) -> None:
@@ -774,13 +791,16 @@ def _in(column: str, values: Sequence[str] | Sequence[int]) -> str:
     return f"{column} IN ({', '.join(map(_literal, values))})"
 
 
-def _writer_properties(rows: pl.DataFrame) -> "WriterProperties":
-    """zstd, small row groups, and floats without dictionaries, which take ten times as long to build."""
+def _writer_properties(rows: pl.DataFrame, table: str) -> "WriterProperties":
+    """Small row groups, and floats without dictionaries, which take ten times as long to build.
+
+    Features hardly compress: zstd takes twice as long as lz4 to make them a tenth smaller. The rest is zstd.
+    """
     from deltalake import ColumnProperties, WriterProperties
 
     plain = ColumnProperties(dictionary_enabled=False)
     return WriterProperties(
-        compression="ZSTD",
+        compression="LZ4_RAW" if table.startswith(FEATURES) else "ZSTD",
         max_row_group_size=ROW_GROUP_ROWS,
         column_properties={name: plain for name, kind in rows.schema.items() if kind.is_float()} or None,
     )

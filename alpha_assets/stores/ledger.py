@@ -211,6 +211,14 @@ class Ledger:
 
     # -- models ---------------------------------------------------------------------------------------------------
 
+    def note_recipes(self, rows: Sequence[Row]) -> None:
+        """Remember what feature tables are made of: features_set and recipe."""
+        self._upsert(tables.feature_sets, rows)
+
+    def recipes(self) -> dict[str, Any]:
+        """The recipe of each feature table that was ever made, by its name."""
+        return {row["features_set"]: row["recipe"] for row in self._rows(select(tables.feature_sets))}
+
     def note_candidates(self, rows: Sequence[Row]) -> None:
         """The latest training of each (symbol, regime)."""
         self._upsert(tables.candidates, rows)

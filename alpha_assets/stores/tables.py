@@ -62,6 +62,9 @@ symbol_state = Table(
     Column("features_set", String(80)),
     Column("features_until", Instant),
     Column("rebuild_features", Boolean, nullable=False, default=False),
+    Column("patterns_set", String(80)),
+    Column("patterns_until", Instant),
+    Column("rebuild_patterns", Boolean, nullable=False, default=False),
     Column("quarantine_cause", String(32)),
     Column("quarantine_reason", Text),
     Column("quarantined_at", Instant),
@@ -77,6 +80,14 @@ findings = Table(
     Column("rule", String(64), primary_key=True),
     Column("day", Date, primary_key=True),
     Column("seen_at", Instant, nullable=False),
+)
+
+# Everything that decides the numbers of a feature table, so that an older one can be kept up to date.
+feature_sets = Table(
+    "feature_sets",
+    metadata,
+    Column("features_set", String(80), primary_key=True),
+    Column("recipe", JSON, nullable=False),
 )
 
 candidates = Table(

@@ -209,3 +209,17 @@ def test_long_reasons_are_cut_to_fit_the_event_and_whole_in_the_ledger(
     result = world.run("refresh", REFRESH, ["AAA", "BBB"])
     assert in_one_kilobyte(said(result, "ohlcv")["BBB"])
     assert world.ledger.states()["BBB"]["quarantine_reason"] == "no answer, " * 300
+
+
+def test_a_run_of_one_partition_shows_its_profile_and_a_run_of_many_one_picture_of_all(world: World) -> None:
+    world.follow("AAA", "BBB", "CCC")
+    one = world.run("refresh", REFRESH, ["BBB"])
+    summary = said(one, "statistical_profiles")["BBB"]["summary"]
+    assert summary.startswith("![BBB: price, drawdown and volatility](data:image/png;base64,")
+    assert "| drawdown.max |" in summary
+    assert "| coverage.missing_sessions |" in summary
+    many = world.run("refresh", REFRESH, ["AAA", "BBB", "CCC"])
+    assert all(in_one_kilobyte(figures) for figures in said(many, "statistical_profiles").values())
+    (observed,) = many.asset_observations_for_node("statistical_profiles")
+    assert set(observed.metadata) == {"run", "universe"}
+    assert str(observed.metadata["universe"].value).startswith("![return and volatility of 3 symbols](data:image/png")

@@ -9,6 +9,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from alpha_assets.automation.jobs import REFRESH
+from alpha_assets.checks import features
 from alpha_assets.checks.bars import DESCRIPTIONS
 from alpha_assets.quant.schema import TIME
 from alpha_assets.sources.base import Cause
@@ -35,6 +36,18 @@ def refreshed(world: World, *symbols: str) -> dict[str, dict[str, Any]]:
     return verdicts(result)
 
 
+def by_themselves(world: World) -> dict[str, dict[str, Any]]:
+    """All checks without any asset, over the universe."""
+    job = dg.Definitions(
+        assets=world.definitions.assets,
+        asset_checks=world.definitions.asset_checks,
+        jobs=[dg.define_asset_job("look", selection=dg.AssetSelection.all_asset_checks())],
+        resources={**(world.definitions.resources or {}), **world.resources},
+        executor=dg.in_process_executor,
+    ).resolve_job_def("look")
+    return verdicts(job.execute_in_process(instance=world.instance))
+
+
 def store_broken(world: World, symbol: str, day: date, **prices: float) -> None:
     """Write a bar that cleaning would never let through, as a fault of the program would."""
     values = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 1e6} | prices
@@ -46,7 +59,7 @@ def store_broken(world: World, symbol: str, day: date, **prices: float) -> None:
 def test_clean_bars_pass_every_check(world: World) -> None:
     world.follow("AAA", "BBB")
     found = refreshed(world, "AAA", "BBB")
-    assert set(found) == set(DESCRIPTIONS)
+    assert set(found) == {*DESCRIPTIONS, *features.DESCRIPTIONS}
     assert {name for name, verdict in found.items() if not verdict["passed"]} == set()
     assert {verdict["count"] for verdict in found.values()} == {0}
 
@@ -137,14 +150,7 @@ def test_the_checks_run_by_themselves_over_the_whole_universe(world: World) -> N
     world.follow("AAA", "BBB")
     refreshed(world, "AAA", "BBB")
     store_broken(world, "AAA", date(2023, 10, 2), low=-1.0)
-    job = dg.Definitions(
-        assets=world.definitions.assets,
-        asset_checks=world.definitions.asset_checks,
-        jobs=[dg.define_asset_job("look", selection=dg.AssetSelection.all_asset_checks())],
-        resources={**world.definitions.resources, **world.resources},
-        executor=dg.in_process_executor,
-    ).resolve_job_def("look")
-    found = verdicts(job.execute_in_process(instance=world.instance))
+    found = by_themselves(world)
     assert found["ohlc_consistent"]["sample"] == ["AAA 2023-10-02"]
 
 

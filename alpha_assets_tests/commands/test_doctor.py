@@ -1,14 +1,20 @@
 """``alpha-assets doctor`` and ``alpha-assets settings``."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from alpha_assets.commands import doctor
+from alpha_assets.quant.calendars import bounds
 from alpha_assets.settings import Settings
+from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.commands.call import Answer, call, home
 
 pytestmark = pytest.mark.xdist_group("commands")
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
 
@@ -25,7 +31,8 @@ class TestDoctor:
         assert said.code == 0
         found = examined(said)
         assert [name for name, row in found.items() if not row["ok"]] == []
-        assert set(found) == {"python", "libraries", "home", "ledger", "lake", "mlflow", "source", "universe"}
+        stores = {"home", "ledger", "lake", "mlflow"}
+        assert set(found) == {"python", "libraries", *stores, "source", "universe", "calendars"}
         assert "models in production" in str(found["mlflow"]["found"])
         assert list(found["home"]) == ["what", "ok", "found", "do"]
 
@@ -35,6 +42,18 @@ class TestDoctor:
         assert said.code == 1, "nobody is followed yet"
         assert {name for name, row in examined(said).items() if not row["ok"]} == {"universe"}
         assert not (tmp_path / "home").exists()
+
+    def test_names_a_calendar_that_soon_knows_nothing_more(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(doctor, "WARNING", timedelta(days=3650))
+        rows = [{"symbol": name, "source": "yahoo", "calendar": name, "added_at": NOW} for name in ("XBOM", "XNYS")]
+        with home(tmp_path / "home") as folder:
+            Ledger(Settings(home=folder)).add_symbols(rows)
+            found = examined(call("doctor", "--format", "json"))["calendars"]
+        assert not found["ok"]
+        assert f"XBOM knows the sessions to {bounds('XBOM')[1]} only" in str(found["found"])
+        assert "XNYS" not in str(found["found"])
 
     def test_says_what_is_wrong_and_what_to_do_without_a_password(self, tmp_path: Path) -> None:
         away = "postgresql://me:geheim@127.0.0.1:1/x"

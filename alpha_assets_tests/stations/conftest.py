@@ -34,9 +34,15 @@ def promoted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def edgeless(tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """Four symbols of a market without any edge, taken through the whole line."""
+def trained_without_edge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four symbols of a market without any edge, with candidates."""
     line = Line(tmp_path_factory.mktemp("edgeless") / "home", simulation=EDGELESS)
     line.begin()
     line.train()
-    return line
+    return line.settings.home
+
+
+@pytest.fixture
+def edgeless(trained_without_edge: Path, tmp_path: Path) -> Line:
+    """A line of its own over that market."""
+    return copied(trained_without_edge, tmp_path / "edgeless", simulation=EDGELESS)

@@ -3,6 +3,7 @@
 That chunks give the features of one run, and that a kill at any write changes nothing, is proved in ``test_ingest.py``.
 """
 
+import shutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,16 +11,20 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from alpha_assets.quant.indicators import DEFAULT
+from alpha_assets.quant.parameters import FeatureParameters, RegimeParameters
 from alpha_assets.quant.schema import DIVIDEND, OHLC
 from alpha_assets.stations.base import Report
-from alpha_assets.stations.featurise import featurise, table_of
+from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.inspect import quarantine_verdict
+from alpha_assets.stations.sets import REGIME_COLUMNS, recipe_of, table_of
 from alpha_assets.stores.lake import Lake
 from alpha_assets_tests.stations.market import House, Market, evening, simulated, soil
+from alpha_assets_tests.stations.test_ingest import Killed, Mortal, assert_same_features
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ def days(market: Market) -> list[date]:
 @pytest.fixture
 def house(tmp_path: Path, market: Market, days: list[date]) -> House:
     """A home with features up to the hundredth session."""
-    house = House(tmp_path, market)
+    house = House(tmp_path / "home", market)
     house.refresh(days[99])
     build(house)
     return house
@@ -47,17 +52,17 @@ def build(house: House) -> Report:
 
 
 def stored(house: House) -> pl.DataFrame:
-    return house.lake.read(table_of())
+    return house.lake.read(table_of(house.settings))
 
 
 def test_the_first_run_builds_a_row_a_bar_and_the_next_one_says_unchanged(house: House) -> None:
     bars = house.lake.read("bars", columns=["symbol", "timestamp"])
     assert_frame_equal(stored(house).select("symbol", "timestamp"), bars)
-    assert set(stored(house).columns) == {"symbol", "timestamp", *DEFAULT.columns}
-    assert set(stored(house).select(DEFAULT.columns).dtypes) == {pl.Float32}
-    version = house.lake.version(table_of())
+    assert set(stored(house).columns) == {"symbol", "timestamp", *recipe_of(house.settings).columns, *REGIME_COLUMNS}
+    assert set(stored(house).select(recipe_of(house.settings).columns).dtypes) == {pl.Float32}
+    version = house.lake.version(table_of(house.settings))
     assert build(house).states() == {"unchanged": 2}
-    assert house.lake.version(table_of()) == version
+    assert house.lake.version(table_of(house.settings)) == version
 
 
 def test_an_update_adds_the_new_bars_and_rewrites_nothing(house: House, days: list[date]) -> None:
@@ -126,7 +131,7 @@ def test_features_built_while_a_history_is_rewritten_are_built_again(
     market.change(name, days[98], lambda row: row | {key: row[key] * 1.03 for key in OHLC})
     if first == "features":
         # The features of the old bars are written after the bars were replaced.
-        lake = Interrupted(house.lake, "replace", table_of(), lambda: house.refresh(days[101]))
+        lake = Interrupted(house.lake, "replace", table_of(house.settings), lambda: house.refresh(days[101]))
         featurise(lake, house.ledger, house.settings, house.symbols)  # type: ignore[arg-type]
     else:
         # They are built between the mark and the bars.
@@ -195,3 +200,193 @@ def test_a_symbol_of_which_a_feature_raises_is_quarantined_and_the_others_are_bu
     build(house)
     assert house.ledger.states()[name]["quarantine_cause"] is None
     assert house.ledger.states()[name]["features_until"].date() == days[100]
+
+
+# --- Tables that are no longer the current one
+
+
+SMOOTH = FeatureParameters(denoiser="ema")
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "denoiser": {"features": SMOOTH},
+    "benchmark": {"features": FeatureParameters(benchmark="SIM01")},
+    "regimes": {"regimes": RegimeParameters(volatile_from=0.8)},
+}
+
+
+def again(house: House, folder: Path | None = None, **knobs: Any) -> House:
+    """The same home, or a copy of it, under other settings."""
+    if folder is not None:
+        shutil.copytree(house.settings.home, folder)
+    return House(folder or house.settings.home, house.market, **knobs)
+
+
+def promote(house: House, symbol: str, table: str, seq: int = 1, regime: str = "all") -> None:
+    """A decision by which the production model of ``symbol`` reads ``table``."""
+    decided = {"symbol": symbol, "regime": regime, "seq": seq, "verdict": "promote", "reason": "it is good"}
+    more = {"features_set": table, "evidence": {}, "decided_at": evening(date(2020, 6, 1))}
+    house.ledger.decide([decided | more])
+
+
+def last_of(house: House, table: str) -> dict[str, date]:
+    return {symbol: at.date() for symbol, at in house.lake.last_times(table, house.symbols).items()}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_setting_is_another_table_built_whole_and_the_old_one_stays_as_it_was(
+    house: House, days: list[date], change: str
+) -> None:
+    old, before = table_of(house.settings), stored(house)
+    changed = again(house, **CHANGES[change])
+    changed.refresh(days[101])
+    assert build(changed).states() == {"built": 2}
+    assert table_of(changed.settings) != old
+    assert set(last_of(changed, table_of(changed.settings)).values()) == {days[101]}
+    assert_frame_equal(house.lake.read(old), before)
+    assert build(changed).states() == {"unchanged": 2}
+
+
+def test_an_old_table_is_kept_up_to_date_for_the_symbols_whose_promoted_model_reads_it(
+    house: House, days: list[date]
+) -> None:
+    reader, other = house.symbols
+    old = table_of(house.settings)
+    promote(house, reader, old)
+    promote(house, reader, old, regime="volatile")
+    changed = again(house, features=SMOOTH)
+    for day in (days[101], days[103]):
+        changed.refresh(day)
+        build(changed)
+        assert last_of(changed, old) == {reader: day, other: days[99]}
+    assert build(house).states() == {"built": 2}, "whoever returns to it finds nothing out of date"
+    promote(house, reader, table_of(changed.settings), seq=2)
+    promote(house, reader, table_of(changed.settings), seq=2, regime="volatile")
+    build(changed)
+    changed.refresh(days[105])
+    build(changed)
+    assert last_of(changed, old)[reader] == days[103], "nobody reads it any more"
+
+
+def test_an_old_table_is_what_its_own_settings_would_have_made_of_it(house: House, days: list[date]) -> None:
+    """In one run a symbol is rebuilt and another brought on, in both tables."""
+    for symbol in house.symbols:
+        promote(house, symbol, table_of(house.settings))
+    twin = again(house, house.settings.home.parent / "twin")
+    changed = again(house, features=SMOOTH)
+    build(changed)
+    house.market.change(house.symbols[0], days[95], lambda row: row | {name: row[name] * 1.02 for name in OHLC})
+    for home in (changed, twin):
+        home.refresh(days[100], full=True)
+        build(home)
+    assert_same_features(again(changed), twin)
+    fresh = House(house.settings.home.parent / "fresh", house.market, features=SMOOTH)
+    fresh.refresh(days[100])
+    build(fresh)
+    assert_same_features(changed, fresh)
+
+
+def test_an_old_table_is_updated_by_its_own_memory_not_by_that_of_the_settings(tmp_path: Path) -> None:
+    """A hidden Markov chain needs its listing from the first bar on; rules do not."""
+    market = simulated(1, date(2017, 1, 3), date(2020, 1, 31), split_rate=0.0)
+    sessions = market.sessions()
+    old = House(tmp_path / "old", market, regimes=RegimeParameters(method="hmm", hmm_bars=100, hmm_iterations=2))
+    old.refresh(sessions[-4])
+    build(old)
+    promote(old, old.symbols[0], table_of(old.settings))
+    twin = again(old, tmp_path / "twin", regimes=old.settings.regimes)
+    changed = again(old)
+    build(changed)
+    for home in (changed, twin):
+        home.refresh(sessions[-1])
+        build(home)
+    assert last_of(changed, table_of(old.settings)) == {old.symbols[0]: sessions[-1]}
+    assert_same_features(old, twin)
+
+
+def test_a_rewrite_while_the_old_table_is_built_leaves_no_table_behind(house: House, days: list[date]) -> None:
+    name = house.symbols[0]
+    old = table_of(house.settings)
+    promote(house, name, old)
+    changed = again(house, features=SMOOTH)
+    build(changed)
+    house.market.change(name, days[97], lambda row: row | {key: row[key] * 1.02 for key in OHLC})
+    changed.refresh(days[100])
+    house.market.change(name, days[98], lambda row: row | {key: row[key] * 1.03 for key in OHLC})
+    lake = Interrupted(changed.lake, "replace", old, lambda: changed.refresh(days[101]))
+    featurise(lake, changed.ledger, changed.settings, changed.symbols)  # type: ignore[arg-type]
+    build(changed)
+    calm = House(house.settings.home.parent / "calm", house.market)
+    calm.refresh(days[101])
+    build(calm)
+    ours, theirs = (home.lake.read(old, symbols=[name]) for home in (changed, calm))
+    assert_frame_equal(ours, theirs, rel_tol=1e-6, abs_tol=1e-7)
+
+
+def test_a_kill_at_any_write_leaves_old_and_new_table_as_an_undisturbed_run_does(
+    house: House, days: list[date]
+) -> None:
+    folder = house.settings.home.parent
+    for symbol in house.symbols:
+        promote(house, symbol, table_of(house.settings))
+    changed = again(house, features=SMOOTH)
+    build(changed)
+    house.market.change(house.symbols[0], days[97], lambda row: row | {name: row[name] * 1.02 for name in OHLC})
+    changed.refresh(days[100])
+    calm = again(changed, folder / "calm", features=SMOOTH)
+    build(calm)
+    writes, killed = 0, True
+    while killed:
+        writes += 1
+        victim = again(changed, folder / f"killed-{writes}", features=SMOOTH)
+        fuse = [writes]
+        lake, ledger = (Mortal(store, fuse) for store in (victim.lake, victim.ledger))
+        try:
+            featurise(lake, ledger, victim.settings, victim.symbols)  # type: ignore[arg-type]
+            killed = False
+        except Killed:
+            build(victim)
+        assert_same_features(victim, calm)
+        assert_same_features(again(victim), again(calm))
+        assert not any(state["rebuild_features"] for state in victim.ledger.states().values())
+    assert writes > 6
+
+
+# --- Law 1: any chunks give what one rebuild gives
+
+
+@pytest.fixture(scope="module")
+def long_market() -> Market:
+    """Longer than the longest memory of a feature or a regime, with splits and dividends up to its end."""
+    return simulated(2, date(2017, 1, 3), date(2020, 3, 31), split_rate=4.0, dividend_share=1.0)
+
+
+@pytest.fixture(scope="module")
+def begun_and_whole(long_market: Market, tmp_path_factory: pytest.TempPathFactory) -> tuple[House, House]:
+    """A home up to bar 700, and one that was built at once."""
+    folder = tmp_path_factory.mktemp("chunks")
+    begun, whole = House(folder / "begun", long_market), House(folder / "whole", long_market)
+    begun.refresh(long_market.sessions()[699])
+    whole.refresh(long_market.sessions()[-1])
+    for home in (begun, whole):
+        build(home)
+    return begun, whole
+
+
+@settings(max_examples=4, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6))
+def test_chunks_of_any_size_give_features_regimes_and_probabilities_of_one_rebuild(
+    begun_and_whole: tuple[House, House], tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+) -> None:
+    begun, whole = begun_and_whole
+    sessions = begun.market.sessions()
+    chunks = again(begun, tmp_path_factory.mktemp("copy") / "home")
+    places = [min(699 + sum(sizes[:count]), len(sessions) - 1) for count in range(1, len(sizes) + 1)]
+    for place in dict.fromkeys([*places, len(sessions) - 1]):
+        chunks.refresh(sessions[place])
+        assert set(build(chunks).states()) <= {"updated", "unchanged"}, "a split that is known in time rebuilds nobody"
+    ours, theirs = stored(chunks), stored(whole)
+    assert_frame_equal(ours.select("symbol", "timestamp", "regime"), theirs.select("symbol", "timestamp", "regime"))
+    assert ours["regime"].n_unique() >= 4
+    assert_same_features(chunks, whole)
+    actions = whole.lake.read("actions")
+    assert set(actions.filter(pl.col("ex_date") > sessions[699])["kind"]) == {"split", "dividend"}

@@ -11,15 +11,15 @@ import polars as pl
 import pytest
 
 from alpha_assets.quant.adjust import adjusted
-from alpha_assets.quant.indicators import DEFAULT
 from alpha_assets.quant.labels import open_to_open
 from alpha_assets.quant.schema import BARS, TIME
 from alpha_assets.settings import Settings
 from alpha_assets.sources.files import Files
 from alpha_assets.stations.base import Report
-from alpha_assets.stations.featurise import featurise, table_of
+from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
+from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.quant.test_adjust import MAPPED_CUTS
@@ -119,12 +119,12 @@ def test_as_of_the_day_before_its_2014_split_apple_is_what_was_known_that_day(le
 
 def test_no_feature_looks_across_a_cut(lean: Lean) -> None:
     """Each listing's features are those of a series that holds nothing else: they warm up anew."""
-    features = lean.lake.read(table_of())
+    features = lean.lake.read(table_of(lean.settings))
     bars = lean.lake.read("bars", columns=["symbol", "timestamp", "listing"])
     place = features.join(bars, on=["symbol", "timestamp"]).with_columns(
         place=pl.int_range(pl.len()).over("symbol", "listing")
     )
-    for feature in DEFAULT.features:
+    for feature in recipe_of(lean.settings).feature_set.features:
         early = place.filter(pl.col("place") < feature.warm_up)
         assert early[feature.name].null_count() == early.height, feature.name
     cut = {name: datetime.combine(day, time(), UTC) for name, day in CUT_BY_GAP.items()}

@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from alpha_assets.quant.indicators import DEFAULT
-from alpha_assets.quant.parameters import LearningParameters, SignalParameters
+from alpha_assets.quant.parameters import FeatureParameters, LearningParameters, SignalParameters
 from alpha_assets.reading import signals
-from alpha_assets.stations.featurise import table_of
+from alpha_assets.stations.featurise import featurise
+from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stores.registry import DIRECTION_HEAD, Registry
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
 
@@ -36,8 +36,8 @@ def test_the_signal_of_a_promoted_symbol_is_what_its_version_in_mlflow_says_of_t
     from mlflow.pyfunc import load_model
 
     assert line.registry.production_versions()  # opens this home's store
-    last = line.lake.read(table_of(), symbols=[CHOSEN]).tail(1)
-    features = last.select(pl.col(DEFAULT.columns).cast(pl.Float64)).to_pandas()
+    last = line.lake.read(table_of(line.settings), symbols=[CHOSEN]).tail(1)
+    features = last.select(pl.col(recipe_of(line.settings).columns).cast(pl.Float64)).to_pandas()
     p_up = load_model(f"models:/{CHOSEN}.all@production").predict(features)["p_up"][0]
     row = said(line, CHOSEN)
     assert row["p_up"] == p_up
@@ -103,7 +103,7 @@ def test_a_symbol_with_too_few_bars_for_a_training_is_held_with_both_numbers(lin
     line.ledger.note_candidates([{**old, "model_version": None}])
     demanding.signal([symbol])
     bars = line.ledger.states()[symbol]["bars"]
-    needed = 5000 + DEFAULT.blank + 2
+    needed = 5000 + recipe_of(line.settings).feature_set.blank + 2
     assert str(said(line, symbol)["reason"]).startswith(f"no promoted model: {bars:,} bars, {needed:,} needed")
 
 
@@ -150,6 +150,33 @@ def test_a_feature_set_that_is_no_longer_kept_holds(line: Line) -> None:
     line.signal([CHOSEN])
     assert said(line, CHOSEN)["signal"] == "HOLD"
     assert "features/old-1, which is no longer kept" in str(said(line, CHOSEN)["reason"])
+
+
+def test_a_recipe_that_this_program_makes_otherwise_holds_with_the_reason(line: Line) -> None:
+    """The table is there and has the latest bar, but the functions behind its columns are others now."""
+    old = line.ledger.production()[CHOSEN, "all"]
+    recipe = recipe_of(line.settings)
+    line.lake.append("features/core-of-old", line.lake.read(recipe.table))
+    line.ledger.note_recipes([{"features_set": "features/core-of-old", "recipe": recipe.document}])
+    again = {**old, "seq": 2, "features_set": "features/core-of-old"}
+    del again["id"]
+    line.ledger.decide([again])
+    line.signal([CHOSEN])
+    row = said(line, CHOSEN)
+    assert (row["signal"], row["p_up"], row["model_version"]) == ("HOLD", None, "1")
+    assert row["reason"] == "the promoted model reads features/core-of-old, which is no longer kept: train again"
+
+
+def test_after_a_changed_setting_the_promoted_model_goes_on_reading_its_own_features(line: Line) -> None:
+    line.signal([CHOSEN])
+    before = said(line, CHOSEN)["p_up"]
+    assert before is not None
+    changed = Line(line.settings.home, features=FeatureParameters(denoiser="ema"))
+    for build in (False, True):
+        if build:
+            featurise(changed.lake, changed.ledger, changed.settings, SYMBOLS)
+        changed.signal([CHOSEN])
+        assert said(changed, CHOSEN)["p_up"] == before
 
 
 def test_every_signal_ever_said_stays_in_the_lake_and_the_ledger_serves_the_newest(line: Line) -> None:
@@ -217,7 +244,8 @@ def test_a_symbol_alone_on_its_calendar_is_held_once_others_of_its_source_have_g
 
 def test_a_bar_in_the_warm_up_of_a_listing_is_held_and_the_next_one_speaks(line: Line) -> None:
     bars = line.lake.read("bars", symbols=[CHOSEN])
-    for age, held in ((DEFAULT.blank, True), (DEFAULT.blank + 1, False)):
+    blank = recipe_of(line.settings).feature_set.blank
+    for age, held in ((blank, True), (blank + 1, False)):
         new = pl.int_range(pl.len()) >= bars.height - age
         begun = bars.with_columns(listing=pl.when(new).then(bars["timestamp"][-age].date()).otherwise("listing"))
         line.lake.replace("bars", begun, [CHOSEN])

@@ -17,9 +17,10 @@ from alpha_assets.quant.bars import RULES
 from alpha_assets.settings import Settings
 from alpha_assets.sources.files import Files
 from alpha_assets.stations.base import Report
-from alpha_assets.stations.featurise import featurise, table_of
+from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.promote import promote
+from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.signal import signal
 from alpha_assets.stations.train import train
 from alpha_assets.stores.lake import Lake
@@ -125,7 +126,7 @@ def test_a_second_run_reads_the_overlap_and_writes_nothing(loaded: tuple[Line, R
 
 def check_line(line: Line, said: dict[str, Report], trainable: Sequence[str]) -> None:
     """Nothing is lost between two stations, and whoever gets no signal is told why."""
-    features = line.lake.read(table_of(), columns=["symbol", "timestamp"])
+    features = line.lake.read(table_of(line.settings), columns=["symbol", "timestamp"])
     assert features.equals(line.lake.read("bars", columns=["symbol", "timestamp"]))
     for station, report in said.items():
         assert set(report.partitions) == set(line.symbols), station

@@ -11,7 +11,7 @@ import pytest
 
 from alpha_assets.automation.wishes import training_wanted
 from alpha_assets.quant import learners
-from alpha_assets.quant.indicators import DEFAULT
+from alpha_assets.quant.indicators import default_set
 from alpha_assets.quant.learners import DirectionLightGBM, matrix
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.stations.featurise import featurise
@@ -22,6 +22,8 @@ from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, impossi
 from alpha_assets_tests.stations.market import QUICK, House, simulated
 
 pytestmark = pytest.mark.xdist_group("line")
+
+FEATURES = default_set()
 
 KEY = ["symbol", "regime", "timestamp", "training_id", "origin"]
 
@@ -98,10 +100,10 @@ def test_the_bars_that_are_said_to_be_needed_are_those_with_which_a_symbol_is_tr
     featured: Path, tmp_path: Path
 ) -> None:
     state = copied(featured, tmp_path / "home").ledger.states()["SIM01"]
-    rows = state["bars"] - DEFAULT.blank - 2
+    rows = state["bars"] - FEATURES.blank - 2
     for min_rows, needed, outcome in ((rows, None, "trained"), (rows + 1, state["bars"] + 1, "refused")):
         line = Line(tmp_path / "home", learning=replace(QUICK, min_rows=min_rows))
-        lack = lacking(state, line.settings.learning)
+        lack = lacking(state, line.settings)
         assert (lack and lack[1].split(": ")[0]) == (needed and f"{state['bars']:,} bars, {needed:,} needed")
         assert line.train(["SIM01"]).states() == {outcome: 1}
 
@@ -114,7 +116,7 @@ def test_a_symbol_with_too_few_bars_or_in_quarantine_is_told_so(
     monkeypatch.setattr("alpha_assets.stations.train.usable", lambda rows: usable(rows).clear())
     said = line.train(["SIM01", "SIM02"]).partitions
     assert (said["SIM01"]["state"], said["SIM02"]["state"]) == ("too_few_bars", "quarantined")
-    assert f"{5000 + DEFAULT.blank + 2:,} needed" in said["SIM01"]["reason"]
+    assert f"{5000 + FEATURES.blank + 2:,} needed" in said["SIM01"]["reason"]
     assert said["SIM02"]["reason"] == "quarantined: outage"
     assert {line.ledger.candidates()[symbol, "all"]["reason"] for symbol in said} == {
         figures["reason"] for figures in said.values()
@@ -127,7 +129,7 @@ class Moody(DirectionLightGBM):
     hated: np.ndarray | None = None
 
     def fit(self, features: np.ndarray, up: np.ndarray, weight: np.ndarray | None = None) -> Any:
-        if self.hated is not None and np.array_equal(features[0], self.hated):
+        if self.hated is not None and np.array_equal(features[0], self.hated, equal_nan=True):
             raise ZeroDivisionError("hated rows")
         return super().fit(features, up, weight)
 
@@ -138,7 +140,7 @@ def test_a_fit_that_fails_is_recorded_while_the_others_go_on_and_is_tried_again(
     monkeypatch.setitem(learners.LEARNERS, "moody", Moody)  # type: ignore[misc]
     line = copied(featured, tmp_path / "home", learning=LearningParameters(learner="moody", rounds=5))
     rows, _ = labelled_rows(line.lake, line.settings, dict.fromkeys(SYMBOLS, "XNYS"), ["SIM02"])
-    monkeypatch.setattr(Moody, "hated", matrix(usable(rows).head(1), DEFAULT.columns)[0])
+    monkeypatch.setattr(Moody, "hated", matrix(usable(rows).head(1), FEATURES.columns)[0])
     report = line.train()
     assert report.states() == {"trained": 3, "failed": 1}
     assert report.partitions["SIM02"]["reason"] == "the fit failed: ZeroDivisionError: hated rows"
@@ -254,7 +256,7 @@ def test_a_market_without_volume_can_be_trained_on_from_the_warm_up_on(tmp_path:
     featurise(house.lake, house.ledger, house.settings, house.symbols)
     rows, _ = labelled_rows(house.lake, house.settings, dict.fromkeys(house.symbols, "XNYS"), house.symbols)
     assert rows["volume_ratio_20"].null_count() == rows.height
-    assert usable(rows)["timestamp"][0] == rows["timestamp"][DEFAULT.blank]
+    assert usable(rows)["timestamp"][0] == rows["timestamp"][FEATURES.blank]
     report = train(house.lake, house.ledger, Registry(house.settings), house.settings, house.symbols, NOW)
     assert report.states() == {"trained": 1}
     known = house.ledger.candidates()[house.symbols[0], "all"]

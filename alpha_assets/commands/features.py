@@ -1,0 +1,27 @@
+"""``alpha-assets features``: what the feature set of these settings holds."""
+
+from argparse import Namespace
+
+from alpha_assets.commands import show
+from alpha_assets.settings import Settings
+
+FIELDS = ("feature", "group", "formula", "warm_up", "memory", "version")
+
+
+def features(settings: Settings, options: Namespace) -> int:
+    """A row a column: its formula, the bars before it has a value and the bars that an update reads for it."""
+    from alpha_assets.stations.sets import recipe_of
+
+    rows = [
+        {
+            "feature": feature.name,
+            "group": feature.group,
+            "formula": feature.doc,
+            "warm_up": feature.warm_up,
+            "memory": feature.memory,
+            "version": feature.version,
+        }
+        for feature in recipe_of(settings).feature_set.features
+    ]
+    show.table(rows, FIELDS, options.format)
+    return 0

@@ -1,0 +1,83 @@
+"""Is what was published of a past bar what its own past says? Sampled bars are computed anew from history cut there.
+
+A feature that looks ahead changes when what came later is taken away. Whatever made the stored value, a new program or
+an old one, a rebuild or an update, it is held against the bars up to its own time and nothing else.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+
+import numpy as np
+import polars as pl
+
+from alpha_assets.settings import Settings
+from alpha_assets.stations.featurise import Kitchen
+from alpha_assets.stations.inspect import Verdict
+from alpha_assets.stations.quarantine import alone
+from alpha_assets.stations.series import adjusted_bars, calendars_of
+from alpha_assets.stations.sets import recipe_of
+from alpha_assets.stores.lake import Lake
+from alpha_assets.stores.ledger import Ledger, Row
+
+#: Symbols and bars of each that one look takes.
+SYMBOLS, BARS = 4, 4
+
+#: What rounding may do to a stored value: two units in the last place of f32, and this share of the column's deviation.
+ROUNDING = 1e-8
+
+
+def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[str], today: date) -> Verdict:
+    """Whether sampled feature rows equal those computed from history that ends with them; names what does not.
+
+    The sample is another each day and the same all day. Symbols in quarantine are left out, and those whose features
+    are to be built anew: what is stored of them is known to be of another past.
+    """
+    recipe = recipe_of(settings)
+    kitchen = Kitchen(lake, settings, recipe, calendars_of(ledger))
+    held = lake.last_times(recipe.table, symbols) if lake.version(recipe.table) is not None else {}
+    chance = random.Random(f"{today}")
+    states = ledger.states()
+    sound = sorted(symbol for symbol in held if _is_settled(states.get(symbol, {}), recipe.table))
+    chosen = chance.sample(sound, min(SYMBOLS, len(sound)))
+    looked, wrong = 0, []
+    for symbol in sorted(chosen):
+        stored = lake.read(recipe.table, symbols=[symbol])
+        bars, _ = adjusted_bars(lake, settings, kitchen.names, [symbol])
+        for place in sorted(chance.sample(range(stored.height), min(BARS, stored.height))):
+            at = stored["timestamp"][place]
+            known, failed = alone(bars.filter(pl.col("timestamp") <= at), kitchen.values)
+            anew = known.filter(pl.col("timestamp") == at)
+            found = failed.values() or _differences(stored, place, anew)
+            looked += 1
+            wrong += [f"{symbol} {at:%Y-%m-%d %H:%M}: {what}" for what in found]
+    if not looked:
+        return Verdict(True, 0, [], "no features yet")
+    told = f"{looked} rows of {len(chosen)} symbols equal what their own past gives"
+    sentence = f"{len(wrong)} values are not what their own past gives" if wrong else told
+    return Verdict(not wrong, len(wrong), wrong[:20], sentence)
+
+
+def _is_settled(state: Row, table: str) -> bool:
+    return state.get("features_set") == table and not state["rebuild_features"] and state["quarantine_cause"] is None
+
+
+def _differences(stored: pl.DataFrame, place: int, anew: pl.DataFrame) -> Iterator[str]:
+    """The columns of one stored row that differ from the row computed anew, with both values."""
+    if anew.is_empty():
+        yield "there is no bar of this time, or it is not known yet"
+        return
+    held, found = stored.row(place, named=True), anew.row(0, named=True)
+    for name in found:
+        ours, theirs = held.get(name), found[name]
+        if isinstance(ours, float) and isinstance(theirs, float):
+            allowed = 2 * float(np.spacing(np.float32(max(abs(ours), abs(theirs)))))
+            allowed += ROUNDING * float(stored[name].std() or 0.0)  # type: ignore[arg-type]
+            if abs(ours - theirs) <= allowed:
+                continue
+        if ours != theirs:
+            yield f"{name} is stored as {_said(ours)} and is {_said(theirs)} from the bars until then"
+
+
+def _said(value: float | str | datetime | None) -> str:
+    return "null" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,241 @@
+"""Checks of the features: what looks ahead or was tampered with is named, and what is behind."""
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from alpha_assets.checks.features import DESCRIPTIONS
+from alpha_assets.quant import feature_set
+from alpha_assets.quant.panel import Panel
+from alpha_assets.stations import featurise as station
+from alpha_assets.stations import replay, sets
+from alpha_assets.stations.featurise import featurise
+from alpha_assets.stations.inspect import Verdict
+from alpha_assets.stations.replay import causality_verdict
+from alpha_assets.stations.sets import recipe_of, table_of
+from alpha_assets_tests.assets.world import LAST, World, at
+from alpha_assets_tests.checks.test_bars import by_themselves, refreshed
+from alpha_assets_tests.stations.market import House, evening, simulated
+
+TODAY = date(2024, 1, 10)
+
+
+@pytest.fixture
+def _everything_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at the whole of a short table, so that whatever is wrong is seen."""
+    monkeypatch.setattr(replay, "SYMBOLS", 10)
+    monkeypatch.setattr(replay, "BARS", 100)
+
+
+def looked(line: House, today: date = TODAY) -> Verdict:
+    return causality_verdict(line.lake, line.ledger, line.settings, line.symbols, today)
+
+
+def tampered(line: House, symbol: str, place: int, how: Callable[[pl.Expr], pl.Expr], column: str) -> str:
+    """Store something else in one row; the row's date."""
+    table = table_of(line.settings)
+    rows = line.lake.read(table, symbols=[symbol])
+    here = pl.int_range(pl.len()) == place % rows.height
+    changed = rows.with_columns(pl.when(here).then(how(pl.col(column))).otherwise(column).alias(column))
+    line.lake.replace(table, changed, [symbol])
+    return f"{rows['timestamp'][place]:%Y-%m-%d}"
+
+
+def built(folder: Path, sessions: int, *more: int) -> House:
+    """Two symbols with features of so many sessions, brought on by so many more."""
+    market = simulated(2, date(2020, 1, 2), date(2022, 12, 30), split_rate=2.0)
+    home, days = House(folder, market), market.sessions()
+    for place in (sessions, *more):
+        home.refresh(days[place - 1])
+        featurise(home.lake, home.ledger, home.settings, home.symbols)
+    return home
+
+
+def test_a_healthy_home_passes_on_any_day_and_by_a_sample_only(tmp_path: Path) -> None:
+    home = built(tmp_path, 680, 690, 700)
+    for day in range(1, 4):
+        verdict = looked(home, date(2024, 1, day))
+        assert (verdict.passed, verdict.count, verdict.sample) == (True, 0, [])
+        assert verdict.sentence == "8 rows of 2 symbols equal what their own past gives"
+
+
+def test_a_home_without_features_passes_and_says_so(tmp_path: Path) -> None:
+    verdict = looked(House(tmp_path, simulated(1, date(2020, 1, 2), date(2020, 1, 31))))
+    assert (verdict.passed, verdict.sentence) == (True, "no features yet")
+
+
+@pytest.fixture
+def line(tmp_path: Path, _everything_is_sampled: None) -> House:
+    """The first thirty bars of two symbols: few enough to look at every one."""
+    return built(tmp_path / "home", 30)
+
+
+def test_every_row_of_a_short_home_passes(line: House) -> None:
+    verdict = looked(line)
+    assert (verdict.passed, verdict.sentence) == (True, "60 rows of 2 symbols equal what their own past gives")
+
+
+def rebuilt(line: House) -> None:
+    line.ledger.note_state([{"symbol": symbol, "rebuild_features": True} for symbol in line.symbols])
+    featurise(line.lake, line.ledger, line.settings, line.symbols)
+
+
+@pytest.mark.parametrize(
+    ("column", "how"),
+    [
+        ("rsi_14", lambda value: value * 1.00001),
+        ("return_1", lambda value: value + 1e-6),
+        ("volatility_20", lambda _: pl.lit(None, pl.Float32)),
+        ("mean_ratio_200", lambda _: pl.lit(0.5, pl.Float32)),
+        ("regime", lambda _: pl.lit("volatile")),
+    ],
+)
+def test_a_stored_value_that_is_not_what_the_past_gives_is_named_until_it_is_made_again(
+    line: House, column: str, how: Callable[[pl.Expr], pl.Expr]
+) -> None:
+    day = tampered(line, "SIM02", 25, how, column)
+    verdict = looked(line)
+    assert (verdict.passed, verdict.count) == (False, 1)
+    assert verdict.sample[0].startswith(f"SIM02 {day} 00:00: {column} is stored as ")
+    assert verdict.sentence == "1 values are not what their own past gives"
+    rebuilt(line)
+    assert looked(line).passed
+
+
+def test_what_f32_rounds_is_no_difference(line: House) -> None:
+    tampered(line, "SIM02", 25, lambda value: value * (1 + 2**-23), "rsi_14")
+    assert looked(line).passed
+
+
+def test_a_row_without_a_bar_is_named(line: House) -> None:
+    table = table_of(line.settings)
+    extra = line.lake.read(table, symbols=["SIM01"]).tail(1).with_columns(pl.col("timestamp").dt.offset_by("1d"))
+    line.lake.append(table, extra)
+    verdict = looked(line)
+    assert verdict.sample == [
+        f"SIM01 {extra['timestamp'][0]:%Y-%m-%d} 00:00: there is no bar of this time, or it is not known yet"
+    ]
+
+
+def tomorrow(panel: Panel) -> np.ndarray:
+    """A feature that looks one bar ahead: the return that is still to come."""
+    return np.roll(np.log(panel.close / np.roll(panel.close, 1)), -1)
+
+
+@pytest.fixture
+def _prescient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The program's ``gap`` looks ahead; it keeps the name of its function, so that the table is the same."""
+    chosen = sets.default_set("1d")
+    (honest,) = (feature for feature in chosen.features if feature.name == "gap")
+    tomorrow.__name__ = honest.function.__name__
+    ahead = feature_set.Feature(**{**vars(honest), "function": tomorrow})
+    looking = feature_set.FeatureSet("core", tuple(ahead if f is honest else f for f in chosen.features))
+    assert looking.hash == chosen.hash
+    with monkeypatch.context() as patch:
+        patch.setattr(sets, "_feature_set", lambda *_: looking)
+        yield
+
+
+@pytest.mark.usefixtures("_prescient")
+def test_a_feature_that_looks_ahead_is_named_with_symbol_and_date(line: House) -> None:
+    rebuilt(line)
+    verdict = looked(line)
+    assert not verdict.passed
+    assert verdict.count == 2 * 29, "every bar but the first of each symbol, which is blank"
+    stored = line.lake.read(table_of(line.settings), symbols=["SIM01"])
+    assert verdict.sample[0].startswith(f"SIM01 {stored['timestamp'][1]:%Y-%m-%d} 00:00: gap is stored as ")
+    assert len(verdict.sample) == 20
+    assert {text.split(": ")[1].split()[0] for text in verdict.sample} == {"gap"}
+
+
+def test_features_that_an_older_program_made_looking_ahead_are_found_by_this_one(
+    line: House, request: pytest.FixtureRequest
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        honest = station.compute
+        patch.setattr(station, "compute", lambda *given: honest(*given).with_columns(pl.col("gap").shift(-1)))
+        rebuilt(line)
+    assert not looked(line).passed
+    rebuilt(line)
+    assert looked(line).passed, request.node.name
+
+
+def test_a_symbol_in_quarantine_or_about_to_be_built_anew_is_not_looked_at(line: House) -> None:
+    for symbol in line.symbols:
+        tampered(line, symbol, 25, lambda value: value + 1, "rsi_14")
+    assert looked(line).count == 2
+    line.ledger.note_state([{"symbol": "SIM01", "rebuild_features": True}])
+    assert looked(line).count == 1
+    line.ledger.note_state([{"symbol": "SIM02", "quarantine_cause": "outage"}])
+    assert looked(line).sentence == "no features yet"
+
+
+def test_a_table_that_was_left_and_not_yet_taken_up_again_is_not_looked_at(line: House) -> None:
+    tampered(line, "SIM01", 25, lambda value: value + 1, "rsi_14")
+    line.ledger.note_state([{"symbol": "SIM01", "features_set": "features/another"}])
+    assert looked(line).sentence == "30 rows of 1 symbols equal what their own past gives"
+
+
+def test_a_bar_of_which_features_cannot_be_computed_is_named_and_stops_no_check(line: House) -> None:
+    bars = line.lake.read("bars", symbols=["SIM01"])
+    wrong = pl.when(pl.int_range(pl.len()) == 28).then(-1.0).otherwise("low")
+    line.lake.replace("bars", bars.with_columns(low=wrong), ["SIM01"])
+    verdict = looked(line)
+    assert verdict.count == 2
+    assert f"features of SIM01: the bar of {bars['timestamp'][28].date()}" in verdict.sample[0]
+
+
+def test_a_symbol_with_an_impossible_action_stops_no_check(line: House) -> None:
+    action = {"symbol": "SIM01", "ex_date": date(2020, 1, 15), "kind": "dividend", "value": 1e6}
+    line.lake.append("actions", pl.DataFrame([{**action, "first_seen_at": evening(date(2020, 2, 20))}]))
+    rebuilt(line)
+    assert looked(line).sentence == "30 rows of 1 symbols equal what their own past gives"
+
+
+# --- In Dagster
+
+
+def test_both_run_in_a_refresh_and_pass_on_good_bars(world: World) -> None:
+    world.follow("AAA", "BBB")
+    found = refreshed(world, "AAA", "BBB")
+    assert set(DESCRIPTIONS) < set(found)
+    assert found["prefix_invariant"]["said"] == "8 rows of 2 symbols equal what their own past gives"
+    assert all(found[name]["passed"] for name in DESCRIPTIONS)
+
+
+@pytest.mark.usefixtures("_everything_is_sampled")
+def test_both_run_by_themselves_over_the_whole_universe(world: World) -> None:
+    world.follow("AAA", "BBB")
+    refreshed(world, "AAA", "BBB")
+    assert all(by_themselves(world)[name]["passed"] for name in DESCRIPTIONS)
+    table = table_of(world.settings)
+    rows = world.lake.read(table, symbols=["BBB"])
+    wrong = pl.when(pl.col("timestamp") == at(LAST)).then(0.25).otherwise("rsi_14")
+    world.lake.replace(table, rows.with_columns(rsi_14=wrong.cast(pl.Float32)), ["BBB"])
+    world.ledger.note_state([{"symbol": "AAA", "features_until": at(date(2024, 1, 8))}])
+    found = by_themselves(world)
+    assert (found["prefix_invariant"]["passed"], found["features_complete"]["passed"]) == (False, False)
+    assert found["prefix_invariant"]["severity"] == dg.AssetCheckSeverity.ERROR
+    (named,) = found["prefix_invariant"]["sample"]
+    assert named.startswith(f"BBB {LAST} 00:00: rsi_14 is stored as 0.25")
+    assert found["features_complete"]["severity"] == dg.AssetCheckSeverity.WARN
+    assert found["features_complete"]["sample"] == ["AAA: 2024-01-08 00:00, bars until 2024-01-09 00:00"]
+
+
+def test_a_symbol_in_quarantine_is_not_said_to_be_behind_too(world: World) -> None:
+    world.follow("AAA")
+    refreshed(world, "AAA")
+    world.ledger.note_state([{"symbol": "AAA", "features_until": None, "quarantine_cause": "impossible_action"}])
+    assert by_themselves(world)["features_complete"]["passed"]
+
+
+def test_the_checked_columns_are_those_of_the_table(world: World) -> None:
+    world.follow("AAA")
+    refreshed(world, "AAA")
+    columns = world.lake.read(table_of(world.settings)).columns
+    assert set(recipe_of(world.settings).columns) < set(columns)
