@@ -1,4 +1,4 @@
-"""Profiles, one partition a symbol: two documents, and a picture of the symbol or of the universe."""
+"""Profiles, one partition a symbol: three documents, and a picture of the symbol or of the universe."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,7 +43,7 @@ def statistical_profiles(
     clock: dg.ResourceParam[Clock],
     run_lock: dg.ResourceParam[RunLocks],  # noqa: ARG001 - held for the life of the run
 ) -> dg.MaterializeResult:
-    """What holding each symbol was like and what is known of its company: two JSON documents in the ledger."""
+    """What holding each symbol was like, its company, and what followed its patterns: JSON documents in the ledger."""
     wanted, kept = symbols_of(context, config)
     with plain_failures(context):
         report = profile(lake, ledger, settings, wanted, clock.now(), sources)

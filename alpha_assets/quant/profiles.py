@@ -114,7 +114,7 @@ def series_of(
 ) -> tuple[dict[str, Series], dict[str, str]]:
     """The newest listing of each symbol in ``bars``, and for each symbol that cannot be one, why.
 
-    ``bars`` are sorted by symbol and timestamp and hold ``close`` adjusted, ``traded_close`` and ``volume`` as traded,
+    ``bars`` are sorted by symbol and timestamp and hold OHLC adjusted, ``traded_close`` and ``volume`` as traded,
     ``listing`` and ``flags``; ``names`` has the calendar of each symbol. A close that is not a positive number fails
     its symbol.
     """
@@ -128,7 +128,10 @@ def series_of(
         "volume": _numbers(bars["volume"]),
         "flagged": bars["flags"].is_not_null().to_numpy(),
     }
-    columns["mark"] = _marks(columns["at"], columns["traded_close"], columns["volume"])
+    # Regimes and indicators come of the whole bar. Its shape, to nine digits, is what no adjustment changes.
+    shape = [np.round(_numbers(bars[name]) / columns["close"], 9) for name in ("open", "high", "low")]
+    flags = bars["flags"].fill_null("").hash(0).to_numpy().astype(np.float64)
+    columns["mark"] = _marks(columns["at"], columns["traded_close"], columns["volume"], *shape, flags)
     spans, events = _spans(bars), _events(actions)
     following = _next_sessions(bars[[end - 1 for *_, end in spans]], columns["session"], spans, interval, names)
     done, wrong = {}, {}
@@ -188,10 +191,10 @@ def _events(actions: pl.DataFrame) -> dict[str, list[tuple[date, str, float]]]:
     return events
 
 
-def _marks(at: Integers, close: Floats, volume: Floats) -> NDArray[np.uint64]:
+def _marks(at: Integers, *figures: Floats) -> NDArray[np.uint64]:
     """A hash of each bar (multiply and shift, after MurmurHash3's finaliser); the sum of a span is its checksum."""
     mark = at.view(np.uint64)
-    for part in (close, volume):
+    for part in figures:
         mark = (mark ^ np.ascontiguousarray(part).view(np.uint64)) * np.uint64(0xFF51AFD7ED558CCD)
         mark = (mark ^ (mark >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return mark ^ (mark >> np.uint64(33))

@@ -33,21 +33,26 @@ class Benchmark:
         settings: Settings,
         names: Mapping[str, str],
         first: datetime | None,
+        as_of: datetime | None = None,
     ) -> "Benchmark":
         """The benchmark that these features ask for beside bars from ``first`` on; none where it has no bars.
 
-        What was known before ``first`` may be older than that, but not by more than the gap that cuts a listing.
+        What was known before ``first`` may be older than that, but not by more than the gap that cuts a listing. With
+        ``as_of`` nothing is seen that became known later.
         """
         name = features.benchmark
         column = market_column(name)
         if name is None or name not in names:
             return cls(column, None, None, settings, names)
-        days = 2 * settings.cleaning.listing_gap_sessions + 10
-        since = None if first is None else first - timedelta(days=days)
+        last = lake.last_times("bars", [name]).get(name)
+        days = timedelta(days=2 * settings.cleaning.listing_gap_sessions + 10)
+        since = None if first is None or last is None else min(first, last) - days
         bars, _ = adjusted_bars(lake, settings, names, [name], {name: since})
         if bars.is_empty():
             return cls(column, None, None, settings, names)
         closes = with_known_at(bars, settings, names).select("known_at", of="close", in_listing="listing")
+        if as_of is not None:
+            closes = closes.filter(pl.col("known_at") <= as_of)
         until = _next_known(bars["timestamp"][-1], names[name], settings)
         return cls(column, closes.sort("known_at"), until, settings, names)
 

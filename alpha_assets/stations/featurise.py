@@ -73,7 +73,7 @@ def featurise(
         _note(ledger, recipe.table, values, state, held, failed, report)
         for symbol in wanted:
             if symbol not in report.partitions:
-                report.say(symbol, "waiting", reason=f"no newer bar of the benchmark {recipe.features.benchmark} yet")
+                report.say(symbol, "waiting", reason=_why_waiting(recipe))
     release(ledger, states, report.in_state("built", "updated", "unchanged"), IMPOSSIBLE_ACTION, FEATURES_FAILED)
     _quarantine(ledger, states, report, now)
     report.totals = {
@@ -88,12 +88,13 @@ def featurise(
 
 @dataclass(frozen=True)
 class Kitchen:
-    """Makes one table after its recipe."""
+    """Makes one table after its recipe; with ``as_of`` from what was known then."""
 
     lake: Lake
     settings: Settings
     recipe: Recipe
     names: Mapping[str, str]
+    as_of: datetime | None = None
 
     def build(self, symbols: Sequence[str], progress: Progress = silent) -> Outcome:
         """Everything of these symbols, in place of what the table holds of them.
@@ -111,16 +112,18 @@ class Kitchen:
                 if written is not None:
                     written.result()
                     progress("features built", first, len(symbols))
-                written = writer.submit(self._store, values, some)
+                # What is stored of a symbol that is held stays.
+                sound = bars.filter(~pl.col("symbol").is_in(list(failed))).select("symbol", "timestamp")
+                written = writer.submit(self._store, values, sound)
             if written is not None:
                 written.result()
                 progress("features built", len(symbols), len(symbols))
         rows, held_ones, failed_ones = zip(*outcomes, strict=True)
         return pl.concat(rows), dict(ChainMap(*held_ones)), dict(ChainMap(*failed_ones))
 
-    def _store(self, values: pl.DataFrame, symbols: Sequence[str]) -> None:
-        table = self.recipe.table
-        self.lake.replace(table, values, symbols, gone=_outdated(self.lake, table, values, symbols))
+    def _store(self, values: pl.DataFrame, bars: pl.DataFrame) -> None:
+        table, symbols = self.recipe.table, bars["symbol"].unique().to_list()
+        self.lake.replace(table, values, symbols, gone=_outdated(self.lake, table, values, bars))
 
     def update(self, onward: Mapping[str, datetime]) -> Outcome:
         """What is missing after each symbol's time."""
@@ -128,21 +131,36 @@ class Kitchen:
             return self._nothing()
         remembered = regime_memory(self.recipe.regimes)
         memory = None if remembered is None else max(self.recipe.feature_set.memory, remembered)
-        bars, held = pending_bars(self.lake, self.settings, self.names, onward, memory)
-        values, failed = alone(bars, lambda some: self.values(some, onward))
-        if values.height:
-            self.lake.append(self.recipe.table, values)
-        return values, held, failed
+        stored = self._stored_regimes(onward)
+        # Where the row to go on from is gone (a table brought back from a backup) the symbol is built.
+        torn = sorted(set(onward) - {symbol for symbol, at, _ in stored.iter_rows() if at == onward[symbol]})
+        whole = {symbol: until for symbol, until in onward.items() if symbol not in torn}
+        rows, held, failed = self.build(torn)
+        if whole:
+            bars, held_now = pending_bars(self.lake, self.settings, self.names, whole, memory)
+            values, failed_now = alone(bars, lambda some: self.values(some, onward, stored))
+            if values.height:
+                self.lake.append(self.recipe.table, values)
+            rows = pl.concat([rows, values.select("symbol", "timestamp")])
+            held, failed = held | held_now, failed | failed_now
+        return rows, held, failed
 
-    def values(self, bars: pl.DataFrame, after: Mapping[str, datetime] | None = None) -> pl.DataFrame:
-        """Features and regime of the bars, or of those later than ``after``, as they are stored."""
+    def values(
+        self,
+        bars: pl.DataFrame,
+        after: Mapping[str, datetime] | None = None,
+        stored: pl.DataFrame | None = None,
+    ) -> pl.DataFrame:
+        """Features and regime of the bars, or of those later than ``after``, as they are stored.
+
+        ``stored`` then has the regime at that time, from which the path goes on.
+        """
         seen = with_timeframes(prices_only(bars), self.recipe.interval, self.names)
         first: datetime | None = seen["timestamp"].min()  # type: ignore[assignment]
-        benchmark = Benchmark.of(self.recipe.features, self.lake, self.settings, self.names, first)
+        benchmark = Benchmark.of(self.recipe.features, self.lake, self.settings, self.names, first, self.as_of)
         seen = benchmark.beside(seen).sort("symbol", "timestamp")
         workers = self.settings.workers or os.cpu_count() or 1
         features = compute(seen, self.recipe.feature_set, after, np.float32, workers)
-        stored = None if after is None else self._stored_regimes(after, seen["symbol"].unique().to_list())
         labels = regimes(seen, self.recipe.regimes, stored).select(REGIME_COLUMNS)
         return self.recipe.stored_form(features.hstack(labels))
 
@@ -154,14 +172,23 @@ class Kitchen:
         days = splits.select("symbol", "ex_date").iter_rows()
         return {symbol for symbol, day in days if day > onward[symbol].date()}
 
-    def _stored_regimes(self, after: Mapping[str, datetime], symbols: Sequence[str]) -> pl.DataFrame:
-        until = {symbol: after[symbol] for symbol in symbols}
+    def _stored_regimes(self, after: Mapping[str, datetime]) -> pl.DataFrame:
         columns = ["symbol", "timestamp", "regime"]
-        rows = self.lake.read(self.recipe.table, symbols=symbols, since=until, columns=columns)
+        rows = self.lake.read(self.recipe.table, since=after, columns=columns)
         return rows.group_by("symbol", maintain_order=True).first()
 
     def _nothing(self) -> Outcome:
         return pl.DataFrame(schema={"symbol": pl.String, "timestamp": pl.Datetime("us", "UTC")}), {}, {}
+
+
+def _why_waiting(recipe: Recipe) -> str:
+    name = recipe.features.benchmark
+    if name is None:
+        return "the lake gave no bars of it: refresh the symbol"
+    return (
+        f"no newer bar of the benchmark {name} yet: follow and refresh {name}, or choose another "
+        "ALPHA_FEATURES__BENCHMARK"
+    )
 
 
 def _pending(
@@ -237,13 +264,13 @@ def _clear_marks(ledger: Ledger, states: Mapping[str, Row], anew: Sequence[str])
     )
 
 
-def _outdated(lake: Lake, table: str, values: pl.DataFrame, symbols: Sequence[str]) -> pl.DataFrame:
-    """Keys of the features of bars that are no longer held; those of bars that came meanwhile are somebody else's."""
+def _outdated(lake: Lake, table: str, values: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Keys of the features that the bars do not give, up to the newest bar; what came meanwhile is somebody else's."""
     key = ["symbol", "timestamp"]
-    newest = values.group_by("symbol").agg(newest=pl.col("timestamp").max())
-    kept = lake.read(table, symbols=symbols, columns=key)
-    without = kept.join(values, on=key, how="anti").join(newest, on="symbol", how="left")
-    return without.filter((pl.col("timestamp") < pl.col("newest")).fill_null(True)).select(key)
+    newest = bars.group_by("symbol").agg(newest=pl.col("timestamp").max())
+    kept = lake.read(table, symbols=newest["symbol"].to_list(), columns=key)
+    without = kept.join(values, on=key, how="anti").join(newest, on="symbol")
+    return without.filter(pl.col("timestamp") <= pl.col("newest")).select(key)
 
 
 def _quarantine(ledger: Ledger, states: Mapping[str, Row], report: Report, now: datetime | None) -> None:

@@ -27,6 +27,7 @@ from alpha_assets.quant.profiles import (
     series_of,
     statistical_profile,
 )
+from alpha_assets.quant.schema import OHLCV
 from alpha_assets.settings import Settings
 from alpha_assets.sources.base import Source, by_source, knows_companies
 from alpha_assets.stations.base import Report
@@ -37,10 +38,7 @@ from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
 #: What a profile reads of a bar.
-COLUMNS = ("symbol", "timestamp", "close", "volume", "listing", "flags")
-
-#: What the patterns' document reads beside.
-OTHER_PRICES = ("open", "high", "low")
+COLUMNS = ("symbol", "timestamp", *OHLCV, "listing", "flags")
 
 #: What a company document holds of fundamentals, whatever the bars do.
 FUNDAMENTAL_PARTS = ("fundamentals", "fundamentals_asked_at")
@@ -70,8 +68,8 @@ def profile(
     for symbol in symbols:
         if symbol not in stored:
             report.say(symbol, "empty", reason="no bars yet")
-    bars, actions = _read(lake, list(stored), (*COLUMNS, *OTHER_PRICES))
-    series, held = _series(settings, names, bars.drop(OTHER_PRICES), actions)
+    bars, actions = _read(lake, list(stored), COLUMNS)
+    series, held = _series(settings, names, bars, actions)
     sound = bars.filter(pl.col("symbol").is_in(list(series)))
     patterns, failed = pattern_documents(lake, settings, states, known, sound, actions)
     pending = {}
@@ -265,7 +263,10 @@ def _ask_companies(
         read_at = now.isoformat()
         for symbol, facts in said.facts.items():
             told = {field: {"value": value, "read_at": read_at} for field, value in facts.items()}
-            answers[symbol] = {"fundamentals": told, "fundamentals_asked_at": read_at}
+            answers[symbol] = {"fundamentals_asked_at": read_at}
+            # Nothing said of a company of which something was said before is no news: what is known stays.
+            if told or not known.get((symbol, COMPANY), {}).get("document", {}).get("fundamentals"):
+                answers[symbol]["fundamentals"] = told
         for symbol, failure in said.failures.items():
             trouble.append(failure.message)
             if not failure.cause.can_heal:

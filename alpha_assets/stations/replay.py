@@ -7,6 +7,7 @@ an old one, a rebuild or an update, it is held against the bars up to its own ti
 import random
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -15,13 +16,16 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations.featurise import Kitchen
 from alpha_assets.stations.inspect import Verdict
 from alpha_assets.stations.quarantine import alone
-from alpha_assets.stations.series import adjusted_bars, calendars_of
+from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
 #: Symbols and bars of each that one look takes.
 SYMBOLS, BARS = 4, 4
+
+#: Bars of the past that are computed anew at most, and rows before a sampled one that say how much a column varies.
+LONG, AROUND = 20_000, 500
 
 #: What rounding may do to a stored value: two units in the last place of f32, and this share of the column's deviation.
 ROUNDING = 1e-8
@@ -33,8 +37,7 @@ def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: S
     The sample is another each day and the same all day. Symbols in quarantine are left out, and those whose features
     are to be built anew: what is stored of them is known to be of another past.
     """
-    recipe = recipe_of(settings)
-    kitchen = Kitchen(lake, settings, recipe, calendars_of(ledger))
+    recipe, names = recipe_of(settings), calendars_of(ledger)
     held = lake.last_times(recipe.table, symbols) if lake.version(recipe.table) is not None else {}
     chance = random.Random(f"{today}")
     states = ledger.states()
@@ -42,13 +45,16 @@ def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: S
     chosen = chance.sample(sound, min(SYMBOLS, len(sound)))
     looked, wrong = 0, []
     for symbol in sorted(chosen):
-        stored = lake.read(recipe.table, symbols=[symbol])
-        bars, _ = adjusted_bars(lake, settings, kitchen.names, [symbol])
-        for place in sorted(chance.sample(range(stored.height), min(BARS, stored.height))):
-            at = stored["timestamp"][place]
-            known, failed = alone(bars.filter(pl.col("timestamp") <= at), kitchen.values)
-            anew = known.filter(pl.col("timestamp") == at)
-            found = failed.values() or _differences(stored, place, anew)
+        times = lake.read(recipe.table, symbols=[symbol], columns=["timestamp"])["timestamp"]
+        bars, _ = adjusted_bars(lake, settings, names, [symbol])
+        for place in sorted(chance.sample(range(len(times)), min(BARS, len(times)))):
+            at = times[place]
+            stored = lake.read(recipe.table, symbols=[symbol], since=times[max(0, place - AROUND)], until=at)
+            past = bars.filter(pl.col("timestamp") <= at)
+            known_at = with_known_at(past.tail(1), settings, names)["known_at"]
+            kitchen = Kitchen(lake, settings, recipe, names, as_of=known_at[0] if len(known_at) else at)
+            known, failed = alone(past, partial(_from_its_past, kitchen, stored=stored))
+            found = failed.values() or _differences(stored, known.filter(pl.col("timestamp") == at))
             looked += 1
             wrong += [f"{symbol} {at:%Y-%m-%d %H:%M}: {what}" for what in found]
     if not looked:
@@ -62,12 +68,21 @@ def _is_settled(state: Row, table: str) -> bool:
     return state.get("features_set") == table and not state["rebuild_features"] and state["quarantine_cause"] is None
 
 
-def _differences(stored: pl.DataFrame, place: int, anew: pl.DataFrame) -> Iterator[str]:
-    """The columns of one stored row that differ from the row computed anew, with both values."""
+def _from_its_past(kitchen: Kitchen, past: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the bars; of a long past those of its end, the regime's path taken up from the stored row before."""
+    if past.height <= LONG or stored.height < 2:
+        return kitchen.values(past)
+    before = stored.slice(stored.height - 2, 1)
+    after = {before["symbol"][0]: before["timestamp"][0]}
+    return kitchen.values(past.tail(LONG), after, before.select("symbol", "timestamp", "regime"))
+
+
+def _differences(stored: pl.DataFrame, anew: pl.DataFrame) -> Iterator[str]:
+    """The columns of the last stored row that differ from the row computed anew, with both values."""
     if anew.is_empty():
         yield "there is no bar of this time, or it is not known yet"
         return
-    held, found = stored.row(place, named=True), anew.row(0, named=True)
+    held, found = stored.row(-1, named=True), anew.row(0, named=True)
     for name in found:
         ours, theirs = held.get(name), found[name]
         if isinstance(ours, float) and isinstance(theirs, float):

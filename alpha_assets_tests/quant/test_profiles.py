@@ -448,8 +448,7 @@ def test_real_bars_in_chunks_are_real_bars_at_once(shared_data: Path) -> None:
     bars = frame.select(
         "symbol",
         pl.col(day).cast(pl.Date).cast(pl.Datetime("us")).dt.replace_time_zone("UTC").alias("timestamp"),
-        pl.col("close").cast(pl.Float64),
-        pl.col("volume").cast(pl.Float64),
+        *(pl.col(name).cast(pl.Float64) for name in ("open", "high", "low", "close", "volume")),
         listing=pl.lit(date(2013, 1, 1)),
         flags=pl.lit(None, pl.String),
     ).sort("timestamp")

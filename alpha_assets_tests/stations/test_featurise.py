@@ -190,7 +190,9 @@ def test_a_symbol_of_which_a_feature_raises_is_quarantined_and_the_others_are_bu
     wrong = pl.when(pl.int_range(pl.len()) == pl.len() - 1).then(-1.0).otherwise("close")
     house.lake.replace("bars", bars.with_columns(close=wrong), [name])
     house.ledger.note_state([{"symbol": symbol, "rebuild_features": anew} for symbol in house.symbols])
+    published = stored(house).filter(pl.col("symbol") == name)
     report = featurise(house.lake, house.ledger, house.settings, house.symbols, now=evening(days[100]))
+    assert_frame_equal(stored(house).filter(pl.col("symbol") == name), published)
     assert report.partitions[other]["state"] == ("built" if anew else "updated")
     assert report.partitions[name]["state"] == "held"
     state = house.ledger.states()[name]
@@ -200,6 +202,19 @@ def test_a_symbol_of_which_a_feature_raises_is_quarantined_and_the_others_are_bu
     build(house)
     assert house.ledger.states()[name]["quarantine_cause"] is None
     assert house.ledger.states()[name]["features_until"].date() == days[100]
+
+
+def test_a_symbol_whose_newest_row_is_gone_is_built_anew_and_not_held_for_ever(house: House, days: list[date]) -> None:
+    """As after a table is brought back from a backup: the ledger knows of rows that the lake has no more."""
+    name, other = house.symbols
+    rows = stored(house)
+    lost = rows.filter(pl.col("symbol") == name).tail(3).select("symbol", "timestamp")
+    house.lake.replace(table_of(house.settings), rows.clear(), [name], gone=lost)
+    house.refresh(days[100])
+    report = build(house)
+    assert {report.partitions[symbol]["state"] for symbol in (name, other)} == {"updated"}
+    bars = house.lake.read("bars", columns=["symbol", "timestamp"])
+    assert_frame_equal(stored(house).select("symbol", "timestamp"), bars)
 
 
 # --- Tables that are no longer the current one

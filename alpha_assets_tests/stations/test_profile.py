@@ -95,6 +95,17 @@ def test_a_restated_bar_is_seen_though_neither_their_number_nor_the_last_one_cha
     assert figures(document(line, "SIM01")) == figures(computed(line, "SIM01"))
 
 
+@pytest.mark.parametrize("changed", [pl.col("high") * 1.01, pl.col("low") * 0.99, pl.lit("stale").alias("flags")])
+def test_a_bar_of_which_not_the_close_changed_is_seen_too(line: Line, changed: pl.Expr) -> None:
+    """Regimes and indicators come of the whole bar."""
+    write(line)
+    bars = line.lake.read("bars", symbols=["SIM01"])
+    name = changed.meta.output_name()
+    middle = pl.int_range(pl.len()) == 300
+    line.lake.replace("bars", bars.with_columns(pl.when(middle).then(changed).otherwise(name).alias(name)), ["SIM01"])
+    assert write(line, later(days=1)).in_state("written") == ["SIM01"]
+
+
 def test_an_event_learnt_late_is_seen(line: Line) -> None:
     write(line)
     bars = line.lake.read("bars", symbols=["SIM02"])
@@ -237,6 +248,15 @@ def test_companies_are_asked_about_again_after_days_and_keep_what_was_said_with_
     restate(line, "SIM01")
     write(line, later(days=8), sources=sources)
     assert document(line, "SIM01", COMPANY)["fundamentals"]["beta"]["read_at"] == read_at, "new bars ask nobody"
+
+
+def test_a_source_that_says_nothing_of_a_company_takes_nothing_away(line: Line) -> None:
+    almanac = Almanac({"SIM01": {"sector": "Energy"}})
+    write(line, sources={"simulated": almanac})
+    almanac.facts = {"SIM01": {}}
+    write(line, later(days=8), sources={"simulated": almanac})
+    assert document(line, "SIM01", COMPANY)["fundamentals"]["sector"]["value"] == "Energy"
+    assert document(line, "SIM01", COMPANY)["fundamentals_asked_at"] == later(days=8).isoformat()
 
 
 def test_what_a_company_does_not_have_is_absent(line: Line) -> None:
