@@ -40,6 +40,13 @@ PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 #: Folder names that the Delta library reads as URLs: it panics on a bracket and decodes the other.
 NO_LAKE = re.compile(r"[\[\]]|%[0-9A-Fa-f]{2}")
 
+#: What the libraries behind these settings open.
+SCHEMES = {
+    "lake_url": ("file", "s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https"),
+    "mlflow_url": ("sqlite", "postgresql", "mysql", "mssql", "file", "http", "https", "databricks"),
+    "mlflow_artifacts": ("file", "s3", "gs", "wasbs", "abfss", "dbfs", "hdfs", "mlflow-artifacts", "http", "https"),
+}
+
 EXAMPLE_CALENDARS = ("XNYS", "BVMF", "XLON", "24/7")
 
 Interval = Literal["1m", "2m", "5m", "15m", "30m", "1h", "1d"]
@@ -210,6 +217,16 @@ class Settings(BaseSettings):
         if isinstance(group, Mapping) and group.get("learner", LEARNER_NAMES[0]) not in LEARNER_NAMES:
             raise ValueError(f"learner must be {' or '.join(map(repr, LEARNER_NAMES))}")
         return group
+
+    @field_validator("lake_url", "mlflow_url", "mlflow_artifacts")
+    @classmethod
+    def _known_scheme(cls, url: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        text = url.get_secret_value() if isinstance(url, SecretStr) else url or ""
+        known = SCHEMES[str(info.field_name)]
+        scheme = text.partition("://")[0].partition("+")[0] if "://" in text else ""
+        if scheme and scheme not in known:
+            raise ValueError(f"must begin with {', '.join(f'{name}://' for name in known)}, not {scheme}://")
+        return url
 
     @model_validator(mode="after")
     def _usable_lake(self) -> Self:

@@ -335,3 +335,17 @@ class TestSecrets:
             load()
         assert "geheim" not in str(raised.value)
         assert next(iter(wrong)) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["LAKE_URL", "MLFLOW_URL", "MLFLOW_ARTIFACTS"])
+def test_a_url_that_no_library_opens_is_refused_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ALPHA_{name}", "zz://host/path")
+    with pytest.raises(WrongSetting, match=rf"ALPHA_{name}.* must begin with .*, not zz://"):
+        load()
+
+
+@pytest.mark.parametrize("name", ["SEED", "L2"])
+def test_what_no_learner_takes_is_refused_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ALPHA_LEARNING__{name}", "-1")
+    with pytest.raises(WrongSetting, match="must be at least 0"):
+        load()

@@ -38,6 +38,7 @@ def doctor(settings: Settings, options: Namespace) -> int:
         "source": _source,
         "universe": _universe,
         "calendars": _calendars,
+        "benchmark": _benchmark,
     }
     rows = [_examined(name, examine, settings) for name, examine in examinations.items()]
     show.table(rows, FIELDS, options.format)
@@ -99,17 +100,31 @@ def _mlflow(settings: Settings) -> str:
 
 
 def _source(settings: Settings) -> str:
+    """Every source that a followed symbol has, or the one that the next symbol would have."""
+    members = Ledger(settings).universe()
+    names = sorted({row["source"] for row in members} or {settings.source})
+    return "; ".join(_yahoo() if name == "yahoo" else _stock_of(settings, name) for name in names)
+
+
+def _stock_of(settings: Settings, name: str) -> str:
     from alpha_assets.sources.all import Sources
     from alpha_assets.sources.base import SourceUnavailable
 
-    if settings.source == "yahoo":
-        return _yahoo()
-    source = Sources(settings)[settings.source]
     try:
-        held = source.symbols()  # type: ignore[attr-defined]
+        held = Sources(settings)[name].symbols()  # type: ignore[attr-defined]
     except SourceUnavailable as error:
         raise Ailment(str(error), "set it, or another ALPHA_SOURCE") from error
-    return f"{settings.source}: {show.counted(len(held), 'symbol')}"
+    return f"{name}: {show.counted(len(held), 'symbol')}"
+
+
+def _benchmark(settings: Settings) -> str:
+    name = settings.features.benchmark
+    if name is None:
+        return "none: beta and correlation are null"
+    if name not in {row["symbol"] for row in Ledger(settings).universe()}:
+        do = f"alpha-assets universe add {name}, or another ALPHA_FEATURES__BENCHMARK"
+        raise Ailment(f"the benchmark {name!r} is not followed: beta and correlation are null", do)
+    return f"{name} is followed"
 
 
 def _yahoo() -> str:

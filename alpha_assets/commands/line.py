@@ -3,7 +3,7 @@
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from alpha_assets.commands.launch import Line, say
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.commands.universe import follow, held_by
 from alpha_assets.settings import Settings, project_root
+from alpha_assets.stations.base import some_of
 from alpha_assets.stores.home import STAMP
 from alpha_assets.stores.ledger import Ledger
 
@@ -50,6 +51,8 @@ def train(settings: Settings, options: Namespace) -> None:
     symbols = _chosen(settings, options.symbols)
     rows = _train(line, symbols)
     show.table(rows, ("symbol", "training", "decision", "version", "reason"), options.format)
+    if rows and all(row["training"] == "failed" for row in rows):
+        raise CommandFailed(f"every training failed, the first because {rows[0]['reason']}")
 
 
 def run(settings: Settings, options: Namespace) -> None:
@@ -186,10 +189,21 @@ def _home_of_the_pages() -> Path:
     return usual if (usual / STAMP).exists() else usual / "demo"
 
 
+def _refuse_without_files(settings: Settings, members: Iterable[Mapping[str, Any]]) -> None:
+    """A setting that is missing is no outage of the source: nothing is run, and nobody is quarantined."""
+    of_files = [row["symbol"] for row in members if row["source"] == "files"]
+    if of_files and not settings.files:
+        raise CommandFailed(
+            f"the source files needs ALPHA_FILES: the file, folder or glob that {some_of(of_files, 3)} came from"
+        )
+
+
 def _chosen(settings: Settings, wanted: Sequence[str] | None) -> list[str]:
-    members = [row["symbol"] for row in Ledger(settings).universe()]
+    universe = Ledger(settings).universe()
+    members = [row["symbol"] for row in universe]
     if not members:
         raise CommandFailed("the universe is empty: alpha-assets universe add SYMBOL")
+    _refuse_without_files(settings, universe)
     if wanted is None:
         return members
     if not wanted:

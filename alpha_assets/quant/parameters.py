@@ -231,7 +231,8 @@ class LearningParameters:
         """Refuses what no fit can use."""
         for name in ("horizon", "folds", "min_rows", "min_labels", "rounds", "min_leaf_rows"):
             _at_least(name, getattr(self, name), 1)
-        _at_least("embargo", self.embargo, 0)
+        for name in ("embargo", "seed", "l2"):
+            _at_least(name, getattr(self, name), 0)
         _at_least("leaves", self.leaves, 2)
         for name in ("learning_rate", "column_share", "row_share"):
             _between(name, getattr(self, name), 0.0, 1.0)

@@ -338,7 +338,7 @@ class _Run:
         raise SourceUnavailable(
             f"Yahoo Finance could not be reached ({outage.words}); check the network or proxy, or use your own bars "
             "with `ALPHA_SOURCE=files ALPHA_FILES=<file, folder or glob>` or a simulated market with "
-            "`ALPHA_SOURCE=simulated`."
+            "`ALPHA_SOURCE=simulated`, either in another `ALPHA_HOME`: a symbol keeps the source it was added with."
         )
 
     def _settle(self, question: _Question, answer: _Answer) -> None:

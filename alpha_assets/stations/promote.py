@@ -19,7 +19,7 @@ from alpha_assets.quant.gate import Judgement
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.series import calendars_of
-from alpha_assets.stations.sets import table_of
+from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, model_name, why_untrained
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -110,8 +110,13 @@ PAST = {"promote": "promoted", "reject": "rejected", "hold": "held"}
 
 
 def family(settings: Settings) -> str:
-    """What is judged together: regime, feature set and learner."""
-    return f"{ALL}|{table_of(settings)}|{settings.learning.learner}|h{settings.learning.horizon}"
+    """What is judged together: regime, feature set and learner.
+
+    The set by its name, not by the hash of its table: another denoiser, benchmark or threshold is another attempt of
+    the same family, or one could shop for settings at the price of a first look each.
+    """
+    features = recipe_of(settings).feature_set.name
+    return f"{ALL}|{features}|{settings.learning.learner}|h{settings.learning.horizon}"
 
 
 def _judge(

@@ -32,7 +32,7 @@ class TestDoctor:
         found = examined(said)
         assert [name for name, row in found.items() if not row["ok"]] == []
         stores = {"home", "ledger", "lake", "mlflow"}
-        assert set(found) == {"python", "libraries", *stores, "source", "universe", "calendars"}
+        assert set(found) == {"python", "libraries", *stores, "source", "universe", "calendars", "benchmark"}
         assert "models in production" in str(found["mlflow"]["found"])
         assert list(found["home"]) == ["what", "ok", "found", "do"]
 
@@ -42,6 +42,17 @@ class TestDoctor:
         assert said.code == 1, "nobody is followed yet"
         assert {name for name, row in examined(said).items() if not row["ok"]} == {"universe"}
         assert not (tmp_path / "home").exists()
+
+    def test_says_that_the_benchmark_is_not_followed(self, worked: Worked) -> None:
+        with home(worked[0], FEATURES__BENCHMARK="SPY"):
+            found = examined(call("doctor", "--format", "json"))["benchmark"]
+        assert not found["ok"]
+        assert found["do"] == "alpha-assets universe add SPY, or another ALPHA_FEATURES__BENCHMARK"
+
+    def test_asks_the_sources_that_the_followed_symbols_have(self, worked: Worked) -> None:
+        with home(worked[0], SOURCE="yahoo"):
+            found = examined(call("doctor", "--format", "json"))["source"]
+        assert (found["ok"], found["found"]) == (True, "simulated: 4 symbols")
 
     def test_names_a_calendar_that_soon_knows_nothing_more(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

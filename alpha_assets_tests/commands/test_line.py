@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from alpha_assets.commands.home import DAGSTER_DATABASES
+from alpha_assets.settings import Settings
+from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.commands.call import Answer, call, home
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -186,6 +189,21 @@ class TestWhatCannotBeDone:
         assert "Traceback" not in said.err
         assert "NOPE" in said.err.splitlines()[-1]
         assert said.err.splitlines()[-1].startswith("alpha-assets: ")
+
+    @pytest.mark.parametrize("verb", ["refresh", "train"])
+    def test_symbols_of_files_without_their_files_are_refused_and_nobody_is_quarantined(
+        self, tmp_path: Path, verb: str
+    ) -> None:
+        row = {"symbol": "AAA", "source": "files", "calendar": "XNYS", "added_at": datetime(2024, 1, 2, tzinfo=UTC)}
+        with home(tmp_path / "home") as folder:
+            ledger = Ledger(Settings(home=folder))
+            ledger.add_symbols([row])
+            said = call(verb)
+        assert said.code == 1
+        assert said.err.splitlines()[-1].startswith(
+            "alpha-assets: the source files needs ALPHA_FILES: the file, folder or glob that AAA"
+        )
+        assert ledger.states() == {}
 
     def test_the_demonstration_on_other_than_the_simulated_market_is_refused(self, tmp_path: Path) -> None:
         with home(tmp_path / "home", SOURCE="yahoo"):

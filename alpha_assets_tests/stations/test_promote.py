@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from alpha_assets.quant.parameters import LearningParameters
-from alpha_assets.stations.promote import promote, reconcile
+from alpha_assets.quant.parameters import FeatureParameters, LearningParameters, RegimeParameters
+from alpha_assets.stations.promote import family, promote, reconcile
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
 from alpha_assets.stores.registry import PROMOTION, Registry
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, impossible, later
@@ -201,3 +201,14 @@ def test_a_candidate_of_a_feature_set_that_is_no_longer_kept_is_held(line: Line)
     assert report.partitions["SIM01"]["state"] == "held"
     assert "features/old-1, which is no longer kept" in report.partitions["SIM01"]["reason"]
     assert {row["symbol"] for row in line.ledger.decisions()} == set(SYMBOLS) - {"SIM01"}
+
+
+def test_another_setting_is_another_attempt_and_no_new_budget(line: Line) -> None:
+    """Or one could shop for denoisers, benchmarks and thresholds at the price of a first look each."""
+    other = {
+        "features": FeatureParameters(denoiser="ema", benchmark="SPY"),
+        "regimes": RegimeParameters(confirm=4),
+    }
+    assert family(line.settings.model_copy(update=other)) == family(line.settings)
+    alpha158 = {"features": FeatureParameters(set="alpha158")}
+    assert family(line.settings.model_copy(update=alpha158)) != family(line.settings)
