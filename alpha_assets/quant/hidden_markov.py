@@ -97,12 +97,12 @@ def fit(seen: Floats, guess: Chains, iterations: int, least_deviation: Floats) -
     known = ~np.isnan(seen)
     value = np.where(known, seen, 0.0)
     for _ in range(iterations):
-        smoothed, moves = _expected(chains.density(seen, each), chains)
+        before, smoothed, moves = _expected(chains.density(seen, each), chains)
         weight = np.maximum(np.einsum("btk,bt->bk", smoothed, known.astype(np.float64)), SMALLEST)
         mean = np.einsum("btk,bt->bk", smoothed, value) / weight
         squares = np.einsum("btk,btk->bk", smoothed, (value[:, :, None] - mean[:, None]) ** 2 * known[:, :, None])
         chains = Chains(
-            start=smoothed[:, 0],
+            start=before,
             transition=moves / np.maximum(moves.sum(axis=2, keepdims=True), SMALLEST),
             mean=mean,
             deviation=np.maximum(np.sqrt(squares / weight), least_deviation[:, None]),
@@ -110,16 +110,23 @@ def fit(seen: Floats, guess: Chains, iterations: int, least_deviation: Floats) -
     return chains
 
 
-def _expected(density: Floats, chains: Chains) -> tuple[Floats, Floats]:
-    """Probability of each state given the whole sequence, (B, T, K), and expected moves between states, (B, K, K)."""
+def _expected(density: Floats, chains: Chains) -> tuple[Floats, Floats, Floats]:
+    """Probability of each state given the whole sequence, and expected moves between states, (B, K, K).
+
+    The probabilities are those of the step before the first, (B, K), and of the steps, (B, T, K).
+    """
     filtered = forward_filter(density, chains.transition, chains.start)
     smoothed = np.empty_like(filtered)
     smoothed[:, -1] = filtered[:, -1]
     moves = np.zeros_like(chains.transition)
-    for step in range(density.shape[1] - 2, -1, -1):
-        predicted = (filtered[:, step, None, :] @ chains.transition)[:, 0]
+    before = chains.start
+    for step in range(density.shape[1] - 2, -2, -1):
+        now = filtered[:, step] if step >= 0 else chains.start
+        predicted = (now[:, None, :] @ chains.transition)[:, 0]
         ratio = smoothed[:, step + 1] / np.maximum(predicted, SMALLEST)
-        pairs = filtered[:, step, :, None] * chains.transition * ratio[:, None, :]
-        moves += pairs
-        smoothed[:, step] = pairs.sum(axis=2)
-    return smoothed, moves
+        pairs = now[:, :, None] * chains.transition * ratio[:, None, :]
+        moves = moves + pairs
+        before = pairs.sum(axis=2)
+        if step >= 0:
+            smoothed[:, step] = before
+    return before, smoothed, moves

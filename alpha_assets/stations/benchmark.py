@@ -17,13 +17,14 @@ from alpha_assets.stores.lake import Lake
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The benchmark's closes by the time they were known, or nothing."""
+    """The benchmark's closes by the time they were known, or nothing; ``held`` says why they cannot be told."""
 
     column: str
     closes: pl.DataFrame | None
     until: datetime | None
     settings: Settings
     names: Mapping[str, str]
+    held: str | None = None
 
     @classmethod
     def of(
@@ -47,9 +48,9 @@ class Benchmark:
         last = lake.last_times("bars", [name]).get(name)
         days = timedelta(days=2 * settings.cleaning.listing_gap_sessions + 10)
         since = None if first is None or last is None else min(first, last) - days
-        bars, _ = adjusted_bars(lake, settings, names, [name], {name: since})
+        bars, held = adjusted_bars(lake, settings, names, [name], {name: since})
         if bars.is_empty():
-            return cls(column, None, None, settings, names)
+            return cls(column, None, None, settings, names, held.get(name))
         closes = with_known_at(bars, settings, names).select("known_at", of="close", in_listing="listing")
         if as_of is not None:
             closes = closes.filter(pl.col("known_at") <= as_of)

@@ -107,7 +107,11 @@ class Kitchen:
             for first in range(0, len(symbols), SYMBOLS_AT_ONCE):
                 some = symbols[first : first + SYMBOLS_AT_ONCE]
                 bars, held = adjusted_bars(self.lake, self.settings, self.names, some)
-                values, failed = alone(bars, self.values)
+                benchmark = self.beside(bars)
+                if benchmark.held is not None:
+                    outcomes.append((self._nothing()[0], held, {}))
+                    continue
+                values, failed = alone(bars, lambda some, beside=benchmark: self.values(some, beside))  # type: ignore[misc]
                 outcomes.append((values.select("symbol", "timestamp"), held, failed))
                 if written is not None:
                     written.result()
@@ -138,7 +142,10 @@ class Kitchen:
         rows, held, failed = self.build(torn)
         if whole:
             bars, held_now = pending_bars(self.lake, self.settings, self.names, whole, memory)
-            values, failed_now = alone(bars, lambda some: self.values(some, onward, stored))
+            benchmark = self.beside(bars)
+            if benchmark.held is not None:
+                return rows, held | held_now, failed
+            values, failed_now = alone(bars, lambda some: self.values(some, benchmark, onward, stored))
             if values.height:
                 self.lake.append(self.recipe.table, values)
             rows = pl.concat([rows, values.select("symbol", "timestamp")])
@@ -148,6 +155,7 @@ class Kitchen:
     def values(
         self,
         bars: pl.DataFrame,
+        benchmark: Benchmark,
         after: Mapping[str, datetime] | None = None,
         stored: pl.DataFrame | None = None,
     ) -> pl.DataFrame:
@@ -156,13 +164,19 @@ class Kitchen:
         ``stored`` then has the regime at that time, from which the path goes on.
         """
         seen = with_timeframes(prices_only(bars), self.recipe.interval, self.names)
-        first: datetime | None = seen["timestamp"].min()  # type: ignore[assignment]
-        benchmark = Benchmark.of(self.recipe.features, self.lake, self.settings, self.names, first, self.as_of)
         seen = benchmark.beside(seen).sort("symbol", "timestamp")
         workers = self.settings.workers or os.cpu_count() or 1
         features = compute(seen, self.recipe.feature_set, after, np.float32, workers)
         labels = regimes(seen, self.recipe.regimes, stored).select(REGIME_COLUMNS)
         return self.recipe.stored_form(features.hstack(labels))
+
+    def beside(self, bars: pl.DataFrame) -> Benchmark:
+        """The benchmark beside these bars. Where its own past cannot be told, nobody's is written: they wait for it.
+
+        It is read here and not where a fault counts as one symbol's: a lake out of reach is nobody's.
+        """
+        first: datetime | None = bars["timestamp"].min()  # type: ignore[assignment]
+        return Benchmark.of(self.recipe.features, self.lake, self.settings, self.names, first, self.as_of)
 
     def split_since(self, onward: Mapping[str, datetime]) -> set[str]:
         """The symbols with a split among their pending bars, where that changes the past: the set is not scale-free."""

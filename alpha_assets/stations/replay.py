@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from alpha_assets.settings import Settings
+from alpha_assets.stations.benchmark import Benchmark
 from alpha_assets.stations.featurise import Kitchen
 from alpha_assets.stations.inspect import Verdict
 from alpha_assets.stations.quarantine import alone
@@ -53,7 +54,8 @@ def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: S
             past = bars.filter(pl.col("timestamp") <= at)
             known_at = with_known_at(past.tail(1), settings, names)["known_at"]
             kitchen = Kitchen(lake, settings, recipe, names, as_of=known_at[0] if len(known_at) else at)
-            known, failed = alone(past, partial(_from_its_past, kitchen, stored=stored))
+            from_its_past = partial(_from_its_past, kitchen, kitchen.beside(past), stored=stored)
+            known, failed = alone(past, from_its_past)
             found = failed.values() or _differences(stored, known.filter(pl.col("timestamp") == at))
             looked += 1
             wrong += [f"{symbol} {at:%Y-%m-%d %H:%M}: {what}" for what in found]
@@ -68,13 +70,13 @@ def _is_settled(state: Row, table: str) -> bool:
     return state.get("features_set") == table and not state["rebuild_features"] and state["quarantine_cause"] is None
 
 
-def _from_its_past(kitchen: Kitchen, past: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+def _from_its_past(kitchen: Kitchen, benchmark: Benchmark, past: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     """The rows of the bars; of a long past those of its end, the regime's path taken up from the stored row before."""
     if past.height <= LONG or stored.height < 2:
-        return kitchen.values(past)
+        return kitchen.values(past, benchmark)
     before = stored.slice(stored.height - 2, 1)
     after = {before["symbol"][0]: before["timestamp"][0]}
-    return kitchen.values(past.tail(LONG), after, before.select("symbol", "timestamp", "regime"))
+    return kitchen.values(past.tail(LONG), benchmark, after, before.select("symbol", "timestamp", "regime"))
 
 
 def _differences(stored: pl.DataFrame, anew: pl.DataFrame) -> Iterator[str]:

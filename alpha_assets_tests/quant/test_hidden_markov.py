@@ -42,17 +42,43 @@ def test_what_em_expects_of_a_state_is_the_sum_over_all_paths_to_the_end() -> No
     stream = np.random.default_rng(2)
     transition, start = chain(stream, 1, 2)
     density = stream.random((1, 4, 2))
-    smoothed, moves = np.zeros((4, 2)), np.zeros((2, 2))
-    for path in product(range(2), repeat=4):
-        likelihood = (start[0] @ transition[0])[path[0]] * np.prod(density[0, np.arange(4), list(path)])
-        likelihood *= np.prod([transition[0][move] for move in pairwise(path)])
-        smoothed[np.arange(4), list(path)] += likelihood
-        for move in pairwise(path):
+    before, smoothed, moves = np.zeros(2), np.zeros((4, 2)), np.zeros((2, 2))
+    for first, *path in product(range(2), repeat=5):
+        likelihood = start[0][first] * np.prod(density[0, np.arange(4), path])
+        likelihood *= np.prod([transition[0][move] for move in pairwise([first, *path])])
+        before[first] += likelihood
+        smoothed[np.arange(4), path] += likelihood
+        for move in pairwise([first, *path]):
             moves[move] += likelihood
-    total = smoothed[0].sum()
+    total = before.sum()
     found = _expected(density, Chains(start, transition, np.zeros((1, 2)), np.ones((1, 2))))
-    assert found[0][0] == pytest.approx(smoothed / total, abs=1e-12)
-    assert found[1][0] == pytest.approx(moves / total, abs=1e-12)
+    for ours, sum_over_paths in zip(found, (before, smoothed, moves), strict=True):
+        assert ours[0] == pytest.approx(sum_over_paths / total, abs=1e-12)
+
+
+def log_likelihood(seen: Floats, chains: Chains) -> float:
+    """Of one sequence, by the forward recursion written out."""
+    total, now = 0.0, chains.start[0]
+    for value in seen[0]:
+        predicted = now @ chains.transition[0]
+        distance = (value - chains.mean[0]) / chains.deviation[0]
+        joint = predicted * np.exp(-0.5 * distance**2) / chains.deviation[0]
+        total += np.log(joint.sum())
+        now = joint / joint.sum()
+    return float(total)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_step_of_em_makes_what_was_seen_less_likely(seed: int) -> None:
+    stream = np.random.default_rng(seed)
+    transition, start = chain(stream, 1, 3)
+    chains = Chains(start, transition, stream.normal(size=(1, 3)), 0.5 + stream.random((1, 3)))
+    seen = stream.normal(size=(1, 12)) * stream.choice([0.3, 2.0], size=(1, 12))
+    likelihood = log_likelihood(seen, chains)
+    for _ in range(20):
+        chains = fit(seen, chains, 1, np.full(1, 1e-3))
+        assert log_likelihood(seen, chains) >= likelihood - 1e-9
+        likelihood = log_likelihood(seen, chains)
 
 
 def test_an_impossible_step_keeps_the_prediction() -> None:

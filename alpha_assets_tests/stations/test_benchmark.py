@@ -8,17 +8,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from alpha_assets.quant.indicators import market_column
 from alpha_assets.quant.parameters import FeatureParameters, SimulationParameters
 from alpha_assets.quant.schema import DIVIDEND, OHLC
 from alpha_assets.quant.simulate import simulate
+from alpha_assets.stations import benchmark
 from alpha_assets.stations.base import Report
 from alpha_assets.stations.benchmark import Benchmark
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.series import adjusted_bars, calendars_of, prices_only
 from alpha_assets.stations.sets import table_of
-from alpha_assets_tests.stations.market import House, Market, simulated, soil
+from alpha_assets.stores.lake import LakeUnavailable
+from alpha_assets_tests.stations.market import House, Market, evening, simulated, soil
 from alpha_assets_tests.stations.test_ingest import Killed, Mortal, assert_same_features
 
 INDEX, STOCK = "SIM01", "SIM02"
@@ -144,6 +147,37 @@ def test_rows_beyond_a_benchmark_that_comes_late_and_short_are_taken_back(
     house.refresh(days[101])
     build(house)
     assert_rebuilt(house, days[101])
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_where_the_benchmarks_past_cannot_be_told_everybody_waits_and_keeps_what_is_published(
+    house: House, days: list[date], anew: bool
+) -> None:
+    """A null beta would say that there is no benchmark."""
+    house.refresh(days[100])
+    paid = {"symbol": INDEX, "ex_date": days[50], "kind": DIVIDEND, "value": 1e6, "first_seen_at": evening(days[100])}
+    house.lake.append("actions", pl.DataFrame([paid]))
+    house.ledger.note_state([{"symbol": STOCK, "rebuild_features": anew}])
+    published = stored(house)
+    assert build(house, STOCK).partitions[STOCK]["state"] == "waiting"
+    assert_frame_equal(stored(house), published)
+    house.lake.replace("actions", pl.DataFrame([paid]).clear(), [INDEX])
+    build(house)
+    assert_rebuilt(house, days[100])
+
+
+def test_a_lake_out_of_reach_is_no_symbols_fault(
+    house: House, days: list[date], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.refresh(days[100])
+
+    def refuse(*_: object, **__: object) -> object:
+        raise LakeUnavailable("nobody answers")
+
+    monkeypatch.setattr(benchmark, "adjusted_bars", refuse)
+    with pytest.raises(LakeUnavailable, match="nobody answers"):
+        build(house)
+    assert house.ledger.states()[STOCK]["quarantine_cause"] is None
 
 
 @pytest.mark.parametrize("rule", ["late", "missing", "restated", "level_error"])
