@@ -91,11 +91,23 @@ def test_every_feature_is_what_a_user_would_write_in_pandas() -> None:
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * wanted.std(), equal_nan=False, err_msg=name)
 
 
-def test_the_talib_loop_counts_a_value_for_every_row_of_every_output() -> None:
-    series = talib_loop.series_of(pl.concat([walk(300, 1, symbol="A"), walk(200, 2, symbol="B")]))
-    outputs = talib_loop.outputs(*series[0])
-    assert all(len(one) == 300 for one in outputs)
-    assert talib_loop.computed(series) == 500 * len(outputs)
+def test_the_talib_loop_makes_the_columns_that_are_no_calendars_and_counts_a_value_for_every_row() -> None:
+    bars, begun = 700, 400
+    returns = market_column("MKT")
+    moves = np.random.default_rng(5).normal(0, 0.01, bars)
+    walks = [walk(bars, seed, symbol=name).with_columns(pl.Series(returns, moves)) for seed, name in enumerate("AB")]
+    panel = with_timeframes(pl.concat(walks), "1d", {"A": "XNYS", "B": "XNYS"})
+    chosen = default_set("1d", FeatureParameters(benchmark="MKT"))
+    ours = compute(panel, chosen)
+    series = talib_loop.series_of(panel, returns)
+    assert talib_loop.computed(series) == 2 * bars * (len(chosen.features) - 4)
+    for symbol, one in zip("AB", series, strict=True):
+        found = ours.filter(pl.col("symbol") == symbol)
+        for name, wanted in talib_loop.columns(one).items():
+            values, expected = found[name].fill_null(np.nan).to_numpy()[begun:], wanted[begun:]
+            np.testing.assert_allclose(
+                values, expected, rtol=0, atol=1e-6 * expected.std(), equal_nan=False, err_msg=name
+            )
 
 
 def test_a_table_has_a_line_a_figure(capsys: pytest.CaptureFixture[str]) -> None:

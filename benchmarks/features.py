@@ -7,9 +7,9 @@ which is not timed. What is compared takes turns in the same run.
 
 - ``build_s``, ``values_per_s``: the features station from the lake and back into it, all symbols, first build; values
   are feature and regime columns times rows. The first symbol is the benchmark that beta is taken with.
-- ``vs_talib``: ``values_per_s`` as a multiple of ``talib_values_per_s``, a plain TA-Lib loop over the same indicators
-  on arrays in memory, one core, nothing stored (``talib_loop``). ``vs_talib_cpu``: the same by processor time, which
-  says more where the machine is busy.
+- ``vs_talib``: ``values_per_s`` as a multiple of ``talib_values_per_s``, a plain TA-Lib loop over the same columns, but
+  for regime and calendar, on arrays in memory, one core, nothing stored (``talib_loop``). ``vs_talib_cpu``: the same by
+  processor time, which says more where the machine is busy.
 - ``vs_pandas``: as a multiple of ``pandas_values_per_s``, the same columns by ``groupby.apply`` (``pandas_twin``), bars
   in memory, nothing stored, on ``pandas_symbols`` symbols.
 - ``vs_qlib``: ``alpha158_values_per_s`` as a multiple of ``qlib_values_per_s``: reading and computing the 158 columns,
@@ -48,10 +48,12 @@ from alpha_assets.quant.alpha158 import ALPHA158
 from alpha_assets.quant.feature_set import compute
 from alpha_assets.quant.parameters import FeatureParameters
 from alpha_assets.quant.schema import OHLC, OHLCV, TIME
+from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets.settings import Settings
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.series import adjusted_bars, calendars_of, prices_only
 from alpha_assets.stations.sets import REGIME_COLUMNS, recipe_of
+from alpha_assets.stations.threads import side_by_side
 from benchmarks import pandas_twin, talib_loop
 from benchmarks.frame import Figure, Lap, lap, median, run
 from benchmarks.market import (
@@ -189,7 +191,7 @@ def _arrive(home: Home, bars: pl.DataFrame) -> None:
 def _beside_rivals(home: Home, bars: pl.DataFrame, symbols: Sequence[str], options: Namespace) -> dict[str, Figure]:
     """Ours, the TA-Lib loop and pandas in turns."""
     columns = recipe_of(home.settings).columns
-    series = talib_loop.series_of(bars)
+    series = _for_talib(bars, symbols[0])
     few = bars.filter(pl.col("symbol").is_in(symbols[: options.pandas_symbols]))
     naive, sessions = _for_pandas(few, bars, symbols[0]), _planned(bars)
     ours, talib, talib_cpu, pandas = [], [], [], []
@@ -218,6 +220,14 @@ def _beside_rivals(home: Home, bars: pl.DataFrame, symbols: Sequence[str], optio
         "pandas_values_per_s": round(median(pandas)),
         "vs_pandas": round(values / median(pandas), 3),
     }
+
+
+def _for_talib(bars: pl.DataFrame, benchmark: str) -> list[talib_loop.Series]:
+    market = bars.filter(pl.col("symbol") == benchmark).sort("timestamp")
+    returns = market.select("timestamp", market=pl.col("close").log().diff())
+    joined = bars.join(returns, on="timestamp", how="left").sort("symbol", "timestamp")
+    calendars_by_symbol = dict.fromkeys(bars["symbol"].unique(), CALENDAR)
+    return talib_loop.series_of(with_timeframes(joined, "1d", calendars_by_symbol), "market")
 
 
 def _for_pandas(few: pl.DataFrame, bars: pl.DataFrame, benchmark: str) -> pd.DataFrame:
@@ -264,7 +274,7 @@ def _alpha158(home: Home, symbols: Sequence[str]) -> float:
     """Seconds to read the bars and compute the 158 columns as they would be stored."""
     with lap() as taken:
         bars, _ = adjusted_bars(home.lake, home.settings, calendars_of(home.ledger), symbols)
-        compute(prices_only(bars), ALPHA158, dtype=np.float32, workers=home.settings.workers or PROCESSES)
+        compute(prices_only(bars), ALPHA158, dtype=np.float32, spread=side_by_side(home.settings.workers or PROCESSES))
     return taken.seconds
 
 

@@ -57,7 +57,7 @@ def statistical_profiles(
 
 
 def symbol_summary(lake: Lake, ledger: Ledger, settings: Settings, symbol: str) -> str:
-    """Both documents of a symbol as Markdown tables under its picture."""
+    """The documents of a symbol as Markdown tables under its picture."""
     names = calendars_of(ledger)
     series, _ = read_series(lake, settings, names, [symbol])
     picture = symbol_picture(series[symbol], calendars.bars_a_year(names[symbol], settings.interval))

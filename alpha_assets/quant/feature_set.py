@@ -10,10 +10,10 @@ numbers. A bar that is missing (a halt, a holiday) is no row: windows count bars
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -116,15 +116,15 @@ def compute(
     feature_set: FeatureSet,
     after: Mapping[str, object] | None = None,
     dtype: type[np.floating] = np.float64,
-    workers: int = 1,
+    spread: Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]] = map,
 ) -> pl.DataFrame:
     """The features of every bar, or of the bars later than a symbol's time in ``after``.
 
     ``bars`` holds symbol, timestamp, listing, adjusted open, high, low, close, volume and the columns the set needs,
     one row a key. The answer holds symbol, timestamp and a column a feature, of type ``dtype``, sorted by both keys; a
     value is null during the feature's warm-up, counted from the first bar of the listing that is handed in, and where
-    it is undefined. Nothing crosses from one symbol or listing to another. ``workers`` threads share the work; the
-    answer is the same with any number.
+    it is undefined. Nothing crosses from one symbol or listing to another. ``spread`` is a ``map`` that may
+    work in several threads; the answer is the same with any.
 
     Raises ValueError, naming symbol and time, for a price that is null, not finite or not positive, and for a column
     that is missing.
@@ -156,8 +156,11 @@ def compute(
         for row, feature in features:
             _put(columns[row][begin : begin + len(age)], feature, panel, rows, age)
 
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        _run(fill, work, workers)
+    def quietly(one: tuple[Sequence[tuple[int, Feature]], Sequence[Part]]) -> None:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # each thread has its own
+            fill(*one)
+
+    list(spread(quietly, work))
     keys = ordered.select("symbol", pl.col("timestamp").cast(TIME)).filter(wanted)
     # Popped one by one: polars copies each, and a long history would be there twice.
     return keys.with_columns([pl.Series(name, columns.pop(0), nan_to_null=True) for name in feature_set.columns])
@@ -180,24 +183,6 @@ def _wanted_rows(parts: Sequence[Part]) -> tuple[Array | slice, Array]:
         for start, part in zip(starts[:-1], parts, strict=True)
     ]
     return np.concatenate(spans), age
-
-
-def _run(
-    fill: Callable[[Sequence[tuple[int, Feature]], Sequence[Part]], None],
-    work: Sequence[tuple[Sequence[tuple[int, Feature]], Sequence[Part]]],
-    workers: int,
-) -> None:
-    if workers <= 1 or len(work) < 2:
-        for features, parts in work:
-            fill(features, parts)
-        return
-
-    def quietly(one: tuple[Sequence[tuple[int, Feature]], Sequence[Part]]) -> None:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a thread has its own
-            fill(*one)
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(quietly, work))
 
 
 def _by_reach(feature_set: FeatureSet, *, whole: bool) -> list[tuple[list[tuple[int, Feature]], int]]:

@@ -328,15 +328,15 @@ def _kurtosis(panel: Panel, bars: int) -> Array:
     return _guarded(bars * fourths / squares**2 - 3, where=squares > bars * FLAT**2)
 
 
-def _correlation(left: Array, right: Array, bars: int) -> Array:
-    of_left, of_right, of_both = rolling_products(left, right, bars)
+def _correlation(products: tuple[Array, ...], bars: int) -> Array:
+    of_left, of_right, of_both = products
     least = bars * FLAT**2
     return _guarded(of_both / np.sqrt(of_left * of_right), where=(of_left > least) & (of_right > least))
 
 
 def _autocorrelation(panel: Panel, lag: int, bars: int) -> Array:
     returns = panel.once(_returns)
-    return _correlation(returns, shifted(returns, lag), bars)
+    return _correlation(rolling_products(returns, shifted(returns, lag), bars), bars)
 
 
 def _z_score(panel: Panel, bars: int) -> Array:
@@ -354,13 +354,17 @@ def _drawdown(panel: Panel, bars: int) -> Array:
     return panel.close / rolling_max(panel.close, bars) - 1
 
 
+def _market_products(panel: Panel, bars: int, market: str) -> tuple[Array, ...]:
+    return rolling_products(panel.once(_returns), panel.columns[market], bars)
+
+
 def _beta(panel: Panel, bars: int, market: str) -> Array:
-    _, of_market, of_both = rolling_products(panel.once(_returns), panel.columns[market], bars)
+    _, of_market, of_both = panel.once(_market_products, bars, market)
     return _guarded(of_both / of_market, where=of_market > bars * FLAT**2)
 
 
 def _market_correlation(panel: Panel, bars: int, market: str) -> Array:
-    return _correlation(panel.once(_returns), panel.columns[market], bars)
+    return _correlation(panel.once(_market_products, bars, market), bars)
 
 
 def _mean_volume(panel: Panel, bars: int) -> Array:

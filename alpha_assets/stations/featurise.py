@@ -7,13 +7,15 @@ With a benchmark, a bar waits for the benchmark's bar that was final by then: co
 another after the bar has come.
 """
 
+import math
 import os
 import time
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from threading import Lock
 
 import numpy as np
 import polars as pl
@@ -29,10 +31,11 @@ from alpha_assets.stations.benchmark import Benchmark
 from alpha_assets.stations.quarantine import FEATURES_FAILED, IMPOSSIBLE_ACTION, alone, quarantine, release
 from alpha_assets.stations.series import adjusted_bars, calendars_of, pending_bars, prices_only
 from alpha_assets.stations.sets import REGIME_COLUMNS, Recipe, recipe_of, restored
+from alpha_assets.stations.threads import side_by_side
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
-#: Symbols that are computed while others are written.
+#: Symbols of one batch, at most.
 SYMBOLS_AT_ONCE = 128
 
 #: The keys that a table holds, and for each symbol that has nothing in it why.
@@ -99,31 +102,32 @@ class Kitchen:
     def build(self, symbols: Sequence[str], progress: Progress = silent) -> Outcome:
         """Everything of these symbols, in place of what the table holds of them.
 
-        Some symbols are written while the next ones are computed: neither keeps two cores busy alone.
+        Batches of symbols go side by side, each on a core from its bars to the table: threads that share one batch wait
+        for each other. They are written one after the other.
         """
-        outcomes = [self._nothing()]
-        with ThreadPoolExecutor(1) as writer:
-            written: Future[None] | None = None
-            for first in range(0, len(symbols), SYMBOLS_AT_ONCE):
-                some = symbols[first : first + SYMBOLS_AT_ONCE]
-                bars, held = adjusted_bars(self.lake, self.settings, self.names, some)
-                benchmark = self.beside(bars)
-                if benchmark.held is not None:
-                    outcomes.append((self._nothing()[0], held, {}))
-                    continue
-                values, failed = alone(bars, lambda some, beside=benchmark: self.values(some, beside))  # type: ignore[misc]
-                outcomes.append((values.select("symbol", "timestamp"), held, failed))
-                if written is not None:
-                    written.result()
-                    progress("features built", first, len(symbols))
-                # What is stored of a symbol that is held stays.
-                sound = bars.filter(~pl.col("symbol").is_in(list(failed))).select("symbol", "timestamp")
-                written = writer.submit(self._store, values, sound)
-            if written is not None:
-                written.result()
-                progress("features built", len(symbols), len(symbols))
+        benchmark, writing = self.benchmark(), Lock()
+        workers = self._workers
+        batches = _batches(symbols, workers)
+        each = workers if len(batches) == 1 else 1
+        outcomes, done = [self._nothing()], 0
+        build = partial(self._build, benchmark=benchmark, writing=writing, workers=each)
+        for some, outcome in zip(batches, side_by_side(workers)(build, batches), strict=True):
+            outcomes.append(outcome)
+            done += len(some)
+            progress("features built", done, len(symbols))
         rows, held_ones, failed_ones = zip(*outcomes, strict=True)
         return pl.concat(rows), dict(ChainMap(*held_ones)), dict(ChainMap(*failed_ones))
+
+    def _build(self, symbols: Sequence[str], benchmark: Benchmark, writing: Lock, workers: int) -> Outcome:
+        bars, held = adjusted_bars(self.lake, self.settings, self.names, symbols)
+        if benchmark.held is not None:
+            return self._nothing()[0], held, {}
+        values, failed = alone(bars, lambda some: self.values(some, benchmark, workers=workers))
+        # What is stored of a symbol that is held stays.
+        sound = bars.filter(~pl.col("symbol").is_in(list(failed))).select("symbol", "timestamp")
+        with writing:
+            self._store(values, sound)
+        return values.select("symbol", "timestamp"), held, failed
 
     def _store(self, values: pl.DataFrame, bars: pl.DataFrame) -> None:
         table, symbols = self.recipe.table, bars["symbol"].unique().to_list()
@@ -142,10 +146,11 @@ class Kitchen:
         rows, held, failed = self.build(torn)
         if whole:
             bars, held_now = pending_bars(self.lake, self.settings, self.names, whole, memory)
-            benchmark = self.beside(bars)
+            first: datetime | None = bars["timestamp"].min()  # type: ignore[assignment]
+            benchmark = self.benchmark(first)
             if benchmark.held is not None:
                 return rows, held | held_now, failed
-            values, failed_now = alone(bars, lambda some: self.values(some, benchmark, onward, stored))
+            values, failed_now = alone(bars, lambda some: self.values(some, benchmark, onward, stored, self._workers))
             if values.height:
                 self.lake.append(self.recipe.table, values)
             rows = pl.concat([rows, values.select("symbol", "timestamp")])
@@ -158,6 +163,7 @@ class Kitchen:
         benchmark: Benchmark,
         after: Mapping[str, datetime] | None = None,
         stored: pl.DataFrame | None = None,
+        workers: int = 1,
     ) -> pl.DataFrame:
         """Features and regime of the bars, or of those later than ``after``, as they are stored.
 
@@ -165,17 +171,19 @@ class Kitchen:
         """
         seen = with_timeframes(prices_only(bars), self.recipe.interval, self.names)
         seen = benchmark.beside(seen).sort("symbol", "timestamp")
-        workers = self.settings.workers or os.cpu_count() or 1
-        features = compute(seen, self.recipe.feature_set, after, np.float32, workers)
+        features = compute(seen, self.recipe.feature_set, after, np.float32, side_by_side(workers))
         labels = regimes(seen, self.recipe.regimes, stored).select(REGIME_COLUMNS)
         return self.recipe.stored_form(features.hstack(labels))
 
-    def beside(self, bars: pl.DataFrame) -> Benchmark:
-        """The benchmark beside these bars. Where its own past cannot be told, nobody's is written: they wait for it.
+    @property
+    def _workers(self) -> int:
+        return self.settings.workers or os.cpu_count() or 1
+
+    def benchmark(self, first: datetime | None = None) -> Benchmark:
+        """The benchmark beside bars from ``first`` on. Where its own past cannot be told, everybody waits for it.
 
         It is read here and not where a fault counts as one symbol's: a lake out of reach is nobody's.
         """
-        first: datetime | None = bars["timestamp"].min()  # type: ignore[assignment]
         return Benchmark.of(self.recipe.features, self.lake, self.settings, self.names, first, self.as_of)
 
     def split_since(self, onward: Mapping[str, datetime]) -> set[str]:
@@ -193,6 +201,14 @@ class Kitchen:
 
     def _nothing(self) -> Outcome:
         return pl.DataFrame(schema={"symbol": pl.String, "timestamp": pl.Datetime("us", "UTC")}), {}, {}
+
+
+def _batches(symbols: Sequence[str], workers: int) -> list[Sequence[str]]:
+    """The symbols in batches of about equal size, as many as workers or a multiple of that; a few go together."""
+    turns = math.ceil(len(symbols) / (SYMBOLS_AT_ONCE * workers))
+    count = 1 if len(symbols) <= SYMBOLS_AT_ONCE else turns * workers
+    size = math.ceil(len(symbols) / count)
+    return [symbols[first : first + size] for first in range(0, len(symbols), size or 1)]
 
 
 def _why_waiting(recipe: Recipe) -> str:

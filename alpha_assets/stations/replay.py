@@ -54,7 +54,8 @@ def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: S
             past = bars.filter(pl.col("timestamp") <= at)
             known_at = with_known_at(past.tail(1), settings, names)["known_at"]
             kitchen = Kitchen(lake, settings, recipe, names, as_of=known_at[0] if len(known_at) else at)
-            from_its_past = partial(_from_its_past, kitchen, kitchen.beside(past), stored=stored)
+            first: datetime | None = past["timestamp"].min()  # type: ignore[assignment]
+            from_its_past = partial(_from_its_past, kitchen, kitchen.benchmark(first), stored=stored)
             known, failed = alone(past, from_its_past)
             found = failed.values() or _differences(stored, known.filter(pl.col("timestamp") == at))
             looked += 1

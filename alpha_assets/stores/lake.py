@@ -221,7 +221,7 @@ class Lake:
             raise ValueError(f"{table}: a row of {strangers['symbol'][0]!r} in a replacement of {_some(wanted)}")
 
         # Where only some keys go, years without news cannot change: a long history is not read to settle its end.
-        touched = None if gone is None else sorted({*rows[YEAR], *gone.select(_year(spec))[YEAR]})
+        touched = None if gone is None else sorted({*rows[YEAR].unique(), *gone.select(_year(spec))[YEAR].unique()})
 
         def attempt() -> int:
             opened = self._open(table) or (None if rows.is_empty() else self._create(table, spec, rows))
@@ -238,7 +238,7 @@ class Lake:
             changed = rated.filter(~pl.col("same"))
             others = held.join(rated, on=key, how="anti", nulls_equal=True)
             away = others if gone is None else others.join(gone, on=key, how="semi", nulls_equal=True)
-            years = sorted({*changed[YEAR], *away[YEAR]})
+            years = sorted({*changed[YEAR].unique(), *away[YEAR].unique()})
             if years:
                 stay = others.join(away, on=key, how="anti", nulls_equal=True).select(held.columns)
                 known = pl.concat([rated.select(held.columns), stay]).filter(pl.col(YEAR).is_in(years)).sort(key)
@@ -794,14 +794,16 @@ def _in(column: str, values: Sequence[str] | Sequence[int]) -> str:
 def _writer_properties(rows: pl.DataFrame, table: str) -> "WriterProperties":
     """Small row groups, and floats without dictionaries, which take ten times as long to build.
 
-    Features hardly compress: zstd takes twice as long as lz4 to make them a tenth smaller. The rest is zstd.
+    Features hardly compress and nobody looks for one by its value: lz4 takes half as long again to make them a seventh
+    smaller, their bounds as much. The rest is zstd.
     """
     from deltalake import ColumnProperties, WriterProperties
 
-    plain = ColumnProperties(dictionary_enabled=False)
+    plain = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     return WriterProperties(
-        compression="LZ4_RAW" if table.startswith(FEATURES) else "ZSTD",
+        compression="UNCOMPRESSED" if table.startswith(FEATURES) else "ZSTD",
         max_row_group_size=ROW_GROUP_ROWS,
+        write_batch_size=8_192,  # a third faster than the default of 1,024
         column_properties={name: plain for name, kind in rows.schema.items() if kind.is_float()} or None,
     )
 

@@ -15,6 +15,7 @@ from alpha_assets.quant.indicators import default_set, market_column
 from alpha_assets.quant.panel import Panel
 from alpha_assets.quant.schema import TIME
 from alpha_assets.quant.timeframes import with_timeframes
+from alpha_assets.stations.threads import side_by_side
 from alpha_assets_tests.quant.walks import walk
 
 CORE = default_set()
@@ -95,7 +96,7 @@ def test_a_listing_longer_than_a_stretch_is_cut_and_nothing_shows(stretch: int, 
     with pytest.MonkeyPatch.context() as patch:
         # One row a stretch would compute the memory anew for every bar.
         patch.setattr(panel, "STRETCH", max(stretch, 40))
-        assert_same(compute(WHOLE, CORE, workers=workers), UNCUT)
+        assert_same(compute(WHOLE, CORE, spread=side_by_side(workers)), UNCUT)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])
@@ -122,7 +123,7 @@ def test_after_gives_exactly_the_rows_of_a_full_build_that_are_later(
     bound = pl.col("symbol").replace_strict(after, return_dtype=TIME, default=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(panel, "STRETCH", stretch)
-        found = compute(WHOLE, CORE, after, workers=workers)
+        found = compute(WHOLE, CORE, after, spread=side_by_side(workers))
     expected = UNCUT.filter((pl.col("timestamp") > bound).fill_null(value=True))
     assert found.height == expected.height
     deviations = UNCUT.select(pl.col(CORE.columns).std())
@@ -151,7 +152,7 @@ def test_after_the_last_bar_there_is_nothing() -> None:
 @pytest.mark.parametrize("workers", [2, 3, 8])
 def test_any_number_of_workers_gives_the_identical_frame(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     monkeypatch.setattr(panel, "STRETCH", 200)
-    assert compute(WHOLE, CORE, workers=workers).equals(compute(WHOLE, CORE))
+    assert compute(WHOLE, CORE, spread=side_by_side(workers)).equals(compute(WHOLE, CORE))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -161,7 +162,7 @@ def test_what_is_undefined_warns_nobody_in_any_thread(monkeypatch: pytest.Monkey
     silent = seen(walk(60, 1)).with_columns(volume=pl.lit(0.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert compute(silent, CORE, workers=workers)["volume_ratio_20"].null_count() == 60
+        assert compute(silent, CORE, spread=side_by_side(workers))["volume_ratio_20"].null_count() == 60
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:

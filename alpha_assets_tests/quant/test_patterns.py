@@ -381,6 +381,37 @@ def test_an_outcome_is_null_while_it_is_unknown_and_where_a_flag_voids_it() -> N
     assert table.filter(pl.col("return_5").is_not_null(), pl.col("direction") != 0)["success_5"].null_count() == 0
 
 
+def voided(bars: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
+    """Here and there a flag."""
+    return bars.with_columns(flags=pl.when(pl.Series(random.random(bars.height) < 0.03)).then(pl.lit("level_error")))
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6), cut=st.integers(1, 250))
+def test_what_comes_after_an_outcome_was_known_does_not_change_it(seed: int, cut: int) -> None:
+    bars = voided(labelled(in_cents(250, seed)), np.random.default_rng(seed))
+    past, until = bars.head(cut), bars["known_at"][cut - 1]
+    then = outcomes(events(past, CHOSEN), past)
+    later = outcomes(events(bars, CHOSEN), bars).filter(pl.col("timestamp") <= past["timestamp"][-1])
+    assert_frame_equal(then.select(list(EVENTS)), later.select(list(EVENTS)))
+    for horizon in (1, 5, 20):
+        of_one = [f"{kind}_{horizon}" for kind in ("return", "success", "known")]
+        known = (pl.col(of_one[-1]) <= until).fill_null(value=False)
+        of_then = later.with_columns(pl.when(known).then(pl.col(name)).alias(name) for name in of_one)
+        assert_frame_equal(then.select(of_one), of_then.select(of_one))
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 10**6), price=st.sampled_from([1e-6, 1 / 7, 0.3, 3.0, 1e5]), volume=st.sampled_from([0.1, 7])
+)
+def test_outcomes_are_the_same_at_every_scale(seed: int, price: float, volume: float) -> None:
+    bars = voided(labelled(in_cents(250, seed)), np.random.default_rng(seed))
+    scaled = bars.with_columns(pl.col(*OHLC) * price, pl.col("volume") * volume)
+    ours, theirs = (outcomes(events(one, CHOSEN), one) for one in (scaled, bars))
+    assert_frame_equal(ours, theirs, rel_tol=1e-9, abs_tol=1e-12)
+
+
 def test_another_parameter_is_another_table_of_outcomes() -> None:
     assert identity(CHOSEN) == identity(PatternParameters())
     assert identity(CHOSEN) != identity(PatternParameters(touch_distance=0.3))

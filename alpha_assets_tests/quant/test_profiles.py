@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -438,24 +438,30 @@ def test_fundamentals_are_in_the_document_as_they_were_read() -> None:
 # -- real bars --------------------------------------------------------------------------------------------------------
 
 
-def test_real_bars_in_chunks_are_real_bars_at_once(shared_data: Path) -> None:
-    frame = (
-        pl.read_parquet(shared_data / "sp500_daily_2013_2018.parquet")
-        .rename({"Name": "symbol"}, strict=False)
-        .filter(pl.col("symbol") == "AAPL")
-    )
-    day = next(name for name in ("timestamp", "date") if name in frame.columns)
-    bars = frame.select(
+REAL = ("AAPL", "AMD", "BBY", "F", "JPM", "XOM")
+
+
+@pytest.fixture(scope="module")
+def real(shared_data: Path) -> dict[str, Series]:
+    frame = pl.read_parquet(shared_data / "sp500_daily_2013_2018.parquet").drop_nulls()
+    bars = frame.filter(pl.col("symbol").is_in(REAL)).select(
         "symbol",
-        pl.col(day).cast(pl.Date).cast(pl.Datetime("us")).dt.replace_time_zone("UTC").alias("timestamp"),
+        pl.col("timestamp").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
         *(pl.col(name).cast(pl.Float64) for name in ("open", "high", "low", "close", "volume")),
         listing=pl.lit(date(2013, 1, 1)),
         flags=pl.lit(None, pl.String),
-    ).sort("timestamp")
-    done, _ = series_of(bars.with_columns(traded_close="close"), actions_of(), "1d", {"AAPL": "XNYS"})
-    own = done["AAPL"]
+        traded_close=pl.col("close").cast(pl.Float64),
+    )
+    return series_of(bars.sort("symbol", "timestamp"), actions_of(), "1d", dict.fromkeys(REAL, "XNYS"))[0]
+
+
+@settings(max_examples=10, deadline=None)
+@given(name=st.sampled_from(REAL), stops=st.sets(st.integers(1, 1_250), max_size=8))
+@example(name="AAPL", stops={1, 2, 3, 50, 51, 700, 1_000})
+def test_real_bars_in_chunks_are_real_bars_at_once(real: dict[str, Series], name: str, stops: set[int]) -> None:
+    own = real[name]
     known = None
-    for end in (1, 2, 3, 50, 51, 700, 1_000, len(own) - 1, len(own)):
+    for end in sorted({*(min(stop, len(own)) for stop in stops), len(own)}):
         part = own.head(end)
         known = statistical_profile(part, 252, known, labels_of(part, labels_since(known, part, "features/x")))
     assert known is not None

@@ -40,6 +40,7 @@ from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.recognise import TABLE, recognise
 from alpha_assets.stations.series import adjusted_bars, calendars_of
 from alpha_assets.stations.sets import REGIME_COLUMNS, recipe_of, table_of
+from alpha_assets.stations.threads import side_by_side
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.stations.market import House, Market
@@ -439,7 +440,7 @@ class Subject:
     def seen(self, bars: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Everything that is said of these bars."""
         return {
-            **{name: compute(bars, chosen, workers=2) for name, chosen in self.sets.items()},
+            **{name: compute(bars, chosen, spread=side_by_side(2)) for name, chosen in self.sets.items()},
             "regimes": regimes(bars, REGIME_RULES),
             "events": patterns.events(bars, PATTERN_RULES),
         }
@@ -455,7 +456,7 @@ class Subject:
         of_events = patterns.events(tail(bars, until, patterns.memory(PATTERN_RULES)), PATTERN_RULES)
         return {
             **{
-                name: compute(tail(bars, until, chosen.memory), chosen, after, workers=2)
+                name: compute(tail(bars, until, chosen.memory), chosen, after, spread=side_by_side(2))
                 for name, chosen in self.sets.items()
             },
             "regimes": regimes(tail(bars, until, regime_memory(REGIME_RULES)), REGIME_RULES, last),

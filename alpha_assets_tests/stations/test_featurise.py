@@ -17,6 +17,7 @@ from polars.testing import assert_frame_equal
 
 from alpha_assets.quant.parameters import FeatureParameters, RegimeParameters
 from alpha_assets.quant.schema import DIVIDEND, OHLC
+from alpha_assets.stations import featurise as station
 from alpha_assets.stations.base import Report
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.ingest import ingest
@@ -63,6 +64,39 @@ def test_the_first_run_builds_a_row_a_bar_and_the_next_one_says_unchanged(house:
     version = house.lake.version(table_of(house.settings))
     assert build(house).states() == {"unchanged": 2}
     assert house.lake.version(table_of(house.settings)) == version
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_batches_side_by_side_fill_the_table_that_one_batch_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    market = simulated(7, date(2020, 1, 2), date(2020, 5, 29), split_rate=2.0)
+    at_once = House(tmp_path / "at-once", market)
+    at_once.refresh(market.sessions()[-1])
+    batches = again(at_once, tmp_path / "batches", workers=workers)
+    build(at_once)
+    said: list[tuple[int, int]] = []
+    monkeypatch.setattr(station, "SYMBOLS_AT_ONCE", 2)
+    report = featurise(
+        batches.lake, batches.ledger, batches.settings, batches.symbols, lambda _, done, of: said.append((done, of))
+    )
+    assert report.states() == {"built": 7}
+    assert said == sorted(said)
+    assert said[-1] == (7, 7)
+    assert_frame_equal(stored(batches), stored(at_once))
+
+
+@pytest.mark.parametrize(
+    ("symbols", "workers", "sizes"),
+    [(0, 2, []), (1, 2, [1]), (128, 2, [128]), (129, 2, [65, 64]), (505, 2, [127, 127, 127, 124]), (300, 1, [100] * 3)],
+)
+def test_a_batch_holds_at_most_so_many_and_every_worker_has_as_many_of_them(
+    symbols: int, workers: int, sizes: list[int]
+) -> None:
+    names = [f"S{number:03}" for number in range(symbols)]
+    batches = station._batches(names, workers)
+    assert [len(batch) for batch in batches] == sizes
+    assert [name for batch in batches for name in batch] == names
 
 
 def test_an_update_adds_the_new_bars_and_rewrites_nothing(house: House, days: list[date]) -> None:
@@ -385,6 +419,45 @@ def begun_and_whole(long_market: Market, tmp_path_factory: pytest.TempPathFactor
     for home in (begun, whole):
         build(home)
     return begun, whole
+
+
+ALPHA158 = FeatureParameters(set="alpha158")
+
+
+@pytest.fixture(scope="module")
+def begun_and_whole_158(
+    begun_and_whole: tuple[House, House], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[House, House]:
+    """The same homes with qlib's features."""
+    folder = tmp_path_factory.mktemp("chunks-158")
+    begun, whole = (
+        again(home, folder / name, features=ALPHA158)
+        for name, home in zip(("begun", "whole"), begun_and_whole, strict=True)
+    )
+    for home in (begun, whole):
+        build(home)
+    return begun, whole
+
+
+@settings(max_examples=3, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6))
+def test_chunks_of_any_size_give_alpha158_of_one_rebuild_and_only_a_split_reads_the_past_again(
+    begun_and_whole_158: tuple[House, House], tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+) -> None:
+    begun, whole = begun_and_whole_158
+    sessions = begun.market.sessions()
+    splits = whole.lake.read("actions").filter(pl.col("kind") == "split").select("symbol", "ex_date").rows()
+    chunks = again(begun, tmp_path_factory.mktemp("copy") / "home", features=ALPHA158)
+    places = [min(699 + sum(sizes[:count]), len(sessions) - 1) for count in range(1, len(sizes) + 1)]
+    until = sessions[699]
+    for place in dict.fromkeys([*places, len(sessions) - 1]):
+        chunks.refresh(sessions[place])
+        states = build(chunks).partitions
+        split = {symbol for symbol, day in splits if until < day <= sessions[place]}
+        assert {symbol for symbol, said in states.items() if said["state"] == "built"} == split
+        until = sessions[place]
+    assert any(day > sessions[699] for _, day in splits)
+    assert_same_features(chunks, whole)
 
 
 @settings(max_examples=4, deadline=None)

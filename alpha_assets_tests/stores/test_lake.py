@@ -439,7 +439,7 @@ class TestFiles:
         assert all(first[1] <= second[0] for first, second in pairwise(bounds))
         assert len(groups) == -(-symbols * days // ROW_GROUP_ROWS)
 
-    def test_floats_have_no_dictionary_and_all_is_zstd_but_features(self, tmp_path: Path) -> None:
+    def test_floats_have_neither_dictionary_nor_bounds_and_all_is_zstd_but_features(self, tmp_path: Path) -> None:
         import pyarrow.parquet as pq
 
         home = in_folder(tmp_path)
@@ -448,7 +448,12 @@ class TestFiles:
         for name in (name for name in home.files() if name.endswith(".parquet")):
             group = pq.ParquetFile(Path(home.settings.lake) / name).metadata.row_group(0)
             columns = [group.column(number) for number in range(group.num_columns)]
-            assert {column.compression for column in columns} == {"LZ4" if name.startswith("features") else "ZSTD"}
+            assert {column.compression for column in columns} == {
+                "UNCOMPRESSED" if name.startswith("features") else "ZSTD"
+            }
+            assert [column.path_in_schema for column in columns if column.statistics is None] == [
+                column.path_in_schema for column in columns if column.physical_type in ("DOUBLE", "FLOAT")
+            ]
             assert not any(
                 column.has_dictionary_page for column in columns if column.physical_type in ("DOUBLE", "FLOAT")
             )
