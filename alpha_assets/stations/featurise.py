@@ -105,11 +105,14 @@ class Kitchen:
         Batches of symbols go side by side, each on a core from its bars to the table: threads that share one batch wait
         for each other. They are written one after the other.
         """
-        benchmark, writing = self.benchmark(), Lock()
+        if not symbols:
+            return self._nothing()
         workers = self._workers
         batches = _batches(symbols, workers)
         each = workers if len(batches) == 1 else 1
-        outcomes, done = [self._nothing()], 0
+        benchmark, writing = self.benchmark(), Lock()
+        outcomes: list[Outcome] = []
+        done = 0
         build = partial(self._build, benchmark=benchmark, writing=writing, workers=each)
         for some, outcome in zip(batches, side_by_side(workers)(build, batches), strict=True):
             outcomes.append(outcome)
@@ -208,7 +211,7 @@ def _batches(symbols: Sequence[str], workers: int) -> list[Sequence[str]]:
     turns = math.ceil(len(symbols) / (SYMBOLS_AT_ONCE * workers))
     count = 1 if len(symbols) <= SYMBOLS_AT_ONCE else turns * workers
     size = math.ceil(len(symbols) / count)
-    return [symbols[first : first + size] for first in range(0, len(symbols), size or 1)]
+    return [symbols[first : first + size] for first in range(0, len(symbols), size)]
 
 
 def _why_waiting(recipe: Recipe) -> str:

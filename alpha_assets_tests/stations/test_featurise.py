@@ -88,7 +88,7 @@ def test_batches_side_by_side_fill_the_table_that_one_batch_does(
 
 @pytest.mark.parametrize(
     ("symbols", "workers", "sizes"),
-    [(0, 2, []), (1, 2, [1]), (128, 2, [128]), (129, 2, [65, 64]), (505, 2, [127, 127, 127, 124]), (300, 1, [100] * 3)],
+    [(1, 2, [1]), (128, 2, [128]), (129, 2, [65, 64]), (505, 2, [127, 127, 127, 124]), (300, 1, [100] * 3)],
 )
 def test_a_batch_holds_at_most_so_many_and_every_worker_has_as_many_of_them(
     symbols: int, workers: int, sizes: list[int]
