@@ -50,11 +50,26 @@ def adjusted(
         rows, actions = rows.filter(pl.col("session") <= as_of), actions.filter(pl.col("ex_date") <= as_of)
     if not dividends:
         actions = actions.filter(pl.col("kind") == SPLIT)
-    chained = _chained(rows, actions).with_columns(
+    return _adjusted(rows, _chained(rows, actions), bars.columns)
+
+
+def adjusted_where_possible(
+    bars: pl.DataFrame, actions: pl.DataFrame, interval: str = "1d", calendars: Mapping[str, str] | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """``adjusted`` without the symbols of ``impossible_actions``, and these actions; both in one pass."""
+    rows = _with_session(bars, interval, calendars)
+    chained = _chained(rows, actions)
+    wrong = _impossible(chained, actions)
+    done = _adjusted(rows, chained, bars.columns)
+    return done.filter(~pl.col("symbol").is_in(wrong["symbol"].unique().implode())), wrong
+
+
+def _adjusted(rows: pl.DataFrame, chained: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    factors = chained.with_columns(
         price_factor=pl.col("price_step").cum_prod(reverse=True).over("key"),
         volume_factor=pl.col("ratio").cum_prod(reverse=True).over("key"),
     )
-    return _scaled(rows, chained, bars.columns)
+    return _scaled(rows, factors, columns)
 
 
 def as_traded(
@@ -133,8 +148,11 @@ def impossible_actions(
 
     ``bars`` are as traded. Empty where ``adjusted`` has a factor for every bar.
     """
-    rows = _with_session(bars, interval, calendars)
-    met = _chained(rows, actions).select("symbol", "ex_date", "previous_close", "left")
+    return _impossible(_chained(_with_session(bars, interval, calendars), actions), actions)
+
+
+def _impossible(chained: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
+    met = chained.select("symbol", "ex_date", "previous_close", "left")
     kind, day, value = pl.col("kind"), pl.col("ex_date"), pl.col("value")
     text = value.cast(pl.String).fill_null("missing")
     no_ratio = (kind == SPLIT) & ~_is_ratio(value)

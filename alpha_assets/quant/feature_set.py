@@ -10,15 +10,15 @@ numbers. A bar that is missing (a halt, a holiday) is no row: windows count bars
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from alpha_assets.quant.panel import Panel, Part, cut, lay_out, refuse_bad_prices, stretches
+from alpha_assets.quant.panel import Panel, Part, Spread, cut, lay_out, refuse_bad_prices, stretches
 from alpha_assets.quant.schema import OHLCV, TIME
 
 Array = np.ndarray
@@ -116,7 +116,7 @@ def compute(
     feature_set: FeatureSet,
     after: Mapping[str, object] | None = None,
     dtype: type[np.floating] = np.float64,
-    spread: Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]] = map,
+    spread: Spread = map,
 ) -> pl.DataFrame:
     """The features of every bar, or of the bars later than a symbol's time in ``after``.
 
@@ -160,7 +160,7 @@ def compute(
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # each thread has its own
             fill(*one)
 
-    list(spread(quietly, work))
+    deque(spread(quietly, work), maxlen=0)
     keys = ordered.select("symbol", pl.col("timestamp").cast(TIME)).filter(wanted)
     # Popped one by one: polars copies each, and a long history would be there twice.
     return keys.with_columns([pl.Series(name, columns.pop(0), nan_to_null=True) for name in feature_set.columns])

@@ -5,7 +5,7 @@ series is neither. So the listings of many symbols are laid one after the other 
 and a long listing is cut, each part preceded by the bars that its features need to remember.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -18,6 +18,9 @@ from alpha_assets.quant.wilder import spells
 
 Array = np.ndarray
 Value = TypeVar("Value")
+
+#: A ``map`` of work that answers nothing, perhaps in several threads.
+Spread = Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]]
 
 #: Rows of one stretch: a column of f64 is then 0.25 MB, and a handful of them fits the cache of one core.
 STRETCH = 32_768

@@ -16,7 +16,9 @@ in the row, resumed from it, and defined by the rebuild from the first bar of th
 Scaling prices changes nothing. Ranks compare ln(volatility) in steps of 0.1 %, so that rounding breaks no tie.
 """
 
+from collections import deque
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from alpha_assets.quant.hidden_markov import Chains, filter_one_after_the_other, fit
+from alpha_assets.quant.panel import STRETCH, Spread
 from alpha_assets.quant.parameters import RegimeParameters
 from alpha_assets.quant.rolling import rolling_deviation, rolling_mean, rolling_sum
 from alpha_assets.quant.schema import OHLC, TIME
@@ -88,13 +91,19 @@ def memory(parameters: RegimeParameters) -> int | None:
     return max(ranked, (1 + WILDER_MEMORY) * parameters.adx_bars) + parameters.confirm
 
 
-def regimes(bars: pl.DataFrame, parameters: RegimeParameters, resume: pl.DataFrame | None = None) -> pl.DataFrame:
+def regimes(
+    bars: pl.DataFrame,
+    parameters: RegimeParameters,
+    resume: pl.DataFrame | None = None,
+    spread: Spread = map,
+) -> pl.DataFrame:
     """The regime of every bar (``LABELLED``), or of every pending one.
 
     ``bars`` holds symbol, timestamp, listing and adjusted open, high, low, close, sorted by symbol and timestamp. With
     ``resume``, the last stored row of each symbol (symbol, timestamp, regime), only later bars are answered; ``bars``
     then begins ``memory`` bars before the first of them, or with the listing. A listing that began after the stored row
-    starts anew, and so does a symbol without one. Labels equal those of a rebuild, probabilities to 1e-9.
+    starts anew, and so does a symbol without one. Labels equal those of a rebuild, probabilities to 1e-9. ``spread``
+    is a ``map`` that may work in several threads.
     """
     starts, ends = _listings(bars)
     prices = {name: bars[name].cast(pl.Float64).to_numpy() for name in OHLC}
@@ -105,7 +114,15 @@ def regimes(bars: pl.DataFrame, parameters: RegimeParameters, resume: pl.DataFra
     else:
         # A challenger must have led for so many bars: those before the first pending one count too.
         needed = place >= np.repeat(pending - parameters.confirm - starts, ends - starts)
-        probabilities = _by_rules(prices, starts, ends, place, needed, parameters)
+        probabilities = np.empty((len(REGIMES), len(place)))
+
+        def fill(some: slice) -> None:
+            rows = slice(starts[some][0], ends[some][-1])
+            of_some = {name: values[rows] for name, values in prices.items()}
+            first, end = starts[some] - rows.start, ends[some] - rows.start
+            probabilities[:, rows] = _by_rules(of_some, first, end, place[rows], needed[rows], parameters)
+
+        deque(spread(fill, _stretches(ends)), maxlen=0)
     labels = _settled(probabilities, pending, ends, holders, parameters)
     known = pl.Series(labels.astype(np.int64))
     answer = bars.select("symbol", pl.col("timestamp").cast(TIME)).with_columns(
@@ -118,6 +135,13 @@ def regimes(bars: pl.DataFrame, parameters: RegimeParameters, resume: pl.DataFra
     if resume is None:
         return answer
     return answer.filter(pl.Series(place >= np.repeat(pending - starts, ends - starts)))
+
+
+def _stretches(ends: Integers) -> list[slice]:
+    """The listings in order, gathered until about ``STRETCH`` rows are together: they stay in the processor's cache."""
+    number = (ends - 1) // STRETCH
+    edges = np.flatnonzero(np.diff(number, prepend=-1, append=-1))
+    return [slice(int(first), int(end)) for first, end in pairwise(edges)]
 
 
 def _listings(bars: pl.DataFrame) -> tuple[Integers, Integers]:

@@ -46,29 +46,31 @@ def with_timeframes(bars: pl.DataFrame, interval: str, names: Mapping[str, str])
 def _of_one_calendar(bars: pl.DataFrame, calendar: str, interval: str, names: Mapping[str, str]) -> pl.DataFrame:
     keys = bars.select("symbol", pl.col("timestamp").cast(TIME))
     day = calendars.bar_sessions(keys, interval, names).to_physical().cast(pl.Int64).to_numpy()
-    planned = _planned(calendar, day)
-    behind = day - planned[np.searchsorted(planned, day, side="left") - 1]
-    following = planned[np.searchsorted(planned, day, side="right")]
+    # What follows from the day alone is found once a day, not once a bar.
+    days = np.arange(day.min(), day.max() + 1)
+    place = day - days[0]
+    planned = _planned(calendar, days)
+    following = planned[np.searchsorted(planned, days, side="right")]
     if interval == "1d":
-        ahead = (following - day).astype(float)
-        period, ends = _week(day), _week(following) != _week(day)
+        ahead = (following - days)[place]
+        period, ends = _week(days)[place], (_week(following) != _week(days))[place]
     else:
         ahead, period, ends = _within_session(keys, calendar, interval, names, day)
     columns = {
-        "day_of_week": (day + 3) % 7,
-        "month_turn": _month_turn(day),
+        "day_of_week": ((days + 3) % 7)[place],
+        "month_turn": _month_turn(days)[place],
         "gap_ahead": ahead,
-        "gap_behind": behind,
+        "gap_behind": (days - planned[np.searchsorted(planned, days, side="left") - 1])[place],
         "period": period,
         "period_ends": ends,
     }
     return bars.with_columns(pl.Series(name, columns[name].astype(np.float64)) for name in COLUMNS)
 
 
-def _planned(calendar: str, day: Array) -> Array:
-    """The planned sessions around these days, at least one before and one after."""
+def _planned(calendar: str, days: Array) -> Array:
+    """The planned sessions around these days, in order; at least one before and one after."""
     epoch = np.datetime64(0, "D").astype(object)
-    first, last = epoch + timedelta(days=int(day.min()) - 40), epoch + timedelta(days=int(day.max()) + 40)
+    first, last = epoch + timedelta(days=int(days[0]) - 40), epoch + timedelta(days=int(days[-1]) + 40)
     return calendars.planned_sessions(calendar, first, last).to_physical().cast(pl.Int64).to_numpy()
 
 
@@ -99,9 +101,7 @@ def _week(day: Array) -> Array:
 
 def _month_turn(day: Array) -> Array:
     dates = day.astype("datetime64[D]")
-    unique, place = np.unique(dates, return_inverse=True)
-    month = unique.astype("datetime64[M]")
-    gone = np.busday_count(month.astype("datetime64[D]"), unique + 1)
-    left = np.busday_count(unique, (month + 1).astype("datetime64[D]"))
-    turn = np.where(gone <= left, np.maximum(gone, 1), -np.maximum(left, 1))
-    return np.asarray(turn[place])
+    month = dates.astype("datetime64[M]")
+    gone = np.busday_count(month.astype("datetime64[D]"), dates + 1)
+    left = np.busday_count(dates, (month + 1).astype("datetime64[D]"))
+    return np.asarray(np.where(gone <= left, np.maximum(gone, 1), -np.maximum(left, 1)))

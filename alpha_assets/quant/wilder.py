@@ -5,7 +5,7 @@ enough to recompute it. So after more than ``STILL_BARS`` motionless bars such a
 with the first move.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -55,27 +55,41 @@ def directional_movement(
             np.maximum(high, before) - np.minimum(low, before),
         ]
     )
+    together = list(_of_equal_length(over, len(close)))
     smooth = np.full(moves.shape, np.nan)
-    for spell in over:
-        smooth[:, spell] = _wilder_sum(moves[:, spell], bars)
+    for rows in together:
+        smooth[:, rows] = _wilder_sum(moves[:, rows], bars)
     up, down, ranges = smooth
     directed = up + down
     with np.errstate(divide="ignore", invalid="ignore"):
         index = np.where(directed > least, np.abs(up - down) / directed, 0.0)
         positive, negative = up / ranges, down / ranges
     average = np.full(len(close), np.nan)
-    for spell in over:
-        average[spell] = _wilder_mean(index[spell], bars)
+    for rows in together:
+        average[rows] = _wilder_mean(index[rows], bars)
     return positive, negative, average
 
 
+def _of_equal_length(over: Sequence[slice], length: int) -> Iterator[Array]:
+    """The rows of the spells, those of one length stacked: a filter's call costs as much as two hundred bars."""
+    starts: dict[int, list[int]] = {}
+    for spell in over:
+        first, end, _ = spell.indices(length)
+        starts.setdefault(end - first, []).append(first)
+    for rows, firsts in starts.items():
+        yield np.array(firsts)[:, None] + np.arange(rows)
+
+
 def _wilder_mean(index: Array, bars: int) -> Array:
-    """Wilder's average from bar ``2 bars - 1`` on, begun with the mean of the first ``bars`` values; NaN before."""
-    out = np.full(len(index), np.nan)
-    if len(index) >= 2 * bars:
-        start = index[bars : 2 * bars].mean()
-        out[2 * bars - 1] = start
-        out[2 * bars :] = _decaying(index[2 * bars :] / bars, bars, start)
+    """Wilder's average along the last axis from bar ``2 bars - 1`` on, NaN before.
+
+    It begins with the mean of the first ``bars`` values.
+    """
+    out = np.full(index.shape, np.nan)
+    if index.shape[-1] >= 2 * bars:
+        start = index[..., bars : 2 * bars].mean(axis=-1)
+        out[..., 2 * bars - 1] = start
+        out[..., 2 * bars :] = _decaying(index[..., 2 * bars :] / bars, bars, start)
     return out
 
 

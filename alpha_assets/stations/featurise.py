@@ -174,8 +174,9 @@ class Kitchen:
         """
         seen = with_timeframes(prices_only(bars), self.recipe.interval, self.names)
         seen = benchmark.beside(seen).sort("symbol", "timestamp")
-        features = compute(seen, self.recipe.feature_set, after, np.float32, side_by_side(workers))
-        labels = regimes(seen, self.recipe.regimes, stored).select(REGIME_COLUMNS)
+        spread = side_by_side(workers)
+        features = compute(seen, self.recipe.feature_set, after, np.float32, spread)
+        labels = regimes(seen, self.recipe.regimes, stored, spread).select(REGIME_COLUMNS)
         return self.recipe.stored_form(features.hstack(labels))
 
     @property

@@ -7,7 +7,7 @@ from datetime import datetime
 import polars as pl
 
 from alpha_assets.quant import calendars
-from alpha_assets.quant.adjust import adjusted, impossible_actions
+from alpha_assets.quant.adjust import adjusted_where_possible
 from alpha_assets.quant.schema import BARS, OHLCV, TIME
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import StationFailed
@@ -57,10 +57,9 @@ def soundly_adjusted(
     bars: pl.DataFrame, actions: pl.DataFrame, settings: Settings, names: Mapping[str, str]
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """``adjusted_bars`` of bars and actions that are read already; other columns stay as they are."""
-    wrong = impossible_actions(bars, actions, settings.interval, names)
+    sound, wrong = adjusted_where_possible(bars, actions, settings.interval, names)
     reasons = dict(wrong.group_by("symbol", maintain_order=True).agg(pl.col("reason").first()).iter_rows())
-    sound = bars.filter(~pl.col("symbol").is_in(list(reasons)))
-    return adjusted(sound, actions, interval=settings.interval, calendars=names), reasons
+    return sound, reasons
 
 
 def pending_bars(
