@@ -7,7 +7,6 @@ With a benchmark, a bar waits for the benchmark's bar that was final by then: co
 another after the bar has come.
 """
 
-import math
 import os
 import time
 from collections import ChainMap
@@ -15,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import pairwise
 from threading import Lock
 
 import numpy as np
@@ -108,7 +108,7 @@ class Kitchen:
         if not symbols:
             return self._nothing()
         workers = self._workers
-        batches = _batches(symbols, workers)
+        batches = _batches(symbols)
         each = workers if len(batches) == 1 else 1
         benchmark, writing = self.benchmark(), Lock()
         outcomes: list[Outcome] = []
@@ -207,12 +207,12 @@ class Kitchen:
         return pl.DataFrame(schema={"symbol": pl.String, "timestamp": pl.Datetime("us", "UTC")}), {}, {}
 
 
-def _batches(symbols: Sequence[str], workers: int) -> list[Sequence[str]]:
-    """The symbols in batches of about equal size, as many as workers or a multiple of that; a few go together."""
-    turns = math.ceil(len(symbols) / (SYMBOLS_AT_ONCE * workers))
-    count = 1 if len(symbols) <= SYMBOLS_AT_ONCE else turns * workers
-    size = math.ceil(len(symbols) / count)
-    return [symbols[first : first + size] for first in range(0, len(symbols), size)]
+def _batches(symbols: Sequence[str]) -> list[Sequence[str]]:
+    """The symbols in batches; of several the first is half as long, or all would want to be written at once."""
+    if len(symbols) <= SYMBOLS_AT_ONCE:
+        return [symbols]
+    edges = [0, *range(SYMBOLS_AT_ONCE // 2, len(symbols), SYMBOLS_AT_ONCE), len(symbols)]
+    return [symbols[first:end] for first, end in pairwise(edges)]
 
 
 def _why_waiting(recipe: Recipe) -> str:

@@ -87,14 +87,11 @@ def test_batches_side_by_side_fill_the_table_that_one_batch_does(
 
 
 @pytest.mark.parametrize(
-    ("symbols", "workers", "sizes"),
-    [(1, 2, [1]), (128, 2, [128]), (129, 2, [65, 64]), (505, 2, [127, 127, 127, 124]), (300, 1, [100] * 3)],
+    ("symbols", "sizes"), [(1, [1]), (128, [128]), (129, [64, 65]), (192, [64, 128]), (505, [64, 128, 128, 128, 57])]
 )
-def test_a_batch_holds_at_most_so_many_and_every_worker_has_as_many_of_them(
-    symbols: int, workers: int, sizes: list[int]
-) -> None:
+def test_batches_hold_every_symbol_once_and_the_first_of_several_is_shorter(symbols: int, sizes: list[int]) -> None:
     names = [f"S{number:03}" for number in range(symbols)]
-    batches = station._batches(names, workers)
+    batches = station._batches(names)
     assert [len(batch) for batch in batches] == sizes
     assert [name for batch in batches for name in batch] == names
 
