@@ -357,10 +357,12 @@ def _days_there(calendar: str, starts: Integers) -> Integers:
 
 
 def _daily_ends(calendar: str, starts: Integers) -> Integers:
-    days = starts // _DAY
-    table = _covering(calendar, days)
+    stamped = starts // _DAY
+    table = _covering(calendar, stamped)
+    days = np.arange(stamped.min(), stamped.max() + 1)
     found = np.searchsorted(table.sessions, days).clip(max=len(table.sessions) - 1)
-    return np.where(table.sessions[found] == days, table.closes[found], (days + 1) * _DAY)
+    ends = np.where(table.sessions[found] == days, table.closes[found], (days + 1) * _DAY)
+    return np.asarray(ends[stamped - days[0]])
 
 
 def _intraday_ends(calendar: str, starts: Integers, step: int) -> Integers:
@@ -378,12 +380,15 @@ def _by_calendar(
     unique = symbols.unique().to_list()
     names = {symbol: calendar_name(symbol, calendars) for symbol in unique}
     groups = sorted(set(names.values()))
+    if len(groups) == 1 and not (starts == _NEVER).any():
+        return find(groups[0], starts)
     codes = symbols.replace_strict(
         unique, [groups.index(names[symbol]) for symbol in unique], return_dtype=pl.Int32
     ).to_numpy()
     for code, calendar in enumerate(groups):
         rows = (codes == code) & (starts != _NEVER)
-        ends[rows] = find(calendar, starts[rows])
+        if rows.any():
+            ends[rows] = find(calendar, starts[rows])
     return ends
 
 

@@ -24,7 +24,7 @@ from alpha_assets.quant.schema import OHLCV, TIME
 Array = np.ndarray
 
 #: Updates group the features by how far they remember, so that a one-bar return is not computed over 400 bars.
-REACHES = (32, 128)
+REACHES = (32, 72, 128)
 
 #: A bar counts as warm when every feature of at most this warm-up has a value. A window of 200 bars is null for longer,
 #: which a learner takes for missing; to wait for it would cost each new listing most of its first year.

@@ -90,6 +90,7 @@ class Panel:
 
         Several outputs come as a tuple.
         """
+        function = _bare(function)
         outputs = [function(*(one[part] for one in inputs), **parameters) for part in self.parts]
         if isinstance(outputs[0], tuple):
             return tuple(np.concatenate(output) for output in zip(*outputs, strict=True))
@@ -97,6 +98,7 @@ class Panel:
 
     def in_motion(self, function: Callable[..., Array], *inputs: Array, **parameters: float | str) -> Array:
         """As ``alone``, over the spells in which a listing moves (``wilder``); NaN where it stands still."""
+        function = _bare(function)
         out = np.full(len(self), np.nan)
         for spell in self.spells:
             out[spell] = function(*(one[spell] for one in inputs), **parameters)
@@ -111,6 +113,11 @@ class Panel:
     def parts(self) -> tuple[slice, ...]:
         """The rows of each listing."""
         return tuple(slice(*pair) for pair in zip(self.starts, (*self.starts[1:], len(self)), strict=True))
+
+
+def _bare(function: Callable[..., Value]) -> Callable[..., Value]:
+    """TA-Lib's function without its wrapper, which looks for a frame of pandas or polars in every argument."""
+    return getattr(function, "__wrapped__", function)
 
 
 def cut(parts: Sequence[Part], memory: int) -> list[Part]:

@@ -33,6 +33,9 @@ def with_timeframes(bars: pl.DataFrame, interval: str, names: Mapping[str, str])
     - period: number of the week, session or hour that the bar belongs to
     - period_ends: 1 where the period is over when the bar is, else 0
     """
+    held = {str(names.get(symbol)) for symbol in bars["symbol"].unique()}
+    if len(held) == 1:
+        return _of_one_calendar(bars, held.pop(), interval, names)
     calendar = pl.col("symbol").replace_strict(dict(names), default=None).alias("calendar")
     parts = [
         _of_one_calendar(part, str(name), interval, names)

@@ -77,20 +77,16 @@ def pending_bars(
     for calendar, until in {(names[symbol], until) for symbol, until in pending.items()}:
         starts[calendar, until] = None
         if memory is not None and until is not None:
-            sessions = math.ceil(1.1 * memory / calendars.bars_a_session(calendar, settings.interval)) + 1
+            sessions = math.ceil(1.05 * memory / calendars.bars_a_session(calendar, settings.interval)) + 1
             starts[calendar, until] = calendars.sessions_back(calendar, until, sessions)
     since = {symbol: starts[names[symbol], until] for symbol, until in pending.items()}
     bars, held = adjusted_bars(lake, settings, names, list(pending), since)
     bound = pl.col("symbol").replace_strict(dict(pending), return_dtype=TIME, default=None)
-    counts = dict(bars.filter(pl.col("timestamp") <= bound).group_by("symbol").len().iter_rows())
     # Of a listing that is read from its first bar on there is no more.
-    begun = bars.group_by("symbol").agg(pl.col("timestamp").first().dt.date() <= pl.col("listing").first())
-    whole = set(begun.filter(pl.col("timestamp"))["symbol"])
-    short = [
-        symbol
-        for symbol in since
-        if since[symbol] is not None and 0 < counts.get(symbol, 0) < (memory or 0) and symbol not in whole
-    ]
+    begun = pl.col("timestamp").first().dt.date() <= pl.col("listing").first()
+    found = bars.group_by("symbol").agg(known=(pl.col("timestamp") <= bound).sum(), whole=begun)
+    lacks = found.filter(pl.col("known").is_between(1, memory or 0, closed="left") & ~pl.col("whole"))
+    short = [symbol for symbol in lacks["symbol"] if since[symbol] is not None]
     if short:
         whole_history, _ = adjusted_bars(lake, settings, names, short)
         bars = pl.concat([bars.filter(~pl.col("symbol").is_in(short)), whole_history]).sort("symbol", "timestamp")
