@@ -35,8 +35,9 @@ from alpha_assets.stations.threads import side_by_side
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
-#: Symbols of one batch, at most.
-SYMBOLS_AT_ONCE = 128
+#: Symbols of one batch, at most: a year of their daily bars is more than a row group of the lake, which would merge the
+#: files of many smaller batches (that made the build of 2,000 symbols half as long again).
+SYMBOLS_AT_ONCE = 150
 
 #: The keys that a table holds, and for each symbol that has nothing in it why.
 Outcome = tuple[pl.DataFrame, dict[str, str], dict[str, str]]

@@ -87,7 +87,7 @@ def test_batches_side_by_side_fill_the_table_that_one_batch_does(
 
 
 @pytest.mark.parametrize(
-    ("symbols", "sizes"), [(1, [1]), (128, [128]), (129, [64, 65]), (192, [64, 128]), (505, [64, 128, 128, 128, 57])]
+    ("symbols", "sizes"), [(1, [1]), (150, [150]), (151, [75, 76]), (225, [75, 150]), (505, [75, 150, 150, 130])]
 )
 def test_batches_hold_every_symbol_once_and_the_first_of_several_is_shorter(symbols: int, sizes: list[int]) -> None:
     names = [f"S{number:03}" for number in range(symbols)]
