@@ -7,6 +7,7 @@ With a benchmark, a bar waits for the benchmark's bar that was final by then: co
 another after the bar has come.
 """
 
+import math
 import os
 import time
 from collections import ChainMap
@@ -20,6 +21,7 @@ from threading import Lock
 import numpy as np
 import polars as pl
 
+from alpha_assets.quant import calendars
 from alpha_assets.quant.feature_set import compute
 from alpha_assets.quant.regimes import memory as regime_memory
 from alpha_assets.quant.regimes import regimes
@@ -35,8 +37,8 @@ from alpha_assets.stations.threads import side_by_side
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
-#: Symbols of one batch, at most: a year of their daily bars is more than a row group of the lake, which would merge the
-#: files of many smaller batches (that made the build of 2,000 symbols half as long again).
+#: Symbols of one batch, at most, of daily bars; of minutes fewer, or memory would not hold them. A year of a batch is
+#: more than a row group: the lake would merge smaller files, which made the build of 2,000 symbols half as long again.
 SYMBOLS_AT_ONCE = 150
 
 #: The keys that a table holds, and for each symbol that has nothing in it why.
@@ -109,7 +111,9 @@ class Kitchen:
         if not symbols:
             return self._nothing()
         workers = self._workers
-        batches = _batches(symbols)
+        held = {calendars.calendar_name(symbol, self.names) for symbol in symbols}
+        a_session = max(calendars.bars_a_session(name, self.recipe.interval) for name in held)
+        batches = _batches(symbols, max(1, int(SYMBOLS_AT_ONCE / a_session)))
         each = workers if len(batches) == 1 else 1
         benchmark, writing = self.benchmark(), Lock()
         outcomes: list[Outcome] = []
@@ -208,11 +212,11 @@ class Kitchen:
         return pl.DataFrame(schema={"symbol": pl.String, "timestamp": pl.Datetime("us", "UTC")}), {}, {}
 
 
-def _batches(symbols: Sequence[str]) -> list[Sequence[str]]:
+def _batches(symbols: Sequence[str], at_once: int) -> list[Sequence[str]]:
     """The symbols in batches; of several the first is half as long, or all would want to be written at once."""
-    if len(symbols) <= SYMBOLS_AT_ONCE:
+    if len(symbols) <= at_once:
         return [symbols]
-    edges = [0, *range(SYMBOLS_AT_ONCE // 2, len(symbols), SYMBOLS_AT_ONCE), len(symbols)]
+    edges = [0, *range(math.ceil(at_once / 2), len(symbols), at_once), len(symbols)]
     return [symbols[first:end] for first, end in pairwise(edges)]
 
 

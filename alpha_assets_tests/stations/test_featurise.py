@@ -87,11 +87,21 @@ def test_batches_side_by_side_fill_the_table_that_one_batch_does(
 
 
 @pytest.mark.parametrize(
-    ("symbols", "sizes"), [(1, [1]), (150, [150]), (151, [75, 76]), (225, [75, 150]), (505, [75, 150, 150, 130])]
+    ("symbols", "at_once", "sizes"),
+    [
+        (1, 150, [1]),
+        (150, 150, [150]),
+        (151, 150, [75, 76]),
+        (505, 150, [75, 150, 150, 130]),
+        (3, 1, [1, 1, 1]),
+        (7, 2, [1, 2, 2, 2]),
+    ],
 )
-def test_batches_hold_every_symbol_once_and_the_first_of_several_is_shorter(symbols: int, sizes: list[int]) -> None:
+def test_batches_hold_every_symbol_once_and_the_first_of_several_is_shorter(
+    symbols: int, at_once: int, sizes: list[int]
+) -> None:
     names = [f"S{number:03}" for number in range(symbols)]
-    batches = station._batches(names)
+    batches = station._batches(names, at_once)
     assert [len(batch) for batch in batches] == sizes
     assert [name for batch in batches for name in batch] == names
 
