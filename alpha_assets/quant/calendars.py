@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,8 @@ EARLIEST, LATEST = date(1900, 1, 1), date(2099, 12, 31)
 
 _USUAL_FIRST, _USUAL_LAST = date(1990, 1, 1), date(2035, 12, 31)
 _DAY = 86_400_000_000
+#: Days, five centuries: a longer history is a mistake.
+_LONGEST_SPAN = 183_000
 #: Sessions of a year or so: the usual week and hours of an exchange are theirs.
 _YEAR = 250
 #: A day of the week with fewer sessions than this share of them is no part of the usual week (a fifth is).
@@ -359,10 +362,23 @@ def _days_there(calendar: str, starts: Integers) -> Integers:
 def _daily_ends(calendar: str, starts: Integers) -> Integers:
     stamped = starts // _DAY
     table = _covering(calendar, stamped)
-    days = np.arange(stamped.min(), stamped.max() + 1)
+    days, place = each_day(stamped)
     found = np.searchsorted(table.sessions, days).clip(max=len(table.sessions) - 1)
     ends = np.where(table.sessions[found] == days, table.closes[found], (days + 1) * _DAY)
-    return np.asarray(ends[stamped - days[0]])
+    return np.asarray(ends[place])
+
+
+def each_day(days: Integers) -> tuple[Integers, Integers]:
+    """Ascending days that hold all of ``days``, at least one, and the place of each among them.
+
+    What follows from the day alone is then found once a day and not once a bar. Gaps are filled, which is quicker than
+    to look for the days that are there, unless a stamp in the wrong unit would fill centuries.
+    """
+    first, last = days.min(), days.max()
+    if last - first > _LONGEST_SPAN:
+        found, place = np.unique(days, return_inverse=True)
+        return found, place
+    return np.arange(first, last + 1), days - first
 
 
 def _intraday_ends(calendar: str, starts: Integers, step: int) -> Integers:
@@ -483,14 +499,18 @@ def _instant_there(of_day: int, calendar: str) -> pl.Expr:
     return wall.dt.replace_time_zone(timezone(calendar), ambiguous="earliest").cast(TIME).to_physical()
 
 
+#: Only one thread at a time may silence warnings.
+_BUILDING = RLock()
+
+
 @cache
 def _exchange(calendar: str, first: date | None = None, last: date | None = None) -> Any:
     """The calendar of exchange_calendars over these dates; without dates, over its default window."""
     from exchange_calendars import get_calendar
     from pandas.errors import Pandas4Warning
 
-    _speak_pandas()
-    with warnings.catch_warnings():
+    with _BUILDING, warnings.catch_warnings():
+        _speak_pandas()
         # Spellings of exchange_calendars 4.13 that pandas 4 will drop; nothing that a user of ours could change.
         warnings.filterwarnings("ignore", "Series.values returning an ndarray that drops timezone", Pandas4Warning)
         warnings.filterwarnings("ignore", "DatetimeIndex.weekday is deprecated", Pandas4Warning)

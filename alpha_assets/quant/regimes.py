@@ -38,8 +38,8 @@ Integers = NDArray[np.int64]
 Steps = NDArray[np.int16]
 Labels = NDArray[np.int8]
 
-#: Raised by hand whenever labels or probabilities change, never otherwise: it is part of a feature table's name.
-VERSION = 1
+#: By method, raised by hand whenever labels or probabilities change, never otherwise: part of a feature table's name.
+VERSIONS: Mapping[str, int] = {"rules": 1, "hmm": 2}
 
 #: The regimes a bar can have; ``all``, the first of the cells a model is trained for, is every bar.
 REGIMES = CELLS[1:]

@@ -49,9 +49,7 @@ def with_timeframes(bars: pl.DataFrame, interval: str, names: Mapping[str, str])
 def _of_one_calendar(bars: pl.DataFrame, calendar: str, interval: str, names: Mapping[str, str]) -> pl.DataFrame:
     keys = bars.select("symbol", pl.col("timestamp").cast(TIME))
     day = calendars.bar_sessions(keys, interval, names).to_physical().cast(pl.Int64).to_numpy()
-    # What follows from the day alone is found once a day, not once a bar.
-    days = np.arange(day.min(), day.max() + 1)
-    place = day - days[0]
+    days, place = calendars.each_day(day)
     planned = _planned(calendar, days)
     following = planned[np.searchsorted(planned, days, side="right")]
     if interval == "1d":

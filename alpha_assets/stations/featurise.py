@@ -14,7 +14,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from threading import Lock
 
@@ -75,11 +75,12 @@ def featurise(
     built = kitchen.build(anew, progress)
     updated = kitchen.update(onward)
     progress("features updated", len(symbols), len(symbols))
+    why = cache(partial(_why_waiting, kitchen))
     for state, wanted, (values, held, failed) in (("built", anew, built), ("updated", onward, updated)):
         _note(ledger, recipe.table, values, state, held, failed, report)
         for symbol in wanted:
             if symbol not in report.partitions:
-                report.say(symbol, "waiting", reason=_why_waiting(recipe))
+                report.say(symbol, "waiting", reason=why())
     release(ledger, states, report.in_state("built", "updated", "unchanged"), IMPOSSIBLE_ACTION, FEATURES_FAILED)
     _quarantine(ledger, states, report, now)
     report.totals = {
@@ -111,15 +112,15 @@ class Kitchen:
         if not symbols:
             return self._nothing()
         workers = self._workers
-        held = {calendars.calendar_name(symbol, self.names) for symbol in symbols}
-        a_session = max(calendars.bars_a_session(name, self.recipe.interval) for name in held)
-        batches = _batches(symbols, max(1, int(SYMBOLS_AT_ONCE / a_session)))
+        batches = _batches(symbols, self._at_once(symbols))
         each = workers if len(batches) == 1 else 1
         benchmark, writing = self.benchmark(), Lock()
         outcomes: list[Outcome] = []
         done = 0
         build = partial(self._build, benchmark=benchmark, writing=writing, workers=each)
-        for some, outcome in zip(batches, side_by_side(workers)(build, batches), strict=True):
+        # A symbol of minutes may take gigabytes, however many cores there are.
+        side = workers if self.recipe.interval == "1d" else min(workers, 2)
+        for some, outcome in zip(batches, side_by_side(side)(build, batches), strict=True):
             outcomes.append(outcome)
             done += len(some)
             progress("features built", done, len(symbols))
@@ -184,6 +185,13 @@ class Kitchen:
         labels = regimes(seen, self.recipe.regimes, stored, spread).select(REGIME_COLUMNS)
         return self.recipe.stored_form(features.hstack(labels))
 
+    def _at_once(self, symbols: Sequence[str]) -> int:
+        if self.recipe.interval == "1d":
+            return SYMBOLS_AT_ONCE
+        held = {calendars.calendar_name(symbol, self.names) for symbol in symbols}
+        a_session = max(calendars.bars_a_session(name, self.recipe.interval) for name in held)
+        return max(1, int(SYMBOLS_AT_ONCE / a_session))
+
     @property
     def _workers(self) -> int:
         return self.settings.workers or os.cpu_count() or 1
@@ -220,10 +228,13 @@ def _batches(symbols: Sequence[str], at_once: int) -> list[Sequence[str]]:
     return [symbols[first:end] for first, end in pairwise(edges)]
 
 
-def _why_waiting(recipe: Recipe) -> str:
-    name = recipe.features.benchmark
+def _why_waiting(kitchen: Kitchen) -> str:
+    name = kitchen.recipe.features.benchmark
     if name is None:
         return "the lake gave no bars of it: refresh the symbol"
+    held = kitchen.benchmark().held
+    if held is not None:
+        return f"the past of the benchmark cannot be told: {held}"
     return (
         f"no newer bar of the benchmark {name} yet: follow and refresh {name}, or choose another "
         "ALPHA_FEATURES__BENCHMARK"

@@ -44,7 +44,7 @@ def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: S
     states = ledger.states()
     sound = sorted(symbol for symbol in held if _is_settled(states.get(symbol, {}), recipe.table))
     chosen = chance.sample(sound, min(SYMBOLS, len(sound)))
-    looked, wrong = 0, []
+    looked, wrong, untold = 0, [], None
     for symbol in sorted(chosen):
         times = lake.read(recipe.table, symbols=[symbol], columns=["timestamp"])["timestamp"]
         bars, _ = adjusted_bars(lake, settings, names, [symbol])
@@ -55,13 +55,17 @@ def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: S
             known_at = with_known_at(past.tail(1), settings, names)["known_at"]
             kitchen = Kitchen(lake, settings, recipe, names, as_of=known_at[0] if len(known_at) else at)
             first: datetime | None = past["timestamp"].min()  # type: ignore[assignment]
-            from_its_past = partial(_from_its_past, kitchen, kitchen.benchmark(first), stored=stored)
+            benchmark = kitchen.benchmark(first)
+            if benchmark.held is not None:
+                untold = benchmark.held
+                continue
+            from_its_past = partial(_from_its_past, kitchen, benchmark, stored=stored)
             known, failed = alone(past, from_its_past)
             found = failed.values() or _differences(stored, known.filter(pl.col("timestamp") == at))
             looked += 1
             wrong += [f"{symbol} {at:%Y-%m-%d %H:%M}: {what}" for what in found]
     if not looked:
-        return Verdict(True, 0, [], "no features yet")
+        return Verdict(True, 0, [], untold or "no features yet")
     told = f"{looked} rows of {len(chosen)} symbols equal what their own past gives"
     sentence = f"{len(wrong)} values are not what their own past gives" if wrong else told
     return Verdict(not wrong, len(wrong), wrong[:20], sentence)

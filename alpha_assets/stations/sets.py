@@ -13,7 +13,7 @@ from alpha_assets.quant.alpha158 import ALPHA158
 from alpha_assets.quant.feature_set import FeatureSet
 from alpha_assets.quant.indicators import default_set
 from alpha_assets.quant.parameters import FeatureParameters, RegimeParameters
-from alpha_assets.quant.regimes import LABELLED, VERSION
+from alpha_assets.quant.regimes import LABELLED, VERSIONS
 from alpha_assets.settings import Settings
 
 #: What a feature table holds beside its key and its features.
@@ -84,5 +84,7 @@ def _feature_set(interval: str, parameters: FeatureParameters) -> FeatureSet:
 @cache
 def _table(recipe: Recipe) -> str:
     chosen = recipe.feature_set
-    made = json.dumps([chosen.hash, recipe.interval, asdict(recipe.regimes), VERSION], sort_keys=True)
+    made = json.dumps(
+        [chosen.hash, recipe.interval, asdict(recipe.regimes), VERSIONS[recipe.regimes.method]], sort_keys=True
+    )
     return f"features/{chosen.name}-{hashlib.sha256(made.encode()).hexdigest()[:12]}"

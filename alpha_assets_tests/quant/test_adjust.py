@@ -16,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from alpha_assets.quant.adjust import adjusted, as_traded, dividends_as_paid, from_adjusted, impossible_actions
+from alpha_assets.quant.adjust import (
+    adjusted,
+    adjusted_where_possible,
+    as_traded,
+    dividends_as_paid,
+    from_adjusted,
+    impossible_actions,
+)
 from alpha_assets.quant.calendars import sessions
 from alpha_assets.quant.schema import ACTIONS, DIVIDEND, OHLC, OHLCV, RAW_BARS, SPLIT, TIME, empty
 
@@ -284,6 +291,22 @@ def test_an_action_that_cannot_be_fails_its_symbol_by_name_and_no_other(
     assert wrong.columns == [*ACTIONS, "previous_close", "reason"]
     assert wrong.select("symbol", "ex_date", "previous_close").rows() == [("A", DAYS[2], 100.0)]
     assert wrong["reason"].str.contains(f"^{reason}").all()
+
+
+@LAWS
+@given(markets(), st.sampled_from([None, 0.0, -1.0, 1e12]))
+def test_one_pass_gives_the_adjusted_bars_of_the_sound_symbols_and_the_impossible_actions(
+    market: tuple[pl.DataFrame, pl.DataFrame], value: float | None
+) -> None:
+    bars, actions = market
+    if actions.height:
+        spoilt = pl.int_range(pl.len()) == actions.height // 2
+        actions = actions.with_columns(value=pl.when(spoilt).then(pl.lit(value, pl.Float64)).otherwise("value"))
+    wrong = impossible_actions(bars, actions)
+    sound = bars.filter(~pl.col("symbol").is_in(wrong["symbol"].to_list()))
+    at_once, named = adjusted_where_possible(bars, actions)
+    assert_frame_equal(at_once, adjusted(sound, actions))
+    assert_frame_equal(named, wrong)
 
 
 @LAWS

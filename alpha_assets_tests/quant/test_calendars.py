@@ -11,6 +11,7 @@ import warnings
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -426,3 +427,19 @@ def test_a_year_has_as_many_bars_as_its_sessions_hold() -> None:
     assert calendars.bars_a_session("24/7", "1h") == 24
     # Six hours and a half, and two half days of three and a half in 2023.
     assert calendars.bars_a_session("XNYS", "1h") == pytest.approx(6.5 - 2 * 3 / 250)
+
+
+@pytest.mark.parametrize("last", [20_010, 10**9])
+def test_each_day_holds_the_days_in_order_however_far_apart_they_are(last: int) -> None:
+    wanted = np.array([20_003, last, 20_001, 20_003])
+    days, place = calendars.each_day(wanted)
+    assert (days[place] == wanted).all()
+    assert (np.diff(days) > 0).all()
+    assert len(days) <= 10
+
+
+def test_a_stamp_in_the_wrong_unit_is_a_bar_like_others() -> None:
+    stamps = [datetime(2024, 1, 2, tzinfo=UTC), datetime(9999, 1, 4, tzinfo=UTC)]
+    bars = pl.DataFrame({"symbol": ["A", "A"], "timestamp": stamps}, schema={"symbol": pl.String, "timestamp": TIME})
+    ends = calendars.bar_ends(bars, "1d", {"A": "XNYS"})
+    assert ends.to_list() == [datetime(2024, 1, 2, 21, tzinfo=UTC), datetime(9999, 1, 5, tzinfo=UTC)]

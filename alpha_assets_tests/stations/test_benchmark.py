@@ -18,6 +18,7 @@ from alpha_assets.stations import benchmark
 from alpha_assets.stations.base import Report
 from alpha_assets.stations.benchmark import Benchmark
 from alpha_assets.stations.featurise import featurise
+from alpha_assets.stations.replay import causality_verdict
 from alpha_assets.stations.series import adjusted_bars, calendars_of, prices_only
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.lake import LakeUnavailable
@@ -159,8 +160,14 @@ def test_where_the_benchmarks_past_cannot_be_told_everybody_waits_and_keeps_what
     house.lake.append("actions", pl.DataFrame([paid]))
     house.ledger.note_state([{"symbol": STOCK, "rebuild_features": anew}])
     published = stored(house)
-    assert build(house, STOCK).partitions[STOCK]["state"] == "waiting"
+    said = build(house, STOCK).partitions[STOCK]
+    assert said["state"] == "waiting"
+    assert said["reason"].startswith(f"the past of the benchmark cannot be told: {INDEX}: the dividend of")
     assert_frame_equal(stored(house), published)
+    house.ledger.note_state([{"symbol": STOCK, "rebuild_features": False}])
+    verdict = causality_verdict(house.lake, house.ledger, house.settings, [STOCK], days[100])
+    assert verdict.passed, "null betas would not be what is stored"
+    house.ledger.note_state([{"symbol": STOCK, "rebuild_features": anew}])
     house.lake.replace("actions", pl.DataFrame([paid]).clear(), [INDEX])
     build(house)
     assert_rebuilt(house, days[100])
