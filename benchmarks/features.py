@@ -222,18 +222,20 @@ def _beside_rivals(home: Home, bars: pl.DataFrame, symbols: Sequence[str], optio
     }
 
 
-def _for_talib(bars: pl.DataFrame, benchmark: str) -> list[talib_loop.Series]:
+def _with_market(some: pl.DataFrame, bars: pl.DataFrame, benchmark: str) -> pl.DataFrame:
+    """These bars with ``market``, the log return of the benchmark."""
     market = bars.filter(pl.col("symbol") == benchmark).sort("timestamp")
     returns = market.select("timestamp", market=pl.col("close").log().diff())
-    joined = bars.join(returns, on="timestamp", how="left").sort("symbol", "timestamp")
-    calendars_by_symbol = dict.fromkeys(bars["symbol"].unique(), CALENDAR)
-    return talib_loop.series_of(with_timeframes(joined, "1d", calendars_by_symbol), "market")
+    return some.join(returns, on="timestamp", how="left", maintain_order="left")
+
+
+def _for_talib(bars: pl.DataFrame, benchmark: str) -> list[talib_loop.Series]:
+    names = dict.fromkeys(bars["symbol"].unique(), CALENDAR)
+    return talib_loop.series_of(with_timeframes(_with_market(bars, bars, benchmark), "1d", names), "market")
 
 
 def _for_pandas(few: pl.DataFrame, bars: pl.DataFrame, benchmark: str) -> pd.DataFrame:
-    market = bars.filter(pl.col("symbol") == benchmark).sort("timestamp")
-    returns = market.select("timestamp", market=pl.col("close").log().diff())
-    joined = few.select("symbol", pl.col("timestamp"), *OHLCV).join(returns, on="timestamp", how="left")
+    joined = _with_market(few.select("symbol", "timestamp", *OHLCV), bars, benchmark)
     return joined.with_columns(pl.col("timestamp").dt.replace_time_zone(None)).to_pandas()
 
 

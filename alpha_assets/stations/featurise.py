@@ -37,8 +37,8 @@ from alpha_assets.stations.threads import side_by_side
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
-#: Symbols of one batch, at most, of daily bars; of minutes fewer, or memory would not hold them. A year of a batch is
-#: more than a row group: the lake would merge smaller files, which made the build of 2,000 symbols half as long again.
+#: Symbols of one batch, at most, of daily bars; of minutes fewer, or memory would not hold them. A year of so many is
+#: more than a row group: the lake merges smaller files, and with 128 the build of 2,000 took half as long again.
 SYMBOLS_AT_ONCE = 150
 
 #: The keys that a table holds, and for each symbol that has nothing in it why.

@@ -167,6 +167,7 @@ def test_where_the_benchmarks_past_cannot_be_told_everybody_waits_and_keeps_what
     house.ledger.note_state([{"symbol": STOCK, "rebuild_features": False}])
     verdict = causality_verdict(house.lake, house.ledger, house.settings, [STOCK], days[100])
     assert verdict.passed, "null betas would not be what is stored"
+    assert anew or "the dividend of" in verdict.sentence, "a symbol that is to be built anew is not looked at"
     house.ledger.note_state([{"symbol": STOCK, "rebuild_features": anew}])
     house.lake.replace("actions", pl.DataFrame([paid]).clear(), [INDEX])
     build(house)

@@ -4,8 +4,9 @@ That chunks give the features of one run, and that a kill at any write changes n
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -430,6 +431,17 @@ def begun_and_whole(long_market: Market, tmp_path_factory: pytest.TempPathFactor
 
 ALPHA158 = FeatureParameters(set="alpha158")
 
+SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+
+
+def built_on(chunks: House, sizes: list[int]) -> Iterator[tuple[date, date, Report]]:
+    """What the station says of each chunk after bar 700, with the session before it and its last one."""
+    sessions = chunks.market.sessions()
+    places = [min(699 + sum(sizes[:count]), len(sessions) - 1) for count in range(1, len(sizes) + 1)]
+    for before, place in pairwise(dict.fromkeys([699, *places, len(sessions) - 1])):
+        chunks.refresh(sessions[place])
+        yield sessions[before], sessions[place], build(chunks)
+
 
 @pytest.fixture(scope="module")
 def begun_and_whole_158(
@@ -447,41 +459,34 @@ def begun_and_whole_158(
 
 
 @settings(max_examples=3, deadline=None)
-@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6))
+@given(sizes=SIZES)
 def test_chunks_of_any_size_give_alpha158_of_one_rebuild_and_only_a_split_reads_the_past_again(
     begun_and_whole_158: tuple[House, House], tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
 ) -> None:
     begun, whole = begun_and_whole_158
-    sessions = begun.market.sessions()
     splits = whole.lake.read("actions").filter(pl.col("kind") == "split").select("symbol", "ex_date").rows()
     chunks = again(begun, tmp_path_factory.mktemp("copy") / "home", features=ALPHA158)
-    places = [min(699 + sum(sizes[:count]), len(sessions) - 1) for count in range(1, len(sizes) + 1)]
-    until = sessions[699]
-    for place in dict.fromkeys([*places, len(sessions) - 1]):
-        chunks.refresh(sessions[place])
-        states = build(chunks).partitions
-        split = {symbol for symbol, day in splits if until < day <= sessions[place]}
-        assert {symbol for symbol, said in states.items() if said["state"] == "built"} == split
-        until = sessions[place]
-    assert any(day > sessions[699] for _, day in splits)
+    of_splits: set[str] = set()
+    for before, last, report in built_on(chunks, sizes):
+        split = {symbol for symbol, day in splits if before < day <= last}
+        assert set(report.in_state("built")) == split
+        of_splits |= split
+    assert of_splits
     assert_same_features(chunks, whole)
 
 
 @settings(max_examples=4, deadline=None)
-@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6))
+@given(sizes=SIZES)
 def test_chunks_of_any_size_give_features_regimes_and_probabilities_of_one_rebuild(
     begun_and_whole: tuple[House, House], tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
 ) -> None:
     begun, whole = begun_and_whole
-    sessions = begun.market.sessions()
     chunks = again(begun, tmp_path_factory.mktemp("copy") / "home")
-    places = [min(699 + sum(sizes[:count]), len(sessions) - 1) for count in range(1, len(sizes) + 1)]
-    for place in dict.fromkeys([*places, len(sessions) - 1]):
-        chunks.refresh(sessions[place])
-        assert set(build(chunks).states()) <= {"updated", "unchanged"}, "a split that is known in time rebuilds nobody"
+    for _, _, report in built_on(chunks, sizes):
+        assert set(report.states()) <= {"updated", "unchanged"}, "a split that is known in time rebuilds nobody"
     ours, theirs = stored(chunks), stored(whole)
     assert_frame_equal(ours.select("symbol", "timestamp", "regime"), theirs.select("symbol", "timestamp", "regime"))
     assert ours["regime"].n_unique() >= 4
     assert_same_features(chunks, whole)
     actions = whole.lake.read("actions")
-    assert set(actions.filter(pl.col("ex_date") > sessions[699])["kind"]) == {"split", "dividend"}
+    assert set(actions.filter(pl.col("ex_date") > whole.market.sessions()[699])["kind"]) == {"split", "dividend"}

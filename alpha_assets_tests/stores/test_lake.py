@@ -448,9 +448,7 @@ class TestFiles:
         for name in (name for name in home.files() if name.endswith(".parquet")):
             group = pq.ParquetFile(Path(home.settings.lake) / name).metadata.row_group(0)
             columns = [group.column(number) for number in range(group.num_columns)]
-            assert {column.compression for column in columns} == {
-                "UNCOMPRESSED" if name.startswith("features") else "ZSTD"
-            }
+            assert {column.compression for column in columns} == {"LZ4" if name.startswith("features") else "ZSTD"}
             assert [column.path_in_schema for column in columns if column.statistics is None] == [
                 column.path_in_schema for column in columns if column.physical_type in ("DOUBLE", "FLOAT")
             ]
