@@ -153,8 +153,10 @@ def compute(
         panel = lay_out(arrays, parts)
         begin = place_of[int(ends[np.searchsorted(ends, parts[0].end)])] + parts[0].wanted
         rows, age = _wanted_rows(parts)
+        warm_ups = {feature.warm_up for _, feature in features}
+        cold = {warm_up: np.flatnonzero(age < warm_up) for warm_up in warm_ups}
         for row, feature in features:
-            _put(columns[row][begin : begin + len(age)], feature, panel, rows, age)
+            _put(columns[row][begin : begin + len(age)], feature, panel, rows, cold[feature.warm_up])
 
     def quietly(one: tuple[Sequence[tuple[int, Feature]], Sequence[Part]]) -> None:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # each thread has its own
@@ -166,10 +168,13 @@ def compute(
     return keys.with_columns([pl.Series(name, columns.pop(0), nan_to_null=True) for name in feature_set.columns])
 
 
-def _put(out: Array, feature: Feature, panel: Panel, rows: Array | slice, age: Array) -> None:
-    """One feature of the wanted rows of one stretch."""
+def _put(out: Array, feature: Feature, panel: Panel, rows: Array | slice, cold: Array) -> None:
+    """One feature of the wanted rows of one stretch, blank in the ``cold`` ones."""
     out[:] = feature.values(panel)[rows]
-    out[(age < feature.warm_up) | np.isinf(out)] = np.nan
+    out[cold] = np.nan
+    infinite = np.isinf(out)
+    if infinite.any():
+        out[infinite] = np.nan
 
 
 def _wanted_rows(parts: Sequence[Part]) -> tuple[Array | slice, Array]:

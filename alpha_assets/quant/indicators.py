@@ -31,7 +31,7 @@ from alpha_assets.quant.rolling import (
     rolling_mean,
     rolling_min,
     rolling_moments,
-    rolling_products,
+    rolling_product,
     rolling_sum,
     shifted,
 )
@@ -328,15 +328,15 @@ def _kurtosis(panel: Panel, bars: int) -> Array:
     return _guarded(bars * fourths / squares**2 - 3, where=squares > bars * FLAT**2)
 
 
-def _correlation(products: tuple[Array, ...], bars: int) -> Array:
-    of_left, of_right, of_both = products
+def _correlation(of_left: Array, of_right: Array, of_both: Array, bars: int) -> Array:
     least = bars * FLAT**2
     return _guarded(of_both / np.sqrt(of_left * of_right), where=(of_left > least) & (of_right > least))
 
 
 def _autocorrelation(panel: Panel, lag: int, bars: int) -> Array:
-    returns = panel.once(_returns)
-    return _correlation(rolling_products(returns, shifted(returns, lag), bars), bars)
+    returns, squares = panel.once(_returns), panel.once(_moments, bars)[1]
+    before = shifted(returns, lag)
+    return _correlation(squares, shifted(squares, lag), rolling_product(returns, before, bars), bars)
 
 
 def _z_score(panel: Panel, bars: int) -> Array:
@@ -354,17 +354,19 @@ def _drawdown(panel: Panel, bars: int) -> Array:
     return panel.close / rolling_max(panel.close, bars) - 1
 
 
-def _market_products(panel: Panel, bars: int, market: str) -> tuple[Array, ...]:
-    return rolling_products(panel.once(_returns), panel.columns[market], bars)
+def _with_market(panel: Panel, bars: int, market: str) -> tuple[Array, Array]:
+    """Squares of the benchmark's returns, and products of both."""
+    of_market = panel.columns[market]
+    return rolling_moments(of_market, bars)[1], rolling_product(panel.once(_returns), of_market, bars)
 
 
 def _beta(panel: Panel, bars: int, market: str) -> Array:
-    _, of_market, of_both = panel.once(_market_products, bars, market)
+    of_market, of_both = panel.once(_with_market, bars, market)
     return _guarded(of_both / of_market, where=of_market > bars * FLAT**2)
 
 
 def _market_correlation(panel: Panel, bars: int, market: str) -> Array:
-    return _correlation(panel.once(_market_products, bars, market), bars)
+    return _correlation(panel.once(_moments, bars)[1], *panel.once(_with_market, bars, market), bars)
 
 
 def _mean_volume(panel: Panel, bars: int) -> Array:

@@ -122,7 +122,7 @@ def rolling_min(values: Array, bars: int) -> Array:
 
 def bars_since_max(values: Array, bars: int) -> Array:
     """How many bars ago the highest of the last ``bars`` values was; the newest of equals counts."""
-    return over_windows((values, np.zeros(len(values))), bars, _newest_maximum)[1]
+    return _highs(values, (bars,), _newest_maximum)[bars][1]
 
 
 def bars_since_min(values: Array, bars: int) -> Array:
@@ -132,19 +132,27 @@ def bars_since_min(values: Array, bars: int) -> Array:
 
 def rolling_highs(values: Array, windows: Sequence[int]) -> dict[int, State]:
     """The highest value of the window and how many bars ago it was, for each length; the oldest of equals counts."""
-    return over_nested_windows((values, np.zeros(len(values))), windows, _oldest_maximum)
+    return _highs(values, windows, _oldest_maximum)
 
 
-def _oldest_maximum(older: State, _: int, newer: State, of_newer: int) -> State:
-    highest = np.maximum(older[0], newer[0])
-    ago = np.where(older[0] >= newer[0], older[1] + of_newer, newer[1])
-    return highest, np.where(np.isnan(highest), np.nan, ago)
+def _highs(values: Array, windows: Sequence[int], merge: Merge) -> dict[int, State]:
+    """Bars are counted in small integers, which pass through the cache quicker; TA-Lib's index of a maximum is quicker
+    still, but of equals it takes now the newest, now the oldest."""
+    ago = np.zeros(len(values), np.min_scalar_type(max(windows)))
+    found = over_nested_windows((values, ago), windows, merge)
+    return {bars: (highest, np.where(np.isnan(highest), np.nan, ago)) for bars, (highest, ago) in found.items()}
 
 
 def _newest_maximum(older: State, _: int, newer: State, of_newer: int) -> State:
-    highest = np.maximum(older[0], newer[0])
-    ago = np.where(newer[0] >= older[0], newer[1], older[1] + of_newer)
-    return highest, np.where(np.isnan(highest), np.nan, ago)
+    ago = older[1] + newer[1].dtype.type(of_newer)
+    np.copyto(ago, newer[1], where=newer[0] >= older[0])
+    return np.maximum(older[0], newer[0]), ago
+
+
+def _oldest_maximum(older: State, _: int, newer: State, of_newer: int) -> State:
+    ago = older[1] + newer[1].dtype.type(of_newer)
+    np.copyto(ago, newer[1], where=newer[0] > older[0])
+    return np.maximum(older[0], newer[0]), ago
 
 
 def rolling_moments(values: Array, bars: int, order: int = 2) -> State:
@@ -165,56 +173,94 @@ def rolling_deviation(values: Array, bars: int, ddof: int) -> Array:
 
 
 def _merged_two(older: State, of_older: int, newer: State, of_newer: int) -> State:
+    return _merged_from_gap(newer[0] - older[0], older, of_older, newer, of_newer)
+
+
+def _merged_from_gap(gap: Array, older: State, of_older: int, newer: State, of_newer: int) -> State:
+    """Mean and squares of both halves; ``gap``, between their means, is used up: less new memory, less cache."""
     bars = of_older + of_newer
-    gap = newer[0] - older[0]
-    mean = older[0] + gap * (of_newer / bars)
-    return mean, older[1] + newer[1] + gap * gap * (of_older * of_newer / bars)
+    mean = gap * (of_newer / bars)
+    mean += older[0]
+    gap *= gap
+    gap *= of_older * of_newer / bars
+    squares = older[1] + newer[1]
+    squares += gap
+    return mean, squares
 
 
 def _merged_three(older: State, of_older: int, newer: State, of_newer: int) -> State:
     bars = of_older + of_newer
     gap = newer[0] - older[0]
-    mean, squares = _merged_two(older[:2], of_older, newer[:2], of_newer)
     cubes = older[2] + newer[2]
-    cubes += gap * gap * gap * (of_older * of_newer * (of_older - of_newer) / bars**2)
-    cubes += gap * (of_older * newer[1] - of_newer * older[1]) * (3 / bars)
-    return mean, squares, cubes
+    term = gap * gap
+    term *= gap
+    term *= of_older * of_newer * (of_older - of_newer) / bars**2
+    cubes += term
+    np.multiply(newer[1], of_older, out=term)
+    term -= of_newer * older[1]
+    term *= gap
+    term *= 3 / bars
+    cubes += term
+    return *_merged_from_gap(gap, older, of_older, newer, of_newer), cubes
 
 
 def _merged_four(older: State, of_older: int, newer: State, of_newer: int) -> State:
     bars = of_older + of_newer
     gap = newer[0] - older[0]
     squared = gap * gap
-    mean, squares, cubes = _merged_three(older[:3], of_older, newer[:3], of_newer)
-    share = of_older * of_newer * (of_older**2 - of_older * of_newer + of_newer**2) / bars**3
-    fourths = older[3] + newer[3] + squared * squared * share
-    fourths += squared * (of_older**2 * newer[1] + of_newer**2 * older[1]) * (6 / bars**2)
-    fourths += gap * (of_older * newer[2] - of_newer * older[2]) * (4 / bars)
-    return mean, squares, cubes, fourths
+    fourths = older[3] + newer[3]
+    term = squared * squared
+    term *= of_older * of_newer * (of_older**2 - of_older * of_newer + of_newer**2) / bars**3
+    fourths += term
+    np.multiply(newer[1], of_older**2, out=term)
+    term += of_newer**2 * older[1]
+    term *= squared
+    term *= 6 / bars**2
+    fourths += term
+    np.multiply(newer[2], of_older, out=term)
+    term -= of_newer * older[2]
+    term *= gap
+    term *= 4 / bars
+    fourths += term
+    return *_merged_three(older[:3], of_older, newer[:3], of_newer), fourths
 
 
-def rolling_products(left: Array, right: Array, bars: int) -> State:
-    """Sums of (left - its mean)², (right - its mean)² and of the product of the two, over the last ``bars`` values."""
-    return rolling_pairs(left, right, (bars,))[bars][2:]
+def rolling_product(left: Array, right: Array, bars: int) -> Array:
+    """Sum of (left - its mean) (right - its mean) over the last ``bars`` values."""
+    return over_windows((left, right, np.zeros(len(left))), bars, _merged_product)[2]
+
+
+def _merged_product(older: State, of_older: int, newer: State, of_newer: int) -> State:
+    bars = of_older + of_newer
+    left, right = newer[0] - older[0], newer[1] - older[1]
+    product = _merged_cross(older[2], newer[2], left * right, of_older * of_newer / bars)
+    for gap, mean in ((left, older[0]), (right, older[1])):
+        gap *= of_newer / bars
+        gap += mean
+    return left, right, product
+
+
+def _merged_cross(older: Array, newer: Array, gaps: Array, share: float) -> Array:
+    """The sum of products of both halves; ``gaps``, the product of those between their means, is used up."""
+    gaps *= share
+    product = older + newer
+    product += gaps
+    return product
 
 
 def rolling_pairs(left: Array, right: Array, windows: Sequence[int]) -> dict[int, State]:
-    """The means of left and right, then ``rolling_products``, of each length."""
+    """The means of left and right, then the sums of the squared deviations of each and of their product."""
     zero = np.zeros(len(left))
     return over_nested_windows((left, right, zero, zero, zero), windows, _merged_products)
 
 
 def _merged_products(older: State, of_older: int, newer: State, of_newer: int) -> State:
-    bars = of_older + of_newer
     gaps = newer[0] - older[0], newer[1] - older[1]
-    share = of_older * of_newer / bars
-    return (
-        older[0] + gaps[0] * (of_newer / bars),
-        older[1] + gaps[1] * (of_newer / bars),
-        older[2] + newer[2] + gaps[0] * gaps[0] * share,
-        older[3] + newer[3] + gaps[1] * gaps[1] * share,
-        older[4] + newer[4] + gaps[0] * gaps[1] * share,
+    product = _merged_cross(older[4], newer[4], gaps[0] * gaps[1], of_older * of_newer / (of_older + of_newer))
+    (left, of_left), (right, of_right) = (
+        _merged_from_gap(gaps[side], older[side:4:2], of_older, newer[side:4:2], of_newer) for side in (0, 1)
     )
+    return left, right, of_left, of_right, product
 
 
 def rolling_line(values: Array, bars: int) -> State:
@@ -240,9 +286,9 @@ def _merged_line(older: State, of_older: int, newer: State, of_newer: int) -> St
     """As ``_merged_products`` with the bar's number on the right: its gap between two halves is half their length."""
     bars = of_older + of_newer
     gap, ahead = newer[0] - older[0], bars / 2
-    share = of_older * of_newer / bars
-    mean = older[0] + gap * (of_newer / bars)
-    return mean, older[1] + newer[1] + gap * gap * share, older[2] + newer[2] + gap * (ahead * share)
+    product = older[2] + newer[2]
+    product += gap * (ahead * (of_older * of_newer / bars))
+    return *_merged_from_gap(gap, older, of_older, newer, of_newer), product
 
 
 def rolling_rank(values: Array, bars: int) -> Array:

@@ -5,7 +5,7 @@ enough to recompute it. So after more than ``STILL_BARS`` motionless bars such a
 with the first move.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -55,29 +55,35 @@ def directional_movement(
             np.maximum(high, before) - np.minimum(low, before),
         ]
     )
-    together = list(_of_equal_length(over, len(close)))
+    alike = _alike(over, len(close))
     smooth = np.full(moves.shape, np.nan)
-    for rows in together:
-        smooth[:, rows] = _wilder_sum(moves[:, rows], bars)
+    for rows, count in alike:
+        smooth[:, rows] = _wilder_sum(moves[:, rows].reshape(3, count, -1), bars).reshape(3, -1)
     up, down, ranges = smooth
     directed = up + down
     with np.errstate(divide="ignore", invalid="ignore"):
         index = np.where(directed > least, np.abs(up - down) / directed, 0.0)
         positive, negative = up / ranges, down / ranges
     average = np.full(len(close), np.nan)
-    for rows in together:
-        average[rows] = _wilder_mean(index[rows], bars)
+    for rows, count in alike:
+        average[rows] = _wilder_mean(index[rows].reshape(count, -1), bars).reshape(-1)
     return positive, negative, average
 
 
-def _of_equal_length(over: Sequence[slice], length: int) -> Iterator[Array]:
-    """The rows of the spells, those of one length stacked: a filter's call costs as much as two hundred bars."""
-    starts: dict[int, list[int]] = {}
+def _alike(over: Sequence[slice], length: int) -> list[tuple[slice, int]]:
+    """Spells of one length that adjoin, as the rows of all of them and their number.
+
+    A filter's call costs as much as two hundred bars, and gathering rows from here and there as much as filtering them.
+    """
+    alike: list[tuple[int, int, int]] = []
     for spell in over:
         first, end, _ = spell.indices(length)
-        starts.setdefault(end - first, []).append(first)
-    for rows, firsts in starts.items():
-        yield np.array(firsts)[:, None] + np.arange(rows)
+        begun, reached, count = alike[-1] if alike else (first, -1, 0)
+        if reached == first and reached - begun == count * (end - first):
+            alike[-1] = begun, end, count + 1
+        else:
+            alike.append((first, end, 1))
+    return [(slice(first, end), count) for first, end, count in alike]
 
 
 def _wilder_mean(index: Array, bars: int) -> Array:

@@ -21,6 +21,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from alpha_assets.quant.patterns import PATTERN_OUTCOMES
@@ -39,6 +40,10 @@ FEATURES = "features/"
 #: One symbol of 505 is then in one of four row groups of a year of daily bars. Any size from 8 thousand to a million
 #: rows reads one symbol in 7 to 11 ms; larger ones cost memory when a few rows are wanted of a long table.
 ROW_GROUP_ROWS = 32_768
+
+#: Pages that stay in the processor's cache while they are filled and packed: with the megabyte that is usual the same
+#: table takes a third longer to write.
+PAGE_BYTES = 65_536
 
 #: A file below one row group is small; a partition with more small files than this is compacted by the writer.
 SMALL_FILES = 16
@@ -295,7 +300,7 @@ class Lake:
             rows = opened.rows_since(asked, end)
         else:
             rows = opened.rows(symbols, start, end)
-        return opened.collected(rows.select(*dict.fromkeys([*spec.key, *names])).sort(spec.key).select(names))
+        return _ordered(opened.collected(rows.select(*dict.fromkeys([*spec.key, *names]))), spec).select(names)
 
     def last_rows(self, table: str, symbols: Sequence[str] | None = None) -> pl.DataFrame:
         """One row a symbol held, sorted: ``symbol``, its ``first`` and ``last`` time, its number of ``rows``.
@@ -626,6 +631,16 @@ def _checked(table: str, spec: Table, frame: pl.DataFrame) -> pl.DataFrame:
     return rows
 
 
+def _ordered(rows: pl.DataFrame, spec: Table) -> pl.DataFrame:
+    """``rows`` sorted by key. Of a symbol and a time the symbol is compared as a number, which halves what a read of
+    many bars costs beside the decoding."""
+    if spec.key != ("symbol", spec.time):
+        return rows.sort(spec.key)
+    names = pl.Enum(rows["symbol"].unique().sort())
+    symbol, time_of = rows["symbol"].cast(names).to_physical(), rows[spec.time].to_physical()
+    return rows[np.lexsort((time_of.to_numpy(), symbol.to_numpy()))]
+
+
 def _sorted(rows: pl.DataFrame, spec: Table) -> pl.DataFrame:
     """``rows`` sorted by key; the same frame where they are: a copy of a long feature table costs half a gigabyte."""
     order = rows.select(pl.arg_sort_by(spec.key)).to_series()
@@ -803,6 +818,7 @@ def _writer_properties(rows: pl.DataFrame, table: str) -> "WriterProperties":
     return WriterProperties(
         compression="LZ4_RAW" if table.startswith(FEATURES) else "ZSTD",
         max_row_group_size=ROW_GROUP_ROWS,
+        data_page_size_limit=PAGE_BYTES,
         column_properties={name: plain for name, kind in rows.schema.items() if kind.is_float()} or None,
     )
 

@@ -80,9 +80,21 @@ KERNELS = {
         lambda w: math.sqrt(deviations(w, 2) / (len(w) - 1)),
         least=2,
     ),
-    "products": Kernel(
-        lambda values, bars: rolling.rolling_products(values, partner(values), bars)[2],
+    "product": Kernel(
+        lambda values, bars: rolling.rolling_product(values, partner(values), bars),
         lambda w: co_deviations(w, partner(w)),
+    ),
+    "product of a pair": Kernel(
+        lambda values, bars: rolling.rolling_pairs(values, partner(values), (*NESTED, bars))[bars][4],
+        lambda w: co_deviations(w, partner(w)),
+    ),
+    "squares of the one": Kernel(
+        lambda values, bars: rolling.rolling_pairs(values, partner(values), (*NESTED, bars))[bars][2],
+        lambda w: deviations(w, 2),
+    ),
+    "squares of the other": Kernel(
+        lambda values, bars: rolling.rolling_pairs(values, partner(values), (*NESTED, bars))[bars][3],
+        lambda w: deviations(partner(w), 2),
     ),
     "mean of the other": Kernel(
         lambda values, bars: rolling.rolling_pairs(values, partner(values), (*NESTED, bars))[bars][1],
