@@ -123,7 +123,14 @@ def regimes(
             probabilities[:, rows] = _by_rules(of_some, first, end, place[rows], needed[rows], parameters)
 
         deque(spread(fill, _stretches(ends)), maxlen=0)
-    labels = _settled(probabilities, pending, ends, holders, parameters)
+    labels = np.empty(len(place), np.int8)
+
+    def settle(some: slice) -> None:
+        rows = slice(starts[some][0], ends[some][-1])
+        first, end = pending[some] - rows.start, ends[some] - rows.start
+        labels[rows] = _settled(probabilities[:, rows], first, end, holders[some], parameters)
+
+    deque(spread(settle, _stretches(ends)), maxlen=0)
     known = pl.Series(labels.astype(np.int64))
     answer = bars.select("symbol", pl.col("timestamp").cast(TIME)).with_columns(
         pl.Series(REGIMES).gather(known.set(known == NONE, None)).alias("regime"),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
 from itertools import pairwise
-from threading import Lock
+from threading import Lock, Semaphore
 
 import numpy as np
 import polars as pl
@@ -106,20 +106,20 @@ class Kitchen:
     def build(self, symbols: Sequence[str], progress: Progress = silent) -> Outcome:
         """Everything of these symbols, in place of what the table holds of them.
 
-        Batches of symbols go side by side, each on a core from its bars to the table: threads that share one batch wait
-        for each other. They are written one after the other.
+        Batches of symbols go side by side, each on a core from its bars to its features: threads that share one batch
+        wait for each other. They are written one after the other, meanwhile the core has the next one.
         """
         if not symbols:
             return self._nothing()
         workers = self._workers
         batches = _batches(symbols, self._at_once(symbols))
         each = workers if len(batches) == 1 else 1
-        benchmark, writing = self.benchmark(), Lock()
+        benchmark, computing, writing = self.benchmark(), Semaphore(workers), Lock()
         outcomes: list[Outcome] = []
         done = 0
-        build = partial(self._build, benchmark=benchmark, writing=writing, workers=each)
+        build = partial(self._build, benchmark=benchmark, computing=computing, writing=writing, workers=each)
         # A symbol of minutes may take gigabytes, however many cores there are.
-        side = workers if self.recipe.interval == "1d" else min(workers, 2)
+        side = workers + 1 if self.recipe.interval == "1d" else min(workers, 2)
         for some, outcome in zip(batches, side_by_side(side)(build, batches), strict=True):
             outcomes.append(outcome)
             done += len(some)
@@ -127,11 +127,14 @@ class Kitchen:
         rows, held_ones, failed_ones = zip(*outcomes, strict=True)
         return pl.concat(rows), dict(ChainMap(*held_ones)), dict(ChainMap(*failed_ones))
 
-    def _build(self, symbols: Sequence[str], benchmark: Benchmark, writing: Lock, workers: int) -> Outcome:
-        bars, held = adjusted_bars(self.lake, self.settings, self.names, symbols)
-        if benchmark.held is not None:
-            return self._nothing()[0], held, {}
-        values, failed = alone(bars, lambda some: self.values(some, benchmark, workers=workers))
+    def _build(
+        self, symbols: Sequence[str], benchmark: Benchmark, computing: Semaphore, writing: Lock, workers: int
+    ) -> Outcome:
+        with computing:
+            bars, held = adjusted_bars(self.lake, self.settings, self.names, symbols)
+            if benchmark.held is not None:
+                return self._nothing()[0], held, {}
+            values, failed = alone(bars, lambda some: self.values(some, benchmark, workers=workers))
         # What is stored of a symbol that is held stays.
         sound = bars.filter(~pl.col("symbol").is_in(list(failed))).select("symbol", "timestamp")
         with writing:
@@ -179,7 +182,7 @@ class Kitchen:
         ``stored`` then has the regime at that time, from which the path goes on.
         """
         seen = with_timeframes(prices_only(bars), self.recipe.interval, self.names)
-        seen = benchmark.beside(seen).sort("symbol", "timestamp")
+        seen = benchmark.beside(seen)
         spread = side_by_side(workers)
         features = compute(seen, self.recipe.feature_set, after, np.float32, spread)
         labels = regimes(seen, self.recipe.regimes, stored, spread).select(REGIME_COLUMNS)
@@ -319,6 +322,8 @@ def _outdated(lake: Lake, table: str, values: pl.DataFrame, bars: pl.DataFrame) 
     key = ["symbol", "timestamp"]
     newest = bars.group_by("symbol").agg(newest=pl.col("timestamp").max())
     kept = lake.read(table, symbols=newest["symbol"].to_list(), columns=key)
+    if kept.is_empty():
+        return kept
     without = kept.join(values, on=key, how="anti").join(newest, on="symbol")
     return without.filter(pl.col("timestamp") <= pl.col("newest")).select(key)
 
