@@ -25,7 +25,7 @@ from alpha_assets.quant import calendars
 from alpha_assets.quant.feature_set import compute
 from alpha_assets.quant.regimes import memory as regime_memory
 from alpha_assets.quant.regimes import regimes
-from alpha_assets.quant.schema import SPLIT
+from alpha_assets.quant.schema import SPLIT, TIME
 from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
@@ -41,7 +41,7 @@ from alpha_assets.stores.ledger import Ledger, Row
 #: more than a row group: the lake merges smaller files, and with 128 the build of 2,000 took half as long again.
 SYMBOLS_AT_ONCE = 150
 
-#: The keys that a table holds, and for each symbol that has nothing in it why.
+#: Up to what time and in how many rows each symbol was written, and for each that was not why: held, failed.
 Outcome = tuple[pl.DataFrame, dict[str, str], dict[str, str]]
 
 
@@ -76,8 +76,8 @@ def featurise(
     updated = kitchen.update(onward)
     progress("features updated", len(symbols), len(symbols))
     why = cache(partial(_why_waiting, kitchen))
-    for state, wanted, (values, held, failed) in (("built", anew, built), ("updated", onward, updated)):
-        _note(ledger, recipe.table, values, state, held, failed, report)
+    for state, wanted, (written, held, failed) in (("built", anew, built), ("updated", onward, updated)):
+        _note(ledger, recipe.table, written, state, held, failed, report)
         for symbol in wanted:
             if symbol not in report.partitions:
                 report.say(symbol, "waiting", reason=why())
@@ -85,7 +85,7 @@ def featurise(
     _quarantine(ledger, states, report, now)
     report.totals = {
         "symbols": len(symbols),
-        "rows": built[0].height + updated[0].height,
+        "rows": sum([*built[0]["rows"], *updated[0]["rows"]]),
         **report.states(),
         "table": recipe.table,
         "seconds": round(time.perf_counter() - started, 3),
@@ -139,7 +139,7 @@ class Kitchen:
         sound = bars.filter(~pl.col("symbol").is_in(list(failed))).select("symbol", "timestamp")
         with writing:
             self._store(values, sound)
-        return values.select("symbol", "timestamp"), held, failed
+        return _written(values), held, failed
 
     def _store(self, values: pl.DataFrame, bars: pl.DataFrame) -> None:
         table, symbols = self.recipe.table, bars["symbol"].unique().to_list()
@@ -165,7 +165,7 @@ class Kitchen:
             values, failed_now = alone(bars, lambda some: self.values(some, benchmark, onward, stored, self._workers))
             if values.height:
                 self.lake.append(self.recipe.table, values)
-            rows = pl.concat([rows, values.select("symbol", "timestamp")])
+            rows = pl.concat([rows, _written(values)])
             held, failed = held | held_now, failed | failed_now
         return rows, held, failed
 
@@ -220,7 +220,11 @@ class Kitchen:
         return rows.group_by("symbol", maintain_order=True).first()
 
     def _nothing(self) -> Outcome:
-        return pl.DataFrame(schema={"symbol": pl.String, "timestamp": pl.Datetime("us", "UTC")}), {}, {}
+        return pl.DataFrame(schema={"symbol": pl.String, "until": TIME, "rows": pl.UInt32}), {}, {}
+
+
+def _written(values: pl.DataFrame) -> pl.DataFrame:
+    return values.group_by("symbol").agg(until=pl.col("timestamp").max(), rows=pl.len()).sort("symbol")
 
 
 def _batches(symbols: Sequence[str], at_once: int) -> list[Sequence[str]]:
@@ -338,13 +342,13 @@ def _quarantine(ledger: Ledger, states: Mapping[str, Row], report: Report, now: 
 def _note(
     ledger: Ledger,
     table: str,
-    values: pl.DataFrame,
+    written: pl.DataFrame,
     state: str,
     held: Mapping[str, str],
     failed: Mapping[str, str],
     report: Report,
 ) -> None:
-    spans = values.group_by("symbol").agg(pl.col("timestamp").max(), pl.len()).sort("symbol").rows()
+    spans = written.sort("symbol").rows()
     ledger.note_state(
         [{"symbol": symbol, "features_set": table, "features_until": until} for symbol, until, _ in spans]
     )
