@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 # Polars and delta-rs each bring jemalloc, which gives memory back ten seconds after it was last used and, in part, at
 # once; touched again, each page of it costs a fault. Of a build of 505 symbols 150,000 faults were a fifth. They read
 # this when they are loaded, so it stands before anything that imports them; what a user has set stays.
-for _name in ("_RJEM_MALLOC_CONF", "MALLOC_CONF"):
-    os.environ.setdefault(_name, "dirty_decay_ms:60000,muzzy_decay_ms:60000")
+os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:60000,muzzy_decay_ms:60000")
 
 if TYPE_CHECKING:
     from alpha_assets.reading import signals
