@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from alpha_assets import settings as settings_module
 from alpha_assets.cli import main
-from alpha_assets.quant.parameters import CALENDAR_NAMES, LEARNER_NAMES
+from alpha_assets.quant.parameters import CALENDAR_NAMES, HEAD_NAMES
 from alpha_assets.settings import GROUPS, SECRETS, Settings, WrongSetting, load
 
 #: For every setting a value that is not its default, as text and as it is read.
@@ -46,6 +46,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "retrain_after_bars": ("20", 20),
     "retrain_after_days": ("3", 3.0),
     "workers": ("3", 3),
+    "workers_backend": ("threading", "threading"),
 }
 
 
@@ -201,7 +202,11 @@ WRONG = [
     ({"ALPHA_HOME": f"{__file__}/home"}, f"ALPHA_HOME='{__file__}/home' must be a folder"),
     ({"ALPHA_HOME": "/a [b]"}, "ALPHA_HOME: the lake cannot be in /a [b]/lake"),
     ({"ALPHA_LAKE_URL": "/a%41"}, "ALPHA_LAKE_URL: the lake cannot be in /a%41"),
-    ({"ALPHA_LEARNING__LEARNER": "oracle"}, "ALPHA_LEARNING__LEARNER='oracle': learner must be 'direction-lightgbm'"),
+    ({"ALPHA_LEARNING__LEARNER": "oracle"}, "ALPHA_LEARNING__LEARNER='oracle': learner must be 'trees' or 'linear'"),
+    (
+        {"ALPHA_LEARNING__HEADS": '["oracle"]'},
+        "ALPHA_LEARNING__HEADS='[\"oracle\"]': heads holds 'oracle': they are among rf_return",
+    ),
     ({"ALPHA_CALENDARS": "[]"}, "ALPHA_CALENDARS=[] must be a JSON object"),
     ({"ALPHA_LISTING_CUTS": '{"FB": ["x"]}'}, "ALPHA_LISTING_CUTS__FB__0='x' must be a date"),
     ({"ALPHA_LEDGER_URL": "ledger.db"}, "ALPHA_LEDGER_URL must begin with sqlite:/// or postgresql://"),
@@ -283,10 +288,10 @@ class TestWhatIsWrittenDownTwice:
 
         assert set(get_calendar_names()) == CALENDAR_NAMES
 
-    def test_the_learners_are_those_that_can_fit(self) -> None:
+    def test_the_heads_are_those_that_can_fit(self) -> None:
         from alpha_assets.quant.learners import LEARNERS
 
-        assert set(LEARNERS) == set(LEARNER_NAMES)
+        assert tuple(LEARNERS) == HEAD_NAMES
 
     def test_reading_them_imports_nothing_heavy(self) -> None:
         code = (
@@ -295,7 +300,7 @@ class TestWhatIsWrittenDownTwice:
         )
         ended = subprocess.run(
             [sys.executable, "-c", code],
-            env={**os.environ, "ALPHA_CALENDARS": '{"A": "XLON"}', "ALPHA_LEARNING__LEARNER": "direction-lightgbm"},
+            env={**os.environ, "ALPHA_CALENDARS": '{"A": "XLON"}', "ALPHA_LEARNING__HEADS": '["gb_direction"]'},
             capture_output=True,
             text=True,
             check=True,
