@@ -213,8 +213,18 @@ class LearningParameters:
     """
 
     learner: str = LEARNER_NAMES[0]  # name in quant.learners.LEARNERS
-    horizon: int = 1  # bars held, from open(t+1) to open(t+1+horizon)
+    horizon: int = 1  # bars held, from open(t+1) to open(t+1+horizon); at most 30
+    #: Return, in units of its trailing scale, beyond which a bar is a buy or a sell. Three classes of one size on S&P
+    #: bars want 0.37 at a horizon of 1 bar, 0.44 at 30.
+    side_threshold: float = 0.4
+    #: Log distance of the triple barrier's profit from the entry, in units of that scale. On S&P bars 47 % of positions
+    #: meet it or the stop within 1 bar, 63 % within 30.
+    profit_barrier: float = 1.0
+    stop_barrier: float = 1.0  # the same of its stop
+    recency_half_life: int = 0  # bars after which a training row weighs half; 0: all ages weigh the same
     folds: int = 5  # walk-forward test blocks
+    inner_folds: int = 4  # blocks inside a training set, for calibration, ensemble weights and search
+    vault_share: float = 0.15  # of the dates, the newest: read once a release; 0: none
     embargo: int = 5  # dates between the last training label and the first test bar, beyond the purge
     min_rows: int = 500  # labelled rows below which a symbol has no own fit (GATE.md); the first fold trains on half
     min_labels: int = 100  # the same in labels that do not overlap, rows / horizon
@@ -231,9 +241,15 @@ class LearningParameters:
         """Refuses what no fit can use."""
         for name in ("horizon", "folds", "min_rows", "min_labels", "rounds", "min_leaf_rows"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("embargo", "seed", "l2"):
+        for name in ("embargo", "seed", "l2", "side_threshold", "recency_half_life", "vault_share"):
             _at_least(name, getattr(self, name), 0)
-        _at_least("leaves", self.leaves, 2)
+        for name in ("leaves", "inner_folds"):
+            _at_least(name, getattr(self, name), 2)
+        for name, most in (("horizon", 30), ("vault_share", 0.5)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at most {most}")
+        for name in ("profit_barrier", "stop_barrier"):
+            _between(name, getattr(self, name), 0.0, 20.0)
         for name in ("learning_rate", "column_share", "row_share"):
             _between(name, getattr(self, name), 0.0, 1.0)
 
