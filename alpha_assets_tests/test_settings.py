@@ -354,7 +354,7 @@ def test_a_url_that_no_library_opens_is_refused_at_once(name: str, monkeypatch: 
         load()
 
 
-@pytest.mark.parametrize("name", ["SEED", "L2", "SIDE_THRESHOLD", "RECENCY_HALF_LIFE", "VAULT_SHARE"])
+@pytest.mark.parametrize("name", ["SEED", "L2", "HOLD_BAND", "RECENCY_HALF_LIFE", "VAULT_SHARE"])
 def test_what_no_learner_takes_is_refused_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"ALPHA_LEARNING__{name}", "-1")
     with pytest.raises(WrongSetting, match="must be at least 0"):

@@ -216,7 +216,7 @@ class LearningParameters:
     horizon: int = 1  # bars held, from open(t+1) to open(t+1+horizon); at most 30
     #: Return, in units of its trailing scale, beyond which a bar is a buy or a sell. Three classes of one size on S&P
     #: bars want 0.37 at a horizon of 1 bar, 0.44 at 30.
-    side_threshold: float = 0.4
+    hold_band: float = 0.4
     #: Log distance of the triple barrier's profit from the entry, in units of that scale. On S&P bars 47 % of positions
     #: meet it or the stop within 1 bar, 63 % within 30.
     profit_barrier: float = 1.0
@@ -241,7 +241,7 @@ class LearningParameters:
         """Refuses what no fit can use."""
         for name in ("horizon", "folds", "min_rows", "min_labels", "rounds", "min_leaf_rows"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("embargo", "seed", "l2", "side_threshold", "recency_half_life", "vault_share"):
+        for name in ("embargo", "seed", "l2", "hold_band", "recency_half_life", "vault_share"):
             _at_least(name, getattr(self, name), 0)
         for name in ("leaves", "inner_folds"):
             _at_least(name, getattr(self, name), 2)
