@@ -211,6 +211,16 @@ WRONG = [
     ({"ALPHA_LISTING_CUTS": '{"FB": ["x"]}'}, "ALPHA_LISTING_CUTS__FB__0='x' must be a date"),
     ({"ALPHA_LEDGER_URL": "ledger.db"}, "ALPHA_LEDGER_URL must begin with sqlite:/// or postgresql://"),
     ({"ALPHA_MLFLOW_URL": "mlflow.db"}, "ALPHA_MLFLOW_URL must be a URL"),
+    ({"ALPHA_LEARNING__HORIZON": "31"}, "ALPHA_LEARNING__HORIZON='31': horizon is 31: it must be at most 30"),
+    (
+        {"ALPHA_LEARNING__VAULT_SHARE": "0.6"},
+        "ALPHA_LEARNING__VAULT_SHARE='0.6': vault_share is 0.6: it must be at most 0.5",
+    ),
+    (
+        {"ALPHA_LEARNING__STOP_BARRIER": "0"},
+        "ALPHA_LEARNING__STOP_BARRIER='0': stop_barrier is 0.0: it must be above 0.0 and at most 20.0",
+    ),
+    ({"ALPHA_LEARNING__INNER_FOLDS": "1"}, "ALPHA_LEARNING__INNER_FOLDS='1': inner_folds is 1: it must be at least 2"),
     ({"ALPHA_LEARNING__ROUNDS": "many"}, "ALPHA_LEARNING__ROUNDS='many' must be a whole number"),
     ({"ALPHA_GATE__LEVEL": "2"}, "ALPHA_GATE__LEVEL='2': level is 2.0: it must be above 0.0 and at most 1.0"),
     ({"ALPHA_CLEANING__SPLIT_RATIOS": "[1"}, "ALPHA_CLEANING__SPLIT_RATIOS='[1' must be a JSON list"),
@@ -349,7 +359,7 @@ def test_a_url_that_no_library_opens_is_refused_at_once(name: str, monkeypatch: 
         load()
 
 
-@pytest.mark.parametrize("name", ["SEED", "L2"])
+@pytest.mark.parametrize("name", ["SEED", "L2", "HOLD_BAND", "RECENCY_HALF_LIFE", "VAULT_SHARE"])
 def test_what_no_learner_takes_is_refused_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"ALPHA_LEARNING__{name}", "-1")
     with pytest.raises(WrongSetting, match="must be at least 0"):

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
+from alpha_assets.quant.labels import side
 from alpha_assets.quant.parameters import LearningParameters
 
 Array = np.ndarray
@@ -29,6 +30,7 @@ Model = Any
 #: What a head tells: the label's return, P(up), or P(sell), P(hold) and P(buy).
 Kind = Literal["return", "direction", "signal"]
 
+#: The order of the classes of ``labels.side``, and of the three probabilities.
 SELL, HOLD, BUY = range(3)
 
 #: Bins a feature is cut into: of 1,000 rows each holds 16, and finer cuts follow the noise.
@@ -79,15 +81,10 @@ def lesson(rows: pl.DataFrame, columns: Sequence[str], parameters: LearningParam
     return Lesson(
         features=matrix(rows, columns),
         up=rows["up"].to_numpy().astype(np.int8),
-        signal=signal_classes(scaled, parameters.hold_band),
+        signal=rows.select(side(parameters.hold_band).to_physical()).to_series().to_numpy().astype(np.int8),
         earned=np.clip(scaled, -parameters.clip, parameters.clip) * scale,
         weight=weight / weight.mean() if len(weight) else weight,
     )
-
-
-def signal_classes(scaled_return: Array, band: float) -> Array:
-    """SELL below -band, BUY above band, else HOLD; band in units of the return's volatility."""
-    return np.where(scaled_return > band, BUY, np.where(scaled_return < -band, SELL, HOLD)).astype(np.int8)
 
 
 def matrix(rows: pl.DataFrame, columns: Sequence[str]) -> Array:

@@ -72,21 +72,6 @@ SPELL = 50
 LEAST_SPREAD = 0.05
 
 
-def median_spell(labels: pl.DataFrame, regime: str) -> float | None:
-    """The median number of bars that a spell of ``regime`` lasts, over all symbols; None where there is none.
-
-    ``labels`` holds symbol, timestamp and regime, sorted by symbol and timestamp. Spells that a symbol's first or last
-    row cuts off count as long as they are seen.
-    """
-    lengths = (
-        labels.select("symbol", "regime", spell=pl.struct("symbol", "regime").rle_id())
-        .filter(pl.col("regime") == regime)
-        .group_by("spell")
-        .len()
-    )
-    return None if lengths.is_empty() else float(lengths["len"].cast(pl.Float64).median())  # type: ignore[arg-type]
-
-
 def warm_up(parameters: RegimeParameters) -> int:
     """Bars at the start of a listing that have no regime."""
     if parameters.method == "hmm":

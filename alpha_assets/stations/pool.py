@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from alpha_assets.quant.heads import enough
+from alpha_assets.quant.labels import untrainable_regimes
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
@@ -24,7 +25,6 @@ from alpha_assets.stations.train import (
     pool_name,
     register,
     task_of,
-    too_long,
     usable,
 )
 from alpha_assets.stores.lake import Lake
@@ -57,11 +57,12 @@ def train_pools(
     rows, _ = labelled_rows(lake, settings, names, list(names))
     known = usable(rows)
     by_date = known.sort("timestamp", "symbol")
+    untrainable = untrainable_regimes(known.select("symbol", "timestamp", "regime"), settings.learning.horizon)
     tasks: dict[str, Task] = {}
     for regime in regimes:
         task = task_of(f"{regime}|{EVERY}", by_date, regime, recipe_of(settings), settings.learning, pooled=True)
         refusal = enough(task.rows, settings.learning)
-        reason = too_long(known, regime, settings.learning) or (refusal and f"over all symbols: {refusal.reason}")
+        reason = untrainable.get(regime) or (refusal and f"over all symbols: {refusal.reason}")
         if reason is not None:
             report.say(regime, "refused", reason=reason)
             continue

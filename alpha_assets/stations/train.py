@@ -20,10 +20,9 @@ import polars as pl
 
 from alpha_assets.quant import metrics
 from alpha_assets.quant.heads import ANSWERS, Learnt, Refusal, blocks, enough, learn
-from alpha_assets.quant.labels import open_to_open
+from alpha_assets.quant.labels import open_to_open, untrainable_regimes
 from alpha_assets.quant.learners import libraries, training_id
 from alpha_assets.quant.parameters import LearningParameters
-from alpha_assets.quant.regimes import median_spell
 from alpha_assets.quant.schema import TIME, empty
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
@@ -206,9 +205,17 @@ class _Desk:
         # Without MLflow's database there is no version left to point to: everything is logged anew.
         self._settled = SETTLED if registry.exists() else ()
         self._cells: dict[str, Cell] = {}
+        self._untrainable: Mapping[str, str] = {}
 
     def sort(self, found: Mapping[Cell, pl.DataFrame]) -> dict[str, Task]:
-        """The cells that have to be fitted, by name; all others are recorded."""
+        """The cells that have to be fitted, by name; all others are recorded.
+
+        How long a regime lasts is told by the symbols at hand together: a symbol alone has too few spells of it.
+        """
+        by_symbol = {symbol: whole.select("symbol", "timestamp", "regime") for (symbol, _), whole in found.items()}
+        if by_symbol:
+            together = pl.concat(list(by_symbol.values()))
+            self._untrainable = untrainable_regimes(together, self._settings.learning.horizon)
         work, settled = {}, []
         for cell, whole in found.items():
             task, row = self._look(cell, whole)
@@ -225,8 +232,7 @@ class _Desk:
         _, regime = cell
         learning = self._settings.learning
         task = task_of(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning)
-        reason = too_long(whole, regime, learning)
-        if reason is not None:
+        if (reason := self._untrainable.get(regime)) is not None:
             return None, self._settle(cell, task, "refused", reason, None)
         if enough(task.rows, learning) is None:
             before = self._known.get(cell)
@@ -367,19 +373,6 @@ def _looked_at(
     ]
 
 
-def too_long(rows: pl.DataFrame, regime: str, parameters: LearningParameters) -> str | None:
-    """Why the horizon does not fit a regime: a label is to end while half of its spells still last."""
-    if regime == ALL:
-        return None
-    spell = median_spell(rows, regime)
-    if spell is None or parameters.horizon <= spell / 2:
-        return None
-    return (
-        f"a label of {parameters.horizon} bars is longer than half the median spell of «{regime}» ({spell:g} bars): "
-        f"only «{ALL}» is trained"
-    )
-
-
 def thinned(rows: pl.DataFrame, parameters: LearningParameters) -> pl.DataFrame:
     """At most ``max_rows`` rows of one symbol, evenly spaced: minutes overlap, and more of them teach little more."""
     return rows if rows.height <= parameters.max_rows else rows.gather_every(-(-rows.height // parameters.max_rows))
@@ -503,8 +496,8 @@ def register(
             "features_set": recipe.table,
             "rows": str(rows.height),
             "symbols": str(rows["symbol"].n_unique()),
-            "trained_from": f"{rows['timestamp'].min():%Y-%m-%d}",
-            "trained_until": f"{rows['timestamp'].max():%Y-%m-%d}",
+            "trained_from": str(rows["timestamp"].dt.date().min()),
+            "trained_until": str(rows["timestamp"].dt.date().max()),
             "bars_version": str(lake.version("bars")),
             "features_version": str(lake.version(recipe.table)),
         },

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alpha_assets.quant.labels import side
 from alpha_assets.quant.learners import (
     BUY,
     HOLD,
@@ -17,7 +18,6 @@ from alpha_assets.quant.learners import (
     learner,
     lesson,
     libraries,
-    signal_classes,
     training_id,
 )
 from alpha_assets.quant.parameters import LearningParameters
@@ -135,12 +135,12 @@ def test_a_wild_month_weighs_no_more_than_a_quiet_one() -> None:
     assert spread[:200].mean() == pytest.approx(spread[200:].mean(), rel=0.35)
 
 
-def test_the_classes_are_thirds_of_normal_returns() -> None:
-    scaled = np.random.default_rng(1).standard_normal(100_000)
-    classes = signal_classes(scaled, LearningParameters().hold_band)
-    for each in (SELL, HOLD, BUY):
-        assert (classes == each).mean() == pytest.approx(1 / 3, abs=0.01)
-    assert signal_classes(np.array([-1.0, 0.0, 1.0]), 0.43).tolist() == [SELL, HOLD, BUY]
+def test_the_classes_are_the_sides_of_the_label_in_the_order_of_the_three_probabilities() -> None:
+    rows = labelled(300)
+    told = lesson(rows, COLUMNS, PARAMETERS).signal
+    named = rows.select(side(PARAMETERS.hold_band).cast(pl.String)).to_series().to_list()
+    assert [("sell", "hold", "buy")[each] for each in told] == named
+    assert {SELL, HOLD, BUY} == set(told.tolist())
 
 
 def test_columns_that_are_constant_or_never_known_are_nothing_to_a_linear_head() -> None:
