@@ -23,7 +23,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from alpha_assets.quant.parameters import (
     CALENDAR_NAMES,
-    LEARNER_NAMES,
+    HEAD_NAMES,
+    SPEAKERS,
     CleaningParameters,
     FeatureParameters,
     GateParameters,
@@ -124,7 +125,10 @@ class Settings(BaseSettings):
     retrain_after_days: float = Field(
         7.0, gt=0, le=3650, description="age of a model that asks for a training, with news only"
     )
-    workers: int = Field(0, ge=0, description="threads for features and fits under way at once; 0: one a core")
+    workers: int = Field(0, ge=0, description="features and fits under way at once, a thread each; 0: one a core")
+    workers_backend: str = Field(
+        "loky", description="joblib's backend of the fits: loky (processes), threading, or one registered by a cluster"
+    )
 
     cleaning: CleaningParameters = Field(CleaningParameters(), description="thresholds of the cleaning rules")
     simulation: SimulationParameters = Field(SimulationParameters(), description="the simulated market")
@@ -132,7 +136,7 @@ class Settings(BaseSettings):
     regimes: RegimeParameters = Field(RegimeParameters(), description="thresholds of the regimes")
     patterns: PatternParameters = Field(PatternParameters(), description="what makes a pattern, and its rates")
     profiles: ProfileParameters = Field(ProfileParameters(), description="the documents of a symbol")
-    learning: LearningParameters = Field(LearningParameters(), description="labels, splits and learner")
+    learning: LearningParameters = Field(LearningParameters(), description="labels, splits and heads")
     gate: GateParameters = Field(GateParameters(), description="what counts as evidence")
     signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
 
@@ -214,8 +218,14 @@ class Settings(BaseSettings):
     @classmethod
     def _known_learner(cls, group: object) -> object:
         # Of a group from the environment only: a program may bring a learner of its own.
-        if isinstance(group, Mapping) and group.get("learner", LEARNER_NAMES[0]) not in LEARNER_NAMES:
-            raise ValueError(f"learner must be {' or '.join(map(repr, LEARNER_NAMES))}")
+        if not isinstance(group, Mapping):
+            return group
+        if group.get("learner", SPEAKERS[0]) not in SPEAKERS:
+            raise ValueError(f"learner must be {' or '.join(map(repr, SPEAKERS))}")
+        heads = _list(group.get("heads", HEAD_NAMES))
+        strange = [name for name in heads if name not in HEAD_NAMES] if isinstance(heads, list | tuple) else [heads]
+        if strange:
+            raise ValueError(f"heads holds {', '.join(map(repr, strange))}: they are among {', '.join(HEAD_NAMES)}")
         return group
 
     @field_validator("lake_url", "mlflow_url", "mlflow_artifacts")

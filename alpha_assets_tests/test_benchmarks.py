@@ -15,7 +15,7 @@ from alpha_assets.quant.indicators import default_set, market_column
 from alpha_assets.quant.parameters import FeatureParameters
 from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets_tests.quant.walks import walk
-from benchmarks import features, frame, ingest, market, pandas_twin, talib_loop
+from benchmarks import features, frame, ingest, market, pandas_twin, talib_loop, training
 
 INGEST = {
     *("data", "symbols", "rows", "load_s", "rows_per_s", "updates", "update_s", "update_cpu_s", "update_worst_s"),
@@ -31,6 +31,13 @@ FEATURES = {
     *("build_s_1", "build_s_2", "build_s_3", "update_s_1", "update_s_2", "update_s_3"),
     *("build_exponent", "update_exponent"),
     *("minute_rows", "minute_build_s", "minute_peak_gib", "minute_updates", "minute_update_s", "minute_update_worst_s"),
+}
+TRAINING = {
+    *("data", "symbols", "cells", "versions", "universe75_s", "pool_s", "candidates_s", "gate_s", "fit_cpu_s"),
+    *("registry_versions", "registry_ms", "registry_last_ms", "default_logging_ms", "vs_default_logging"),
+    *("ours_s", "plain_s", "vs_plain", "ours_ic", "plain_ic", "ic_error"),
+    *("predicted", "version_kib", "predict505_cold_s", "predict505_warm_s"),
+    *("minute_rows", "minute_state", "minute_train_s", "minute_peak_gib"),
 }
 SMALL = (
     *("--symbols", "2", "--years", "0.5", "--scales", "1", "3", "--repeats", "1", "--pandas-symbols", "1"),
@@ -48,6 +55,21 @@ def test_the_ingest_benchmark_prints_its_documented_figures_and_says_where_the_s
     assert figures["data"] == f"simulated market ({tmp_path / 'sp500.parquet'} is absent)"
     assert (figures["symbols"], figures["updates"]) == (2, 2)
     assert all(figure > 0 for name, figure in figures.items() if name.endswith(("_s", "_growth")))
+
+
+@pytest.mark.slow
+def test_the_training_benchmark_prints_its_documented_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(market, "SP500", tmp_path / "sp500.parquet")
+    small = ("--symbols", "3", "--versions", "4", "--predicted", "3", "--minute-rows", "3000", "--format", "json")
+    training.main(small)
+    figures = json.loads(capsys.readouterr().out)
+    states = {name for name in figures if name.startswith("cells_")}
+    assert set(figures) - states == TRAINING
+    assert sum(figures[name] for name in states) == figures["cells"] == 3 * 5
+    assert figures["minute_state"] == "trained"
+    assert figures["versions"] >= 4, "three symbols and the pool of all bars"
 
 
 @pytest.mark.slow

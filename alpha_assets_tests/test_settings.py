@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from alpha_assets import settings as settings_module
 from alpha_assets.cli import main
-from alpha_assets.quant.parameters import CALENDAR_NAMES, LEARNER_NAMES
+from alpha_assets.quant.parameters import CALENDAR_NAMES, HEAD_NAMES
 from alpha_assets.settings import GROUPS, SECRETS, Settings, WrongSetting, load
 
 #: For every setting a value that is not its default, as text and as it is read.
@@ -46,6 +46,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "retrain_after_bars": ("20", 20),
     "retrain_after_days": ("3", 3.0),
     "workers": ("3", 3),
+    "workers_backend": ("threading", "threading"),
 }
 
 
@@ -201,11 +202,25 @@ WRONG = [
     ({"ALPHA_HOME": f"{__file__}/home"}, f"ALPHA_HOME='{__file__}/home' must be a folder"),
     ({"ALPHA_HOME": "/a [b]"}, "ALPHA_HOME: the lake cannot be in /a [b]/lake"),
     ({"ALPHA_LAKE_URL": "/a%41"}, "ALPHA_LAKE_URL: the lake cannot be in /a%41"),
-    ({"ALPHA_LEARNING__LEARNER": "oracle"}, "ALPHA_LEARNING__LEARNER='oracle': learner must be 'direction-lightgbm'"),
+    ({"ALPHA_LEARNING__LEARNER": "oracle"}, "ALPHA_LEARNING__LEARNER='oracle': learner must be 'trees' or 'linear'"),
+    (
+        {"ALPHA_LEARNING__HEADS": '["oracle"]'},
+        "ALPHA_LEARNING__HEADS='[\"oracle\"]': heads holds 'oracle': they are among rf_return",
+    ),
     ({"ALPHA_CALENDARS": "[]"}, "ALPHA_CALENDARS=[] must be a JSON object"),
     ({"ALPHA_LISTING_CUTS": '{"FB": ["x"]}'}, "ALPHA_LISTING_CUTS__FB__0='x' must be a date"),
     ({"ALPHA_LEDGER_URL": "ledger.db"}, "ALPHA_LEDGER_URL must begin with sqlite:/// or postgresql://"),
     ({"ALPHA_MLFLOW_URL": "mlflow.db"}, "ALPHA_MLFLOW_URL must be a URL"),
+    ({"ALPHA_LEARNING__HORIZON": "31"}, "ALPHA_LEARNING__HORIZON='31': horizon is 31: it must be at most 30"),
+    (
+        {"ALPHA_LEARNING__VAULT_SHARE": "0.6"},
+        "ALPHA_LEARNING__VAULT_SHARE='0.6': vault_share is 0.6: it must be at most 0.5",
+    ),
+    (
+        {"ALPHA_LEARNING__STOP_BARRIER": "0"},
+        "ALPHA_LEARNING__STOP_BARRIER='0': stop_barrier is 0.0: it must be above 0.0 and at most 20.0",
+    ),
+    ({"ALPHA_LEARNING__INNER_FOLDS": "1"}, "ALPHA_LEARNING__INNER_FOLDS='1': inner_folds is 1: it must be at least 2"),
     ({"ALPHA_LEARNING__ROUNDS": "many"}, "ALPHA_LEARNING__ROUNDS='many' must be a whole number"),
     ({"ALPHA_GATE__LEVEL": "2"}, "ALPHA_GATE__LEVEL='2': level is 2.0: it must be above 0.0 and at most 1.0"),
     ({"ALPHA_CLEANING__SPLIT_RATIOS": "[1"}, "ALPHA_CLEANING__SPLIT_RATIOS='[1' must be a JSON list"),
@@ -283,10 +298,10 @@ class TestWhatIsWrittenDownTwice:
 
         assert set(get_calendar_names()) == CALENDAR_NAMES
 
-    def test_the_learners_are_those_that_can_fit(self) -> None:
+    def test_the_heads_are_those_that_can_fit(self) -> None:
         from alpha_assets.quant.learners import LEARNERS
 
-        assert set(LEARNERS) == set(LEARNER_NAMES)
+        assert tuple(LEARNERS) == HEAD_NAMES
 
     def test_reading_them_imports_nothing_heavy(self) -> None:
         code = (
@@ -295,7 +310,7 @@ class TestWhatIsWrittenDownTwice:
         )
         ended = subprocess.run(
             [sys.executable, "-c", code],
-            env={**os.environ, "ALPHA_CALENDARS": '{"A": "XLON"}', "ALPHA_LEARNING__LEARNER": "direction-lightgbm"},
+            env={**os.environ, "ALPHA_CALENDARS": '{"A": "XLON"}', "ALPHA_LEARNING__HEADS": '["gb_direction"]'},
             capture_output=True,
             text=True,
             check=True,
@@ -344,7 +359,7 @@ def test_a_url_that_no_library_opens_is_refused_at_once(name: str, monkeypatch: 
         load()
 
 
-@pytest.mark.parametrize("name", ["SEED", "L2"])
+@pytest.mark.parametrize("name", ["SEED", "L2", "HOLD_BAND", "RECENCY_HALF_LIFE", "VAULT_SHARE"])
 def test_what_no_learner_takes_is_refused_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"ALPHA_LEARNING__{name}", "-1")
     with pytest.raises(WrongSetting, match="must be at least 0"):

@@ -47,7 +47,7 @@ from alpha_assets.quant import calendars
 from alpha_assets.quant.alpha158 import ALPHA158
 from alpha_assets.quant.feature_set import compute
 from alpha_assets.quant.parameters import FeatureParameters
-from alpha_assets.quant.schema import OHLC, OHLCV, TIME
+from alpha_assets.quant.schema import OHLCV
 from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets.settings import Settings
 from alpha_assets.stations.featurise import featurise
@@ -58,6 +58,7 @@ from benchmarks import pandas_twin, talib_loop
 from benchmarks.frame import Figure, Lap, lap, median, run
 from benchmarks.market import (
     CALENDAR,
+    MINUTES_FROM,
     Home,
     bars_of_sessions,
     daily_options,
@@ -65,6 +66,8 @@ from benchmarks.market import (
     deepened_home,
     evening,
     loaded_home,
+    minute_bars,
+    peak_gib,
     sessions_from,
 )
 
@@ -72,8 +75,6 @@ QLIB = "pyqlib==0.9.7"
 
 #: Two, as the machine has cores and ours has threads.
 PROCESSES = 2
-
-MINUTES_FROM = date(2004, 1, 2)
 
 #: Symbols whose features are built in one call where the build is not timed: ten times the history needs the memory.
 AT_ONCE = 100
@@ -304,7 +305,7 @@ def _minutes(folder: Path, options: Namespace) -> dict[str, Figure]:
     """One symbol of minutes, built by a process that does nothing else, and then session by session."""
     symbol = "MINUTE"
     home = Home(Settings(home=folder, source="files", interval="1m", history_start=MINUTES_FROM))
-    bars, sessions = _minute_bars(symbol, options.minute_rows, options.minute_updates + 1)
+    bars, sessions = minute_bars(symbol, options.minute_rows, options.minute_updates + 1)
     home.follow([symbol], evening(MINUTES_FROM))
     home.hold(bars)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
@@ -328,44 +329,7 @@ def _minutes(folder: Path, options: Namespace) -> dict[str, Figure]:
 
 def _minute_build(home: Home, symbol: str) -> tuple[float, float | None]:
     taken = _built(home, [symbol])
-    return taken.seconds, _peak_gib()
-
-
-def _peak_gib() -> float | None:
-    """The most memory this process held, where the system tells: getrusage would count the parent's in."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return round(int(peak.split()[1]) / 2**20, 3)
-
-
-def _minute_bars(symbol: str, rows: int, more: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """A random walk on the minutes of so many sessions, at least ``rows`` bars, and ``more`` sessions after it."""
-    random = np.random.default_rng(11)
-    end = MINUTES_FROM + timedelta(days=round(rows / 390 * 1.6) + 3 * more + 10)
-    bounds = calendars.session_bounds(CALENDAR, MINUTES_FROM, end)
-    minutes = bounds.select("session", at=pl.datetime_ranges("opens", "closes", "1m", closed="left")).explode("at")
-    held = minutes["session"].unique().sort()
-    enough = minutes["session"][rows - 1]
-    after = held.filter(held > enough).head(more)
-    minutes = minutes.filter(pl.col("session") <= after[-1])
-    count = minutes.height
-    close = 100 * np.exp(np.cumsum(random.standard_t(4, count) * 0.0003))
-    opened = np.concatenate([close[:1], close[:-1]]) * np.exp(random.normal(0, 0.0001, count))
-    beyond = np.exp(np.abs(random.normal(0, 0.0002, (2, count))))
-    highest, lowest = np.maximum(opened, close) * beyond[0], np.minimum(opened, close) / beyond[1]
-    prices = dict(zip(OHLC, (opened, highest, lowest, close), strict=True))
-    bars = pl.DataFrame(prices).with_columns(
-        symbol=pl.lit(symbol),
-        timestamp=minutes["at"].cast(TIME),
-        volume=pl.Series(np.rint(1e4 * np.exp(random.normal(0, 0.6, count)))),
-        listing=pl.lit(MINUTES_FROM),
-        flags=pl.lit(None, pl.String),
-        fetched_at=pl.lit(evening(end), TIME),
-    )
-    past = bars.filter(minutes["session"] <= enough)
-    return past, [bars.filter(minutes["session"] == session) for session in after]
+    return taken.seconds, peak_gib()
 
 
 def _options(parser: ArgumentParser) -> None:

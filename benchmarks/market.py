@@ -26,6 +26,9 @@ from benchmarks.frame import SHARED_DATA, lap
 CALENDAR = "XNYS"
 SP500 = SHARED_DATA / "sp500_daily_2013_2018.parquet"
 
+#: First session of a minute history.
+MINUTES_FROM = date(2004, 1, 2)
+
 #: Times the history of a deepened home.
 MORE = 10
 
@@ -146,3 +149,40 @@ def deepened_home(folder: Path, loaded: Home, symbols: Sequence[str], last: date
 def evening(day: date) -> datetime:
     """When the bars of a session are final."""
     return datetime(day.year, day.month, day.day, 23, 30, tzinfo=UTC)
+
+
+def peak_gib() -> float | None:
+    """The most memory this process held, where the system tells: getrusage would count the parent's in."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return round(int(peak.split()[1]) / 2**20, 3)
+
+
+def minute_bars(symbol: str, rows: int, more: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """A random walk on the minutes of so many sessions, at least ``rows`` bars, and ``more`` sessions after it."""
+    random = np.random.default_rng(11)
+    end = MINUTES_FROM + timedelta(days=round(rows / 390 * 1.6) + 3 * more + 10)
+    bounds = calendars.session_bounds(CALENDAR, MINUTES_FROM, end)
+    minutes = bounds.select("session", at=pl.datetime_ranges("opens", "closes", "1m", closed="left")).explode("at")
+    held = minutes["session"].unique().sort()
+    enough = minutes["session"][rows - 1]
+    after = held.filter(held > enough).head(more)
+    minutes = minutes.filter(pl.col("session") <= after[-1])
+    count = minutes.height
+    close = 100 * np.exp(np.cumsum(random.standard_t(4, count) * 0.0003))
+    opened = np.concatenate([close[:1], close[:-1]]) * np.exp(random.normal(0, 0.0001, count))
+    beyond = np.exp(np.abs(random.normal(0, 0.0002, (2, count))))
+    highest, lowest = np.maximum(opened, close) * beyond[0], np.minimum(opened, close) / beyond[1]
+    prices = dict(zip(OHLC, (opened, highest, lowest, close), strict=True))
+    bars = pl.DataFrame(prices).with_columns(
+        symbol=pl.lit(symbol),
+        timestamp=minutes["at"].cast(TIME),
+        volume=pl.Series(np.rint(1e4 * np.exp(random.normal(0, 0.6, count)))),
+        listing=pl.lit(MINUTES_FROM),
+        flags=pl.lit(None, pl.String),
+        fetched_at=pl.lit(evening(end), TIME),
+    )
+    past = bars.filter(minutes["session"] <= enough)
+    return past, [bars.filter(minutes["session"] == session) for session in after]

@@ -4,7 +4,7 @@ import dagster as dg
 
 from alpha_assets.assets.features import features
 from alpha_assets.assets.market import ohlcv
-from alpha_assets.assets.models import candidate_model
+from alpha_assets.assets.models import candidate_model, pooled_models
 from alpha_assets.assets.profiles import statistical_profiles
 from alpha_assets.assets.promotion import promoted_model
 from alpha_assets.assets.signals import signals
@@ -21,8 +21,8 @@ refresh = dg.define_asset_job(
 )
 train = dg.define_asset_job(
     "train",
-    selection=dg.AssetSelection.assets(candidate_model, promoted_model),
-    description="Candidates and the gate's decisions for a range of (regime, symbol) cells, in one run.",
+    selection=dg.AssetSelection.assets(pooled_models, candidate_model, promoted_model),
+    description="Pooled models, candidates and the gate's decisions for a range of (regime, symbol) cells, in one run.",
 )
 # Not called «signals»: Dagster wants the names of jobs and assets distinct.
 say_signals = dg.define_asset_job(

@@ -16,8 +16,15 @@ REGIME_METHODS = ("rules", "hmm")
 #: The lines of the gate, in the order they are judged and shown.
 GATE_LINES = ("sample", "skill", "suspicion", "calibration", "champion")
 
+#: Who speaks for a candidate: its trees, or its linear models, which are a candidate of their own.
+SPEAKERS = ("trees", "linear")
+
 #: What ``quant.learners.LEARNERS`` holds, which is too heavy to import for reading a setting.
-LEARNER_NAMES = ("direction-lightgbm",)
+HEAD_NAMES = (
+    *("rf_return", "gb_return", "rf_direction", "gb_direction"),
+    *("rf_signal", "gb_signal", "xgb_signal"),
+    *("ridge", "logistic"),
+)
 
 #: What exchange_calendars knows, aliases included, written down because importing it takes more than a second.
 # fmt: off
@@ -206,36 +213,70 @@ class FeatureParameters:
 
 @dataclass(frozen=True)
 class LearningParameters:
-    """Labels, splits and the learner of a candidate (``quant.labels``, ``quant.splits``, ``quant.learners``).
+    """Labels, splits and the heads of a candidate (``quant.labels``, ``quant.splits``, ``quant.heads``).
 
-    A bar carries little signal, so the trees are small and many rows stand behind each leaf: on 1,000
-    rows a deeper tree learns the noise (GATE.md: oracle IC 0.15 realises 0.02 on 240 rows).
+    A bar carries little signal, so many rows stand behind each leaf and what a head says is drawn towards the prior:
+    on 1,000 rows a deeper tree learns the noise (GATE.md: oracle IC 0.15 realises 0.02 on 240 rows).
     """
 
-    learner: str = LEARNER_NAMES[0]  # name in quant.learners.LEARNERS
-    horizon: int = 1  # bars held, from open(t+1) to open(t+1+horizon)
+    learner: str = SPEAKERS[0]  # who speaks: trees, or linear, which is a family of its own to the gate
+    heads: tuple[str, ...] = HEAD_NAMES  # names in quant.learners.LEARNERS; fewer train faster
+    horizon: int = 1  # bars held, from open(t+1) to open(t+1+horizon); at most 30
+    #: Return, in units of its trailing scale, beyond which a bar is a buy or a sell. Three classes of one size on S&P
+    #: bars want 0.37 at a horizon of 1 bar, 0.44 at 30.
+    hold_band: float = 0.4
+    #: Log distance of the triple barrier's profit from the entry, in units of that scale. On S&P bars 47 % of positions
+    #: meet it or the stop within 1 bar, 63 % within 30.
+    profit_barrier: float = 1.0
+    stop_barrier: float = 1.0  # the same of its stop
+    recency_half_life: int = 0  # bars after which a training row weighs half; 0: all ages weigh the same
     folds: int = 5  # walk-forward test blocks
+    inner_folds: int = 4  # blocks inside a training set, for calibration, ensemble weights and search
+    vault_share: float = 0.15  # of the dates, the newest: read once a release; 0: none
     embargo: int = 5  # dates between the last training label and the first test bar, beyond the purge
     min_rows: int = 500  # labelled rows below which a symbol has no own fit (GATE.md); the first fold trains on half
     min_labels: int = 100  # the same in labels that do not overlap, rows / horizon
-    rounds: int = 40  # boosting rounds; at 60 the log-loss was worse than the prior's on every simulated market
+    max_rows: int = 250_000  # rows a fit sees at most, evenly thinned: minutes overlap, and more hardly teach more
+    clip: float = 5.0  # volatility-scaled return at which a fit stops believing it
+    trees: int = 50  # trees of a random forest
+    depth: int = 10  # levels of its trees
+    forest_leaf_rows: int = 60  # rows behind a leaf of its trees
+    rounds: int = 40  # boosting rounds of a classifier; at 60 the log-loss was worse than the prior's everywhere
     learning_rate: float = 0.05  # share of each tree's step that is taken
-    leaves: int = 4  # leaves a tree
+    return_rounds: int = 50  # boosting rounds of the regression
+    return_learning_rate: float = 0.1  # the same share for it
+    leaves: int = 4  # leaves a boosted tree
     min_leaf_rows: int = 80  # rows behind a leaf
     l2: float = 50.0  # shrinkage of a leaf's value towards zero, in rows
     column_share: float = 0.6  # share of the features each tree may use
     row_share: float = 0.8  # share of the rows each tree sees
+    linear_l2: float = 5000.0  # ridge penalty in rows: of 76 features with an IC of 0.05 together, about the best
+    slope_prior: float = 0.4  # how much of what a head says is believed before anything is known about it
+    slope_rows: float = 10_000.0  # rows that this belief weighs as much as: a symbol alone knows no better
+    isotonic_from: int = 20_000  # non-overlapping out-of-sample labels from which calibration is isotonic, not Platt's
+    references: int = 128  # training rows that the dissimilarity is measured from
     seed: int = 20240229  # of everything random in a fit
 
     def __post_init__(self) -> None:
         """Refuses what no fit can use."""
-        for name in ("horizon", "folds", "min_rows", "min_labels", "rounds", "min_leaf_rows"):
+        counts = ("horizon", "folds", "min_rows", "min_labels", "max_rows", "trees", "depth", "forest_leaf_rows")
+        for name in (*counts, "rounds", "return_rounds", "min_leaf_rows", "isotonic_from"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("embargo", "seed", "l2"):
+        zero = ("embargo", "seed", "l2", "linear_l2", "hold_band", "slope_prior", "slope_rows")
+        for name in (*zero, "recency_half_life", "vault_share"):
             _at_least(name, getattr(self, name), 0)
-        _at_least("leaves", self.leaves, 2)
-        for name in ("learning_rate", "column_share", "row_share"):
+        for name in ("leaves", "references", "inner_folds"):
+            _at_least(name, getattr(self, name), 2)
+        for name, most in (("horizon", 30), ("vault_share", 0.5)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at most {most}")
+        for name in ("profit_barrier", "stop_barrier"):
+            _between(name, getattr(self, name), 0.0, 20.0)
+        for name in ("learning_rate", "return_learning_rate", "column_share", "row_share"):
             _between(name, getattr(self, name), 0.0, 1.0)
+        _between("clip", self.clip, 0.0, 100.0)
+        if len(set(self.heads)) < len(self.heads):
+            raise ValueError(f"heads names one twice: {', '.join(self.heads)}")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from functools import cache
 import numpy as np
 import polars as pl
 
-from alpha_assets.quant.labels import LISTING, open_to_open
+from alpha_assets.quant.labels import LISTING, in_direction, open_to_open
 from alpha_assets.quant.panel import refuse_bad_prices
 from alpha_assets.quant.parameters import PatternParameters
 from alpha_assets.quant.rolling import bars_since_min, rolling_max, rolling_mean, shifted
@@ -289,9 +289,8 @@ def outcomes(found: pl.DataFrame, bars: pl.DataFrame, horizons: Sequence[int] = 
             how="left",
             maintain_order="left",
         )
-    along = {h: pl.col(f"return_{h}") * pl.col("direction") > 0 for h in horizons}
     return table.with_columns(
-        pl.when(pl.col("direction") != 0).then(along[h]).alias(f"success_{h}") for h in horizons
+        in_direction(pl.col(f"return_{h}"), pl.col("direction")).alias(f"success_{h}") for h in horizons
     ).select(*EVENTS, *(f"{kind}_{h}" for kind in ("return", "success", "known") for h in horizons))
 
 

@@ -6,6 +6,7 @@ HOLD and says so. It is never a guess dressed up.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from alpha_assets.quant import calendars
 from alpha_assets.quant.bars import held_symbols
 from alpha_assets.quant.blend import direction
 from alpha_assets.quant.feature_set import FeatureSet
-from alpha_assets.quant.learners import learner, matrix
+from alpha_assets.quant.heads import ANSWERS, features_of
 from alpha_assets.quant.schema import BARS, empty
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
@@ -201,7 +202,7 @@ def _opinion(
     registry: Registry,
     settings: Settings,
 ) -> dict[str, Any]:
-    """The signal with its confidence and reason; ``p_up`` only where a model spoke."""
+    """The signal with its confidence and reason; ``p_up``, and all ``said``, only where a model spoke."""
     if state is None or state.get("last_bar") is None:
         return _hold(why_untrained(candidate, state, settings))
     if decision is None:
@@ -221,13 +222,14 @@ def _opinion(
         blank = recipe.feature_set.blank
         return _hold(f"the latest bar is in the warm-up of the features: a listing's first {blank} bars", named)
     try:
-        p_up = _predict(decision, latest, recipe.columns, registry, settings)
+        said = _predict(decision["symbol"], decision, latest, registry)
     except (ModelDamaged, OSError) as error:
         return _hold(f"the promoted model cannot be read: {error}", named)
+    p_up = said["p_up"]
     word, confidence = direction(p_up, settings.signal)
     limits = f"BUY from {settings.signal.buy_from:.3f}, SELL to {settings.signal.sell_to:.3f}"
     reason = f"{decision['model_name']} version {decision['model_version']}: P(up) {p_up:.3f} ({limits})"
-    return {"signal": word, "confidence": confidence, "p_up": p_up, "reason": reason, **named}
+    return {"signal": word, "confidence": confidence, "p_up": p_up, "reason": reason, "said": said, **named}
 
 
 def _named(decision: Row | None) -> dict[str, Any]:
@@ -240,14 +242,13 @@ def _hold(reason: str, named: Mapping[str, Any] | None = None) -> dict[str, Any]
     return {"signal": "HOLD", "confidence": None, "p_up": None, "reason": reason, **none, **(named or {})}
 
 
-def _predict(
-    decision: Row, latest: pl.DataFrame, columns: Sequence[str], registry: Registry, settings: Settings
-) -> float:
-    head = registry.read_head(
+def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registry) -> dict[str, float]:
+    """What the promoted model says of the one row ``latest``."""
+    candidate = registry.candidate(
         decision["model_name"], decision["model_version"], decision["model_location"], decision["model_digest"]
     )
-    fitter = learner(settings.learning)
-    return float(fitter.predict(fitter.load(head), matrix(latest, columns))[0])
+    said = candidate.predict(features_of(latest, candidate), [symbol])
+    return {name: float(said[name][0]) for name in ANSWERS}
 
 
 def _row(symbol: str, opinion: Mapping[str, Any], bar_time: datetime | None, now: datetime, settings: Settings) -> Row:
@@ -261,7 +262,7 @@ def _row(symbol: str, opinion: Mapping[str, Any], bar_time: datetime | None, now
     ]
     return {
         "symbol": symbol,
-        **opinion,
+        **{name: value for name, value in opinion.items() if name != "said"},
         "bar_time": bar_time,
         "created_at": now,
         "expires_at": now + timedelta(hours=settings.signal_ttl_hours),
@@ -276,10 +277,8 @@ def _prediction(symbol: str, decision: Row, opinion: Mapping[str, Any], state: R
         "timestamp": state["last_bar"],
         "training_id": decision["training_id"],
         "origin": LIVE,
-        "p_up": opinion["p_up"],
-        "score": None,
-        "prior": None,
         "made_at": now,
+        **{name: None if math.isnan(value) else value for name, value in opinion["said"].items()},
     }
 
 

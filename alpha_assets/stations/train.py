@@ -2,11 +2,15 @@
 
 What is unchanged is told by ``training_id``, the hash of everything that shapes the fit: then nothing is trained and
 nothing written. A killed training is repeated as if it had not been: predictions are keyed by training_id, and the
-version is looked for in MLflow before one is written. Fits run side by side, one thread each; the parent alone writes.
+version is looked for in MLflow before one is written. Fits run side by side, one thread each; the parent alone writes,
+while the workers go on.
+
+Where a symbol has too little history in a regime, its candidate is the pooled model of that regime (``stations.pool``):
+the ledger's row of the cell then names that version.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import islice
@@ -15,51 +19,80 @@ from typing import Any
 import polars as pl
 
 from alpha_assets.quant import metrics
-from alpha_assets.quant.labels import open_to_open
-from alpha_assets.quant.learners import (
-    Refusal,
-    learner,
-    library_versions,
-    out_of_fold,
-    refit,
-    training_id,
-)
+from alpha_assets.quant.heads import ANSWERS, Learnt, Refusal, blocks, enough, learn
+from alpha_assets.quant.labels import open_to_open, untrainable_regimes
+from alpha_assets.quant.learners import libraries, training_id
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.schema import TIME, empty
-from alpha_assets.quant.splits import Fold, walk_forward
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.quarantine import PATTERNS_FAILED, PROFILE_FAILED
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, table_of
-from alpha_assets.stores.lake import Lake
+from alpha_assets.stores.lake import PREDICTIONS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry, Version
 
-#: The regime whose models exist so far; the others are cut as partitions and served by this one.
+#: The regime of every bar: baseline, and fallback where a regime has no promoted model.
 ALL = "all"
 
 OUT_OF_FOLD = "oof"
 
 #: States in which the same training data give the same candidate again.
-SETTLED = ("trained", "refused")
+SETTLED = ("trained", "pooled", "refused")
 
 #: Fits whose predictions share one commit of the lake; so many are logged before the next ones are looked at.
-FITS_A_COMMIT = 32
+FITS_A_COMMIT = 16
+
+#: Metrics of a version: MLflow keeps a row each, and the rest is in the report.
+METRICS = 60
+
+#: Of each head, what is worth a metric; everything else is in the report.
+TELLING: Mapping[str, tuple[str, ...]] = {
+    "return": ("rmse", "r2", "direction_accuracy", "ic", "rank_ic"),
+    "direction": ("accuracy", "f1", "log_loss", "ic", "rank_ic"),
+    "signal": ("accuracy", "f1", "log_loss", "ic"),
+}
 
 KEYED: Mapping[str, pl.DataType] = {"symbol": pl.String(), "timestamp": TIME}
+
+#: A (symbol, regime).
+Cell = tuple[str, str]
+
+
+def key_of(cell: Cell) -> str:
+    """The partition key of a cell."""
+    symbol, regime = cell
+    return f"{regime}|{symbol}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker gets: the labelled rows of a cell (``name`` tells which), or of a pool, and what they are.
+
+    ``rows`` are those of the cell; ``spans`` are timestamp, known_at and label_end of all labelled rows, and ``member``
+    says which of them are of the cell: folds are cut before the regime is chosen.
+    """
+
+    name: str
+    identity: str
+    rows: pl.DataFrame
+    spans: pl.DataFrame
+    member: pl.Series
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a worker hands back: a head as text with its out-of-fold predictions, or why there is none."""
+    """What a worker hands back: a candidate as native files with its evidence, or why there is none."""
 
-    symbol: str
+    name: str
     training_id: str
     seconds: float
-    head: str | None
-    predictions: pl.DataFrame | None
+    files: Mapping[str, bytes] | None
+    evidence: pl.DataFrame | None
+    report: Mapping[str, Any] | None
     problem: str | None
     failed: bool = False
 
@@ -96,54 +129,46 @@ def train(
     ledger: Ledger,
     registry: Registry,
     settings: Settings,
-    symbols: Sequence[str],
+    cells: Sequence[Cell],
     now: datetime,
     tags: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> Report:
-    """Train the ``all`` candidate of each symbol whose training data changed.
+    """Train the candidate of each (symbol, regime) whose training data changed; the report is by ``key_of`` the cell.
 
-    States: trained, unchanged (points to the version there is), refused (too little data, with the reason),
-    failed (the fit raised; the others go on), held (an action that cannot be), quarantined, too_few_bars and empty
-    (nothing to learn from, with the reason). ``tags`` go on every MLflow run.
+    States: trained, pooled (too little history of its own: the regime's pooled model is its candidate), unchanged
+    (points to the version there is), refused (too little data and no pooled model, or a horizon too long for the
+    regime's spells, with the reason), failed (the fit raised; the others go on), held (an action that cannot be),
+    quarantined, too_few_bars and empty (nothing to learn from, with the reason). ``tags`` go on every MLflow run.
     What was looked at is recorded whatever the state, or automation would ask for the same look again and again.
     """
     started = time.perf_counter()
     report = Report()
-    names = calendars_of(ledger)
-    recipe = recipe_of(settings)
-    rows, held = labelled_rows(lake, settings, names, symbols)
-    for symbol, reason in held.items():
-        report.say(symbol, "held", reason=reason)
-    known = ledger.candidates()
+    symbols = list(dict.fromkeys(symbol for symbol, _ in cells))
+    rows, held = labelled_rows(lake, settings, calendars_of(ledger), symbols)
     states = ledger.states()
-    # Without MLflow's database there is no version left to point to: everything is logged anew.
-    settled = SETTLED if registry.exists() else ()
-    work, unchanged = [], []
-    for (symbol,), part in usable(rows).group_by("symbol", maintain_order=True):
-        identity = _identity(part, recipe, settings.learning)
-        before = known.get((str(symbol), ALL))
-        if before is not None and before["training_id"] == identity and before["state"] in settled:
-            unchanged.append(before)
-            report.say(str(symbol), "unchanged", version=before["model_version"], reason=before["reason"])
-        else:
-            work.append((str(symbol), part, identity))
+    found = {str(symbol): part for (symbol,), part in usable(rows).group_by("symbol", maintain_order=True)}
+    idle = {symbol: ("held", reason) for symbol, reason in held.items()}
     for symbol in symbols:
-        if symbol not in report.partitions and all(symbol != name for name, _, _ in work):
-            state, reason = lacking(states.get(symbol), settings) or ("empty", NO_FEATURES)
-            report.say(symbol, state, reason=reason)
-    ledger.note_candidates(_looked_at(report, states, now))
-    ledger.note_candidates(_moved_on(unchanged, states))
-    parts = {symbol: part for symbol, part, _ in work}
+        if symbol not in found and symbol not in idle:
+            idle[symbol] = lacking(states.get(symbol), settings) or ("empty", NO_FEATURES)
+    ledger.note_candidates(_looked_at([cell for cell in cells if cell[0] in idle], idle, states, now))
+    for cell in cells:
+        if cell[0] in idle:
+            state, reason = idle[cell[0]]
+            report.say(key_of(cell), state, reason=reason)
+    desk = _Desk(lake, ledger, registry, settings, states, now, tags or {}, report)
+    work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found})
     done = 0
-    for fits in _batches(_fits(work, settings)):
-        _append_predictions(lake, fits, now)
+    for fits in _batches(fitted(work.values(), settings)):
+        append_predictions(lake, fits, now)
         for fit in fits:
-            _keep(lake, ledger, registry, settings, fit, parts[fit.symbol], states[fit.symbol], now, tags or {}, report)
+            desk.keep(fit, work[fit.name])
             done += 1
             progress("candidates trained", done, len(work))
     report.totals = {
         "symbols": len(symbols),
+        "cells": len(cells),
         **report.states(),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -151,6 +176,156 @@ def train(
 
 
 NO_FEATURES = "no bar has features and a label yet: refresh the symbol"
+
+
+class _Desk:
+    """Decides what each cell of one run needs, and writes down what became of it."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        ledger: Ledger,
+        registry: Registry,
+        settings: Settings,
+        states: Mapping[str, Row],
+        now: datetime,
+        tags: Mapping[str, str],
+        report: Report,
+    ) -> None:
+        self._lake = lake
+        self._ledger = ledger
+        self._registry = registry
+        self._settings = settings
+        self._states = states
+        self._now = now
+        self._tags = tags
+        self._report = report
+        self._known = ledger.candidates()
+        self._pools: dict[str, tuple[Version, Mapping[str, str]] | None] = {}
+        # Without MLflow's database there is no version left to point to: everything is logged anew.
+        self._settled = SETTLED if registry.exists() else ()
+        self._cells: dict[str, Cell] = {}
+        self._untrainable: Mapping[str, str] = {}
+
+    def sort(self, found: Mapping[Cell, pl.DataFrame]) -> dict[str, Task]:
+        """The cells that have to be fitted, by name; all others are recorded.
+
+        How long a regime lasts is told by the symbols at hand together: a symbol alone has too few spells of it.
+        """
+        by_symbol = {symbol: whole.select("symbol", "timestamp", "regime") for (symbol, _), whole in found.items()}
+        if by_symbol:
+            together = pl.concat(list(by_symbol.values()))
+            self._untrainable = untrainable_regimes(together, self._settings.learning.horizon)
+        work, settled = {}, []
+        for cell, whole in found.items():
+            task, row = self._look(cell, whole)
+            if task is not None:
+                work[task.name] = task
+                self._cells[task.name] = cell
+            elif row is not None:
+                settled.append(row)
+        self._ledger.note_candidates(settled)
+        return work
+
+    def _look(self, cell: Cell, whole: pl.DataFrame) -> tuple[Task | None, Row | None]:
+        """What to fit, or what to record instead (None: nothing new)."""
+        _, regime = cell
+        learning = self._settings.learning
+        task = task_of(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning)
+        if (reason := self._untrainable.get(regime)) is not None:
+            return None, self._settle(cell, task, "refused", reason, None)
+        if enough(task.rows, learning) is None:
+            before = self._known.get(cell)
+            unchanged = self._is_unchanged(cell, task.identity, "trained", "refused")
+            return (task, None) if not unchanged else (None, self._unchanged(cell, before))
+        refusal = enough(task.rows, learning)
+        assert refusal is not None
+        pool = self._pool(regime)
+        if pool is None:
+            reason = f"{refusal.reason}; and there is no pooled model of «{regime}» to stand in: train the pool"
+            return None, self._settle(cell, task, "refused", reason, None)
+        version, _ = pool
+        reason = f"{refusal.reason}: {version.name} version {version.number}, of all symbols, stands in"
+        return None, self._settle(cell, task, "pooled", reason, pool)
+
+    def _is_unchanged(self, cell: Cell, identity: str, *states: str) -> bool:
+        before = self._known.get(cell)
+        return (
+            before is not None
+            and before["training_id"] == identity
+            and before["state"] in states
+            and before["state"] in self._settled
+        )
+
+    def _settle(
+        self, cell: Cell, task: Task, state: str, reason: str, pool: tuple[Version, Mapping[str, str]] | None
+    ) -> Row | None:
+        """Record a cell that is not fitted; the same as before is unchanged."""
+        identity = task.identity if pool is None else pool[1]["training_id"]
+        if self._is_unchanged(cell, identity, state):
+            return self._unchanged(cell, self._known[cell])
+        version = None if pool is None else pool[0]
+        told = {} if version is None else {"version": version.number, "model": version.name}
+        self._report.say(key_of(cell), state, reason=reason, rows=task.rows.height, **told)
+        return self._record(cell, identity, state, reason, task.rows.height, version)
+
+    def _unchanged(self, cell: Cell, before: Row | None) -> Row | None:
+        """Further bars may have left a candidate as it was: they are noted; when it was trained stays true."""
+        assert before is not None
+        self._report.say(key_of(cell), "unchanged", version=before["model_version"], reason=before["reason"])
+        state = self._states[cell[0]]
+        if state["bars"] == before["bars"]:
+            return None
+        return {**before, "bars": state["bars"], "trained_until": state["last_bar"]}
+
+    def _pool(self, regime: str) -> tuple[Version, Mapping[str, str]] | None:
+        """The pooled model of a regime that reads today's features by today's parameters, with its tags."""
+        if regime not in self._pools:
+            newest = self._registry.newest(pool_name(regime)) if self._settled else None
+            fits = newest is not None and newest[1].get("recipe") == family_of(self._settings)
+            self._pools[regime] = newest if fits else None
+        return self._pools[regime]
+
+    def keep(self, fit: Fit, task: Task) -> None:
+        """Log a fit and record it, or record why there is none."""
+        cell = self._cells[fit.name]
+        if fit.files is None or fit.evidence is None:
+            state = "failed" if fit.failed else "refused"
+            row = self._record(cell, fit.training_id, state, str(fit.problem), task.rows.height, None)
+            self._ledger.note_candidates([row])
+            self._report.say(fit.name, state, reason=fit.problem)
+            return
+        symbol, regime = cell
+        tags = {**self._tags, "symbol": symbol, "regime": regime}
+        version, figures = register(self._lake, self._registry, self._settings, model_name(*cell), fit, task, tags)
+        reason = f"trained on {task.rows.height} bars until {task.rows['timestamp'][-1]:%Y-%m-%d}"
+        self._ledger.note_candidates(
+            [self._record(cell, fit.training_id, "trained", reason, task.rows.height, version)]
+        )
+        shown = {name: figure for name, figure in figures.items() if name in ("ts_ic", "accuracy")}
+        seconds = round(fit.seconds, 3)
+        self._report.say(fit.name, "trained", version=version.number, rows=task.rows.height, seconds=seconds, **shown)
+
+    def _record(
+        self, cell: Cell, identity: str, state: str, reason: str, rows: int, version: Version | None
+    ) -> dict[str, Any]:
+        symbol, regime = cell
+        return {
+            "symbol": symbol,
+            "regime": regime,
+            "state": state,
+            "reason": reason,
+            "training_id": identity,
+            "features_set": table_of(self._settings),
+            "model_name": version.name if version else None,
+            "model_version": version.number if version else None,
+            "model_location": version.location if version else None,
+            "model_digest": version.digest if version else None,
+            "rows": rows,
+            "bars": self._states[symbol]["bars"],
+            "trained_until": self._states[symbol]["last_bar"],
+            "trained_at": self._now,
+        }
 
 
 def lacking(state: Row | None, settings: Settings) -> tuple[str, str] | None:
@@ -179,48 +354,64 @@ def why_untrained(candidate: Row | None, state: Row | None, settings: Settings) 
     return str(candidate["reason"]) if candidate else "never trained: alpha-assets train"
 
 
-def _looked_at(report: Report, states: Mapping[str, Row], now: datetime) -> list[Row]:
+def _looked_at(
+    cells: Sequence[Cell], idle: Mapping[str, tuple[str, str]], states: Mapping[str, Row], now: datetime
+) -> list[Row]:
     """What was seen of the symbols that gave nothing to train on; the version they may have stays theirs."""
     return [
         {
             "symbol": symbol,
-            "regime": ALL,
-            "state": report.partitions[symbol]["state"],
-            "reason": report.partitions[symbol]["reason"],
+            "regime": regime,
+            "state": idle[symbol][0],
+            "reason": idle[symbol][1],
             "bars": states[symbol]["bars"],
             "trained_until": states[symbol]["last_bar"],
             "trained_at": now,
         }
-        for symbol in report.in_state("held", "quarantined", "too_few_bars", "empty")
+        for symbol, regime in cells
         if states.get(symbol, {}).get("bars")
     ]
 
 
-def _moved_on(unchanged: Sequence[Row], states: Mapping[str, Row]) -> list[Row]:
-    """The candidates that further bars left as they are, with those bars; when it was trained stays true."""
-    return [
-        {**before, "bars": states[before["symbol"]]["bars"], "trained_until": states[before["symbol"]]["last_bar"]}
-        for before in unchanged
-        if states[before["symbol"]]["bars"] != before["bars"]
-    ]
+def thinned(rows: pl.DataFrame, parameters: LearningParameters) -> pl.DataFrame:
+    """At most ``max_rows`` rows of one symbol, evenly spaced: minutes overlap, and more of them teach little more."""
+    return rows if rows.height <= parameters.max_rows else rows.gather_every(-(-rows.height // parameters.max_rows))
 
 
-def _identity(rows: pl.DataFrame, recipe: Recipe, parameters: LearningParameters) -> str:
-    seen = rows.select("symbol", "timestamp", "known_at", "label_end", "label_return", *recipe.columns)
-    versions = library_versions(learner(parameters).libraries)
-    return training_id(seen, feature_set=recipe.table, parameters=parameters, versions=versions)
+def task_of(
+    name: str, rows: pl.DataFrame, regime: str, recipe: Recipe, parameters: LearningParameters, pooled: bool = False
+) -> Task:
+    """The training of one regime's rows among all labelled ``rows``, which are sorted by timestamp."""
+    member = rows["regime"].eq_missing(regime) if regime != ALL else pl.repeat(True, rows.height, eager=True)
+    chosen = rows.filter(member).select(
+        *("symbol", "timestamp", "known_at", "label_end", "label_return", "scaled_return", "scale", "up"),
+        *("past_return", "momentum_return"),
+        *recipe.columns,
+    )
+    seen = chosen.select("symbol", "timestamp", "known_at", "label_end", "label_return", *recipe.columns)
+    return Task(
+        name=name,
+        identity=training_id(seen, feature_set=recipe.table, parameters=parameters, versions=libraries(parameters)),
+        rows=chosen,
+        spans=rows.select("timestamp", "known_at", "label_end"),
+        member=member,
+        pooled=pooled,
+    )
 
 
-def _fits(work: Sequence[tuple[str, pl.DataFrame, str]], settings: Settings) -> Iterator[Fit]:
-    """The fits in the order of the work, as they come in; threads, because the boosters leave the interpreter free."""
-    if not work:
+def fitted(tasks: Iterable[Task], settings: Settings) -> Iterator[Fit]:
+    """The fits in the order of the tasks, as they come in."""
+    tasks = list(tasks)
+    if not tasks:
         return iter(())
     from joblib import Parallel, delayed
 
     columns = recipe_of(settings).columns
-    parallel = Parallel(n_jobs=settings.workers or -1, prefer="threads", return_as="generator")
-    calls = (delayed(_fit)(symbol, rows, identity, columns, settings.learning) for symbol, rows, identity in work)
-    return parallel(calls)
+    workers = settings.workers or -1
+    # One fit needs no other process, and starting one takes longer than most fits.
+    backend = settings.workers_backend if len(tasks) > 1 else "threading"
+    parallel = Parallel(n_jobs=workers, backend=backend, return_as="generator")
+    return parallel(delayed(_fit)(task, columns, settings.learning) for task in tasks)
 
 
 def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
@@ -229,60 +420,24 @@ def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
         yield some
 
 
-def _fit(symbol: str, rows: pl.DataFrame, identity: str, columns: Sequence[str], parameters: LearningParameters) -> Fit:
+def _fit(task: Task, columns: Sequence[str], parameters: LearningParameters) -> Fit:
+    from threadpoolctl import threadpool_limits
+
     started = time.perf_counter()
     try:
-        folds = _folds(rows, parameters)
-        predictions = out_of_fold(rows, columns, folds, parameters)
-        model = refit(rows, columns, parameters)
+        # A sum over two threads rounds otherwise than over one, and the same rows are to give the same bytes.
+        with threadpool_limits(1):
+            least = parameters.min_rows // 2
+            burn_in, folds = blocks(task.spans, task.member.to_numpy(), parameters, least)
+            learnt = learn(task.rows, columns, burn_in, folds, parameters, pooled=task.pooled)
+            files = learnt.candidate.files() if isinstance(learnt, Learnt) else None
     except Exception as error:  # one fit of many: it becomes a record with its reason, and the others go on
         reason = f"the fit failed: {type(error).__name__}: {error}"
-        return Fit(symbol, identity, time.perf_counter() - started, None, None, reason, failed=True)
-    refusal = next((part for part in (predictions, model) if isinstance(part, Refusal)), None)
+        return Fit(task.name, task.identity, time.perf_counter() - started, None, None, None, reason, failed=True)
     seconds = time.perf_counter() - started
-    if refusal is not None:
-        return Fit(symbol, identity, seconds, None, None, refusal.reason)
-    assert isinstance(predictions, pl.DataFrame)
-    return Fit(symbol, identity, seconds, learner(parameters).save(model), predictions, None)
-
-
-def _folds(rows: pl.DataFrame, parameters: LearningParameters) -> list[Fold]:
-    return walk_forward(
-        rows.select("timestamp", "known_at", "label_end"),
-        parameters.folds,
-        parameters.embargo,
-        parameters.min_rows // 2,
-    )
-
-
-def _keep(
-    lake: Lake,
-    ledger: Ledger,
-    registry: Registry,
-    settings: Settings,
-    fit: Fit,
-    rows: pl.DataFrame,
-    state: Row,
-    now: datetime,
-    tags: Mapping[str, str],
-    report: Report,
-) -> None:
-    table = table_of(settings)
-    if fit.head is None or fit.predictions is None:
-        outcome = "failed" if fit.failed else "refused"
-        ledger.note_candidates([_record(fit, table, outcome, str(fit.problem), rows, state, now, None)])
-        report.say(fit.symbol, outcome, reason=fit.problem)
-        return
-    evidence = fit.predictions.join(rows, on="timestamp", maintain_order="left")
-    version = registry.find(model_name(fit.symbol), fit.training_id) or _log(
-        lake, registry, settings, fit, rows, evidence, tags
-    )
-    reason = f"trained on {rows.height} bars until {rows['timestamp'][-1]:%Y-%m-%d}"
-    ledger.note_candidates([_record(fit, table, "trained", reason, rows, state, now, version)])
-    figures = {name: figure for name, figure in metrics.figures(evidence).items() if name in ("ts_ic", "accuracy")}
-    report.say(
-        fit.symbol, "trained", version=version.number, rows=rows.height, seconds=round(fit.seconds, 3), **figures
-    )
+    if isinstance(learnt, Refusal):
+        return Fit(task.name, task.identity, seconds, None, None, None, learnt.reason)
+    return Fit(task.name, task.identity, seconds, files, learnt.evidence, learnt.report, None)
 
 
 def model_name(symbol: str, regime: str = ALL) -> str:
@@ -290,86 +445,110 @@ def model_name(symbol: str, regime: str = ALL) -> str:
     return f"{slug(symbol)}.{regime}"
 
 
-def _log(
+def pool_name(regime: str) -> str:
+    """The registered model of a regime over all symbols; no symbol's model has this name, «pooled» being no regime."""
+    return f"{regime}.pooled"
+
+
+def family_of(settings: Settings) -> str:
+    """What a pooled version has to share with a run that leans on it: features, parameters and libraries."""
+    nothing = empty(KEYED)
+    learning = settings.learning
+    return training_id(nothing, feature_set=table_of(settings), parameters=learning, versions=libraries(learning))
+
+
+def register(
     lake: Lake,
     registry: Registry,
     settings: Settings,
+    name: str,
     fit: Fit,
-    rows: pl.DataFrame,
-    evidence: pl.DataFrame,
+    task: Task,
     tags: Mapping[str, str],
-) -> Version:
-    assert fit.head is not None
+) -> tuple[Version, Mapping[str, Any]]:
+    """The version of a fit, logged unless this very training made one before, and the figures of its evidence."""
+    assert fit.files is not None
+    assert fit.evidence is not None
+    rows = task.rows
+    labels = rows.select("symbol", "timestamp", "scaled_return", "up", "label_return", "past_return", "momentum_return")
+    evidence = fit.evidence.join(labels, on=["symbol", "timestamp"], maintain_order="left")
+    figures = metrics.figures(evidence)
+    version = registry.find(name, fit.training_id)
+    if version is not None:
+        return version, figures
     recipe = recipe_of(settings)
-    figures = {name: float(value) for name, value in metrics.figures(evidence).items() if value is not None}
-    return registry.log_candidate(
-        model_name(fit.symbol),
-        fit.head,
+    told = _metrics(fit, figures)
+    version = registry.log_candidate(
+        name,
+        fit.files,
         training_id=fit.training_id,
         columns=recipe.columns,
-        parameters={**asdict(settings.learning), "features_set": recipe.table, "interval": settings.interval},
-        metrics={f"oof_{name}": value for name, value in figures.items()} | {"training_seconds": fit.seconds},
+        answers=ANSWERS,
+        parameters={
+            **{key: _text(value) for key, value in asdict(settings.learning).items()},
+            "features_set": recipe.table,
+            "interval": settings.interval,
+        },
+        metrics=told,
         tags={
             **tags,
-            "symbol": fit.symbol,
-            "regime": ALL,
+            "recipe": family_of(settings),
             "features_set": recipe.table,
             "rows": str(rows.height),
-            "trained_from": f"{rows['timestamp'][0]:%Y-%m-%d}",
-            "trained_until": f"{rows['timestamp'][-1]:%Y-%m-%d}",
+            "symbols": str(rows["symbol"].n_unique()),
+            "trained_from": str(rows["timestamp"].dt.date().min()),
+            "trained_until": str(rows["timestamp"].dt.date().max()),
             "bars_version": str(lake.version("bars")),
             "features_version": str(lake.version(recipe.table)),
         },
-        report={"out_of_fold": figures, "rivals": metrics.rivals(evidence), "folds": settings.learning.folds},
+        report={"out_of_fold": figures, "rivals": rivals_of(evidence), **(fit.report or {})},
         dataset=(recipe.table, fit.training_id),
     )
+    return version, figures
 
 
-def _append_predictions(lake: Lake, fits: Sequence[Fit], now: datetime) -> None:
+def rivals_of(evidence: pl.DataFrame) -> dict[str, dict[str, float | None]]:
+    """The naive rivals' figures, and the linear models' where they speak."""
+    found = metrics.rivals(evidence)
+    linear = evidence.drop_nulls(["linear_p_up", "linear_score"])
+    if not linear.is_empty():
+        as_own = linear.with_columns(p_up="linear_p_up", score="linear_score")
+        figures = metrics.figures(as_own)
+        found["linear"] = {name: figures[name] for name in ("log_loss", "accuracy", "brier", "auc", "ts_ic")}
+    return found
+
+
+def _metrics(fit: Fit, figures: Mapping[str, Any]) -> dict[str, float]:
+    told = {f"oof_{name}": float(value) for name, value in figures.items() if value is not None}
+    told["training_seconds"] = fit.seconds
+    for name, head in (fit.report or {}).get("heads", {}).items():
+        for figure in TELLING[head["kind"]]:
+            value = head["together"].get(figure)
+            if value is not None:
+                told[f"{name}_{figure}"] = float(value)
+    return dict(islice(told.items(), METRICS))
+
+
+def _text(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def append_predictions(
+    lake: Lake, fits: Sequence[Fit], now: datetime, regimes: Mapping[str, str] | None = None
+) -> None:
     """Predictions go before the versions that they are the evidence of; those of a killed run are found there."""
-    rows = [_prediction_rows(fit, now) for fit in fits if fit.predictions is not None]
+    rows = [
+        fit.evidence.select(
+            pl.lit(None, kind).alias(name) if name not in fit.evidence.columns else pl.col(name)
+            for name, kind in PREDICTIONS.items()
+        ).with_columns(
+            regime=pl.lit((regimes or {}).get(fit.name, fit.name.partition("|")[0])),
+            training_id=pl.lit(fit.training_id),
+            origin=pl.lit(OUT_OF_FOLD),
+            made_at=pl.lit(now, TIME),
+        )
+        for fit in fits
+        if fit.evidence is not None
+    ]
     if rows:
         lake.append("predictions", pl.concat(rows))
-
-
-def _prediction_rows(fit: Fit, now: datetime) -> pl.DataFrame:
-    assert fit.predictions is not None
-    return fit.predictions.select(
-        pl.lit(fit.symbol).alias("symbol"),
-        pl.lit(ALL).alias("regime"),
-        "timestamp",
-        pl.lit(fit.training_id).alias("training_id"),
-        pl.lit(OUT_OF_FOLD).alias("origin"),
-        "p_up",
-        "score",
-        "prior",
-        pl.lit(now, TIME).alias("made_at"),
-    )
-
-
-def _record(
-    fit: Fit,
-    table: str,
-    state: str,
-    reason: str,
-    rows: pl.DataFrame,
-    symbol_state: Row,
-    now: datetime,
-    version: Version | None,
-) -> dict[str, Any]:
-    return {
-        "symbol": fit.symbol,
-        "regime": ALL,
-        "state": state,
-        "reason": reason,
-        "training_id": fit.training_id,
-        "features_set": table,
-        "model_name": version.name if version else None,
-        "model_version": version.number if version else None,
-        "model_location": version.location if version else None,
-        "model_digest": version.digest if version else None,
-        "rows": rows.height,
-        "bars": symbol_state["bars"],
-        "trained_until": symbol_state["last_bar"],
-        "trained_at": now,
-    }

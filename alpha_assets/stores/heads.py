@@ -1,27 +1,28 @@
 """How MLflow loads a version of ours: a folder of native files, no pickle (``loader_module`` of its pyfunc flavour)."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from alpha_assets.quant.heads import ANSWERS, Candidate
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class Heads:
-    """All heads of one (symbol, regime): a frame of features in, a frame of predictions out."""
+    """All heads of one candidate: a frame of features in, a frame of ``ANSWERS`` out, with the index that came in."""
 
     def __init__(self, folder: Path) -> None:
-        import lightgbm
-
-        self._columns = json.loads((folder / "columns.json").read_text())
-        self._direction = lightgbm.Booster(model_file=str(folder / "direction.lgb"))
+        self._candidate = Candidate.load({file.name: file.read_bytes() for file in folder.iterdir()})
 
     def predict(self, features: "pd.DataFrame") -> "pd.DataFrame":
-        """P(up) of every row; columns are taken by name."""
+        """What the candidate says of every row; columns are taken by name, ``symbol`` sets a pooled intercept."""
         import pandas as pd
 
-        return pd.DataFrame({"p_up": self._direction.predict(features[self._columns], num_threads=1)}, features.index)
+        columns = features[list(self._candidate.columns)].to_numpy(dtype="float64")
+        symbols = features["symbol"].astype(str).to_list() if "symbol" in features else None
+        said = self._candidate.predict(columns, symbols)
+        return pd.DataFrame({name: said[name] for name in ANSWERS}, features.index)
 
 
 def _load_pyfunc(path: str) -> Heads:

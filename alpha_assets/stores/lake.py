@@ -112,6 +112,13 @@ PREDICTIONS: Mapping[str, pl.DataType] = {
     "score": pl.Float64(),
     "prior": pl.Float64(),
     "made_at": TIME,
+    "expected_return": pl.Float64(),
+    "p_sell": pl.Float64(),
+    "p_hold": pl.Float64(),
+    "p_buy": pl.Float64(),
+    "dissimilarity": pl.Float64(),
+    "linear_score": pl.Float64(),
+    "linear_p_up": pl.Float64(),
 }
 
 SIGNALS: Mapping[str, pl.DataType] = {
@@ -447,10 +454,19 @@ class _Opened:
 
     @cached_property
     def schema(self) -> dict[str, pl.DataType]:
-        """The columns a reader sees."""
+        """The columns a reader sees: those stored, and those that the table has been declared with since."""
+        return {**self._stored, **(self._spec.schema or {})} if self._behind else self._stored
+
+    @cached_property
+    def _stored(self) -> dict[str, pl.DataType]:
         columns: dict[str, Any] = dict(pl.Schema(self._delta.schema().to_arrow()))
         columns.pop(YEAR)
         return columns
+
+    @cached_property
+    def _behind(self) -> bool:
+        """Whether an older program made the table, with fewer columns: the others are null in its rows."""
+        return any(name not in self._stored for name in self._spec.schema or {})
 
     def files(self) -> pl.DataFrame:
         """One row a data file: path, rows, year, and the bounds of its symbols and times (null: unknown)."""
@@ -550,6 +566,7 @@ class _Opened:
                 self._delta,
                 rows.to_arrow(),
                 **how,
+                schema_mode="merge" if self._behind else None,
                 writer_properties=_writer_properties(rows, self._table),
                 commit_properties=CommitProperties(max_commit_retries=0),
             )
@@ -598,6 +615,8 @@ class _Opened:
         frame = pl.scan_parquet(
             [f"{self._where}/{path}" for path in files["path"]],
             schema=self.schema,
+            # Files of an older program lack the columns that came later; a feature set never gets another.
+            missing_columns="insert" if self._spec.schema else "raise",
             glob=False,
             hive_partitioning=False,
             storage_options=self._reading or None,

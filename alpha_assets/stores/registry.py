@@ -13,10 +13,13 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +34,19 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
+    from alpha_assets.quant.heads import Candidate
+
 TRAINING = "alpha/training"
 PROMOTION = "alpha/promotion"
 
-#: The file of a version's folder that holds its direction head.
-DIRECTION_HEAD = "direction.lgb"
+#: Where the native files of a candidate lie below a version's place.
+HEADS = "data/heads"
+
+#: A column that a version may be given beside its features: it sets the intercept of a pooled one.
+SYMBOL = "symbol"
+
+#: Versions kept in memory once read: a universe, at about a megabyte each.
+CANDIDATES_KEPT = 1024
 
 #: Any number, the same in every process: PostgreSQL's lock for the first use.
 FIRST_USE_LOCK = 2024022902
@@ -51,7 +62,7 @@ class ModelDamaged(StoreTrouble):
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version: its name and number, where its files are, the sha256 of its head, its run."""
+    """A registered version: its name and number, where its files are, ``digest_of`` them, its run."""
 
     name: str
     number: str
@@ -67,6 +78,8 @@ class Registry:
         self._settings = settings
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
+        self._templates: dict[tuple[str, ...], Template] = {}
+        self._read: OrderedDict[str, Candidate] = OrderedDict()
 
     @property
     def tracking_uri(self) -> str:
@@ -173,13 +186,19 @@ class Registry:
         self._introduce(name, str(found[0].version), str(found[0].source).removeprefix("models:/"))
         return _version(found[0])
 
+    def newest(self, name: str) -> tuple[Version, dict[str, str]] | None:
+        """The newest version of ``name`` with its tags, if there is one."""
+        found = self.client.search_model_versions(f"name='{name}'", max_results=1, order_by=["version_number DESC"])
+        return (_version(found[0]), dict(found[0].tags)) if found else None
+
     def log_candidate(
         self,
         name: str,
-        head: str,
+        files: Mapping[str, bytes],
         *,
         training_id: str,
         columns: "Sequence[str]",
+        answers: "Sequence[str]",
         parameters: Mapping[str, Any],
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
@@ -190,75 +209,121 @@ class Registry:
 
         Parameters
         ----------
-        head : str
-            The booster in its library's own text format.
-        columns : sequence of str
-            The features the model reads, in its order; they become the signature.
+        files : mapping
+            The candidate's native files by name (``quant.heads.Candidate.files``).
+        columns, answers : sequences of str
+            The features the model reads and what it predicts, in its order; they become the signature.
         report : mapping
             Everything beyond parameters and metrics (folds, rivals), kept as one JSON artifact.
         dataset : (name, digest)
             What it was trained on; the digest has at most 36 characters.
         """
         with self._run(TRAINING, f"train {name}", {**tags, "training_id": training_id}) as run_id:
-            return self._register(run_id, name, head, training_id, columns, parameters, metrics, tags, report, dataset)
+            logged = self._upload(run_id, name, files, {**tags, "training_id": training_id}, columns, answers)
+            self._describe(run_id, logged.model_id, parameters, metrics, report, dataset)
+            return self._register(run_id, name, logged, {key: tags[key] for key in ("symbol", "regime") if key in tags})
 
-    def _register(
+    def _upload(
         self,
         run_id: str,
         name: str,
-        head: str,
-        training_id: str,
-        columns: "Sequence[str]",
-        parameters: Mapping[str, Any],
-        metrics: Mapping[str, float],
+        files: Mapping[str, bytes],
         tags: Mapping[str, str],
-        report: Mapping[str, Any],
-        dataset: tuple[str, str],
-    ) -> Version:
-        from mlflow.entities import LoggedModelOutput, Metric
-        from mlflow.exceptions import MlflowException
-
-        client = self.client
-        digest = hashlib.sha256(head.encode()).hexdigest()
-        version_tags = {**tags, "training_id": training_id, "sha256": digest, "state": "candidate"}
-        logged = client.create_logged_model(
+        columns: "Sequence[str]",
+        answers: "Sequence[str]",
+    ) -> Any:
+        """The files as a logged model that is READY; its tags are those that the version will have."""
+        version_tags = {**tags, "sha256": digest_of(files), "state": "candidate"}
+        logged = self.client.create_logged_model(
             self._experiments[TRAINING],
             name=name.replace(".", "-"),  # registered models may hold a dot, logged models may not
             source_run_id=run_id,
-            model_type="direction",
+            model_type="candidate",
             tags=version_tags,
         )
         folder = Path(tempfile.mkdtemp(prefix="alpha-model-"))
         try:
-            _write_pyfunc(folder / "model", head, columns, run_id, logged.model_id)
-            client.log_model_artifacts(logged.model_id, str(folder / "model"))
+            self._write_pyfunc(folder, files, columns, answers, run_id, logged.model_id)
+            self.client.log_model_artifacts(logged.model_id, str(folder))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        client.finalize_logged_model(logged.model_id, "READY")
+        # Left to itself the model would stay PENDING, and load all the same.
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        return logged
+
+    def _describe(
+        self,
+        run_id: str,
+        model_id: str,
+        parameters: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        report: Mapping[str, Any],
+        dataset: tuple[str, str],
+    ) -> None:
+        from mlflow.entities import LoggedModelOutput, Metric
+
         now = int(time.time() * 1000)
-        client.log_batch(
+        self.client.log_batch(
             run_id,
-            metrics=[Metric(key, value, now, 0, model_id=logged.model_id) for key, value in metrics.items()],
+            metrics=[Metric(key, value, now, 0, model_id=model_id) for key, value in metrics.items()],
             params=_parameters(parameters),
         )
         self._log_dataset(run_id, dataset)
-        client.log_dict(run_id, dict(report), "report.json")
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+        self.client.log_dict(run_id, dict(report), "report.json")
+        self.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+
+    def _register(self, run_id: str, name: str, logged: Any, tags: Mapping[str, str]) -> Version:
+        from mlflow.exceptions import MlflowException
+
         try:
-            client.create_registered_model(name, tags={key: tags[key] for key in ("symbol", "regime") if key in tags})
+            self.client.create_registered_model(name, tags=dict(tags))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        made = client.create_model_version(
+        made = self.client.create_model_version(
             name,
             source=f"models:/{logged.model_id}",
             run_id=run_id,
             model_id=logged.model_id,
-            tags={**version_tags, "location": logged.artifact_location},
+            tags={**logged.tags, "location": logged.artifact_location},
             await_creation_for=0,
         )
         self._introduce(name, str(made.version), logged.model_id)
-        return Version(name, str(made.version), logged.artifact_location, digest, run_id)
+        return Version(name, str(made.version), logged.artifact_location, logged.tags["sha256"], run_id)
+
+    def _write_pyfunc(
+        self,
+        folder: Path,
+        files: Mapping[str, bytes],
+        columns: "Sequence[str]",
+        answers: "Sequence[str]",
+        run_id: str,
+        model_id: str,
+    ) -> None:
+        """A folder that ``mlflow.pyfunc.load_model`` loads: native files and our loader's name.
+
+        MLflow's own writer takes longer than all of its bookkeeping, so it writes once for each signature; what
+        belongs to one model alone is set in the copies.
+        """
+        heads = folder / HEADS
+        heads.mkdir(parents=True)
+        for name, content in files.items():
+            (heads / name).write_bytes(content)
+        key = (*columns, "→", *answers)
+        if key not in self._templates:
+            self._templates[key] = _template(columns, answers)
+        own = {
+            "run_id": run_id,
+            "model_id": model_id,
+            "model_uuid": uuid.uuid4().hex,
+            "utc_time_created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
+            "model_size_bytes": sum(map(len, files.values())),
+        }
+        template = self._templates[key]
+        # JSON is YAML.
+        (folder / "MLmodel").write_text(json.dumps({**template.model, **own}))
+        for name, text in template.others.items():
+            (folder / name).write_text(text)
 
     def _introduce(self, name: str, number: str, model_id: str) -> None:
         """Link a new version with its model and make it ``staging``; may be repeated."""
@@ -337,22 +402,39 @@ class Registry:
 
     # -- reading models -------------------------------------------------------------------------------------------
 
-    def read_head(self, name: str, number: str, location: str, digest: str) -> str:
-        """The direction head's text, read from its file and checked against the digest that was registered."""
-        relative = f"data/heads/{DIRECTION_HEAD}"
-        path = Path(location.removeprefix("file://")) / relative
-        if "://" in location.removeprefix("file://"):
+    def candidate(self, name: str, number: str, location: str, digest: str) -> "Candidate":
+        """A version ready to predict, read once while it is among the last ``CANDIDATES_KEPT`` that were asked for.
+
+        Raises as ``read_files`` does.
+        """
+        from alpha_assets.quant.heads import Candidate
+
+        if digest not in self._read:
+            self._read[digest] = Candidate.load(self.read_files(name, number, location, digest))
+        self._read.move_to_end(digest)
+        if len(self._read) > CANDIDATES_KEPT:
+            self._read.popitem(last=False)
+        return self._read[digest]
+
+    def read_files(self, name: str, number: str, location: str, digest: str) -> dict[str, bytes]:
+        """The native files of a version by name, checked against the digest that was registered.
+
+        Raises ModelDamaged where they are others, OSError where they cannot be read.
+        """
+        place = location.removeprefix("file://")
+        folder = Path(place) / HEADS
+        if "://" in place:
             quieten()
             from mlflow.artifacts import download_artifacts
 
-            path = Path(download_artifacts(f"{location}/{relative}", tracking_uri=self.tracking_uri))
-        text = path.read_text()
-        found = hashlib.sha256(text.encode()).hexdigest()
+            folder = Path(download_artifacts(f"{location}/{HEADS}", tracking_uri=self.tracking_uri))
+        files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+        found = digest_of(files)
         if found != digest:
             raise ModelDamaged(
-                f"{name} version {number}: {path} has sha256 {found}, registered was {digest}; train it again"
+                f"{name} version {number}: {folder} has sha256 {found}, registered was {digest}; train it again"
             )
-        return text
+        return files
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
@@ -410,30 +492,51 @@ def _parameters(parameters: Mapping[str, Any]) -> list[Any]:
     return [Param(key, str(value)) for key, value in parameters.items()]
 
 
-def _write_pyfunc(folder: Path, head: str, columns: "Sequence[str]", run_id: str, model_id: str) -> None:
-    """A folder that ``mlflow.pyfunc.load_model`` loads: the native head, its columns, and our loader's name."""
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """sha256 over the names and contents of a version's native files."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name} {hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Template:
+    """What MLflow writes beside the files of a model: its description as a document, and other files by name."""
+
+    model: dict[str, Any]
+    others: dict[str, str]
+
+
+def _template(columns: "Sequence[str]", answers: "Sequence[str]") -> Template:
+    """What MLflow's own writer makes of a model of this signature."""
     from mlflow import pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    data = folder.parent / "heads"
-    data.mkdir()
-    (data / DIRECTION_HEAD).write_text(head)
-    (data / "columns.json").write_text(json.dumps(list(columns)))
-    with warnings.catch_warnings():
-        # It asks for an input example to guess the signature from; ours is stated.
-        warnings.filterwarnings("ignore", message=".*An input example was not provided", category=UserWarning)
-        pyfunc.save_model(
-            path=str(folder),
-            loader_module="alpha_assets.stores.heads",
-            data_path=str(data),
-            pip_requirements=["alpha_assets", "lightgbm"],
-            signature=ModelSignature(
-                inputs=Schema([ColSpec("double", column) for column in columns]),
-                outputs=Schema([ColSpec("double", "p_up")]),
-            ),
-            mlflow_model=Model(run_id=run_id, model_id=model_id),
-        )
+    features = [ColSpec("double", column) for column in columns]
+    folder = Path(tempfile.mkdtemp(prefix="alpha-template-"))
+    try:
+        (folder / "heads").mkdir()
+        with warnings.catch_warnings():
+            # It asks for an input example to guess the signature from; ours is stated.
+            warnings.filterwarnings("ignore", message=".*An input example was not provided", category=UserWarning)
+            pyfunc.save_model(
+                path=str(folder / "model"),
+                loader_module="alpha_assets.stores.heads",
+                data_path=str(folder / "heads"),
+                pip_requirements=["alpha_assets", "lightgbm", "xgboost"],
+                signature=ModelSignature(
+                    inputs=Schema([*features, ColSpec("string", SYMBOL, required=False)]),
+                    outputs=Schema([ColSpec("double", answer) for answer in answers]),
+                ),
+            )
+        written = folder / "model"
+        others = {file.name: file.read_text() for file in written.iterdir() if file.is_file()}
+        del others["MLmodel"]
+        return Template(Model.load(str(written)).to_dict(), others)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _version(found: Any) -> Version:

@@ -86,9 +86,11 @@ def test_a_block_of_regimes_and_symbols_says_of_each_cell_how_it_went(world: Wor
     for asset in TRAIN:
         metadata = said(result, asset)
         assert set(metadata) == {"all|AAA", "all|BBB", "trending|AAA", "trending|BBB"}
-        assert {metadata[cell]["state"] for cell in ("trending|AAA", "trending|BBB")} == {"not_trained"}
-        assert "kept" not in {metadata[cell]["state"] for cell in ("all|AAA", "all|BBB")}
+        assert "kept" not in {figures["state"] for figures in metadata.values()}
         assert all(in_one_kilobyte(figures) for figures in metadata.values())
+    assert {cell for cell, row in world.ledger.candidates().items() if row["reason"]} == {
+        (symbol, regime) for symbol in ("AAA", "BBB") for regime in ("all", "trending")
+    }
 
 
 def test_a_training_told_its_cells_keeps_the_others(world: World) -> None:

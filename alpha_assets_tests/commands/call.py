@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from alpha_assets.cli import main
+from alpha_assets_tests.processes import LIGHT_HEADS
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def call(*arguments: str) -> Answer:
 @contextmanager
 def home(folder: Path, **variables: str) -> Iterator[Path]:
     """A home for the calls inside: four symbols of the simulated market unless ``variables`` say otherwise."""
-    chosen = {"SOURCE": "simulated", "SIMULATION__SYMBOLS": "4", "WORKERS": "1", **variables, "HOME": str(folder)}
+    market = {"SOURCE": "simulated", "SIMULATION__SYMBOLS": "4", "WORKERS": "1", "LEARNING__HEADS": LIGHT_HEADS}
+    chosen = {**market, **variables, "HOME": str(folder)}
     with pytest.MonkeyPatch.context() as patch:
         # Set and removed, so that what the command exports is forgotten afterwards.
         for name in ("DAGSTER_HOME", "DAGSTER_DISABLE_TELEMETRY"):

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions come from fits that never saw the row; the same rows give the same model and identity."""
+"""Heads keep their library's format, give the same bytes for the same rows, and learn what there is to learn."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,136 +7,169 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alpha_assets.quant.labels import side
 from alpha_assets.quant.learners import (
+    BUY,
+    HOLD,
     LEARNERS,
-    DirectionLightGBM,
-    Refusal,
-    enough,
+    SELL,
+    Lesson,
+    Scaling,
     learner,
-    library_versions,
-    matrix,
-    out_of_fold,
-    refit,
+    lesson,
+    libraries,
     training_id,
 )
 from alpha_assets.quant.parameters import LearningParameters
-from alpha_assets.quant.splits import walk_forward
+from alpha_assets.quant.scores import correlation, figures
 
-PARAMETERS = LearningParameters(horizon=1, min_rows=200, folds=4)
+#: Few trees: quick, and enough for a plain edge.
+PARAMETERS = LearningParameters(
+    min_rows=200, folds=4, trees=10, rounds=10, return_rounds=10, min_leaf_rows=20, forest_leaf_rows=20, linear_l2=10.0
+)
 COLUMNS = ("signal", "noise", "gappy")
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def labelled(count: int, *, edge: float = 1.0, seed: int = 1) -> pl.DataFrame:
+def labelled(count: int, *, edge: float = 1.0, seed: int = 1, symbol: str = "SYM", drift: float = 0.0) -> pl.DataFrame:
+    """Labelled rows of one symbol: the scaled return is ``edge`` times a feature, and noise of deviation 1."""
     random = np.random.default_rng(seed)
     signal = random.standard_normal(count)
     days = [START + timedelta(days=day) for day in range(count)]
+    scaled = edge * signal + random.standard_normal(count) + drift
+    scale = 0.01 * np.exp(0.3 * random.standard_normal(count))
     return pl.DataFrame(
         {
-            "symbol": ["SYM"] * count,
+            "symbol": [symbol] * count,
             "timestamp": days,
             "known_at": [day + timedelta(hours=21) for day in days],
             "label_end": [day + timedelta(days=2, hours=21) for day in days],
             "signal": signal,
             "noise": random.standard_normal(count),
             "gappy": [None if bar % 7 == 0 else float(bar % 5) for bar in range(count)],
-            "up": edge * signal + random.standard_normal(count) > 0,
+            "scaled_return": scaled,
+            "scale": scale,
+            "label_return": scaled * scale,
+            "up": scaled > 0,
         }
     )
 
 
-def folds_of(rows: pl.DataFrame, parameters: LearningParameters = PARAMETERS) -> list:
-    return walk_forward(rows, parameters.folds, parameters.embargo, parameters.min_rows)
-
-
-def test_a_learner_finds_a_plain_edge_out_of_fold() -> None:
-    rows = labelled(800)
-    said = out_of_fold(rows, COLUMNS, folds_of(rows), PARAMETERS)
-    assert isinstance(said, pl.DataFrame)
-    assert said.columns == ["timestamp", "p_up", "score", "prior"]
-    assert said["timestamp"].to_list() == rows["timestamp"].to_list()[200:]
-    assert said["p_up"].is_between(0, 1, closed="none").all()
-    hit = (said["p_up"] > 0.5) == rows["up"][200:]
-    assert hit.mean() > 0.65
-
-
-def test_what_is_learnt_later_changes_no_earlier_prediction() -> None:
-    rows = labelled(800)
-    folds = folds_of(rows)
-    turned = rows.with_columns(
-        up=pl.when(pl.int_range(pl.len()) >= folds[2].test.min()).then(~pl.col("up")).otherwise("up")
-    )
-    before, after = (out_of_fold(frame, COLUMNS, folds, PARAMETERS) for frame in (rows, turned))
-    assert isinstance(before, pl.DataFrame)
-    assert isinstance(after, pl.DataFrame)
-    same = len(folds[0].test) + len(folds[1].test) + len(folds[2].test)
-    assert before.head(same).equals(after.head(same))
-    assert not before.equals(after)
-
-
-def test_the_score_is_what_the_features_say_beyond_the_prior() -> None:
-    rows = labelled(600)
-    said = out_of_fold(rows, COLUMNS, folds_of(rows), PARAMETERS)
-    assert isinstance(said, pl.DataFrame)
-    odds = (said["p_up"] / (1 - said["p_up"])).log() - (said["prior"] / (1 - said["prior"])).log()
-    assert (said["score"] - odds).abs().max() < 1e-9
-
-
-@pytest.mark.parametrize(
-    ("rows", "parameters", "words"),
-    [
-        (labelled(199), PARAMETERS, "199 labelled rows"),
-        (labelled(400), replace(PARAMETERS, horizon=5), "80 of them without overlap"),
-        (labelled(400).with_columns(up=pl.lit(value=True)), PARAMETERS, "same way"),
-    ],
-)
-def test_too_little_to_learn_from_is_a_named_refusal(
-    rows: pl.DataFrame, parameters: LearningParameters, words: str
-) -> None:
-    for answer in (
-        enough(rows, parameters),
-        refit(rows, COLUMNS, parameters),
-        out_of_fold(rows, COLUMNS, folds_of(rows, parameters), parameters),
-    ):
-        assert isinstance(answer, Refusal)
-        assert words in answer.reason
-
-
-def test_no_fold_is_a_refusal_too() -> None:
-    answer = out_of_fold(labelled(300), COLUMNS, [], PARAMETERS)
-    assert isinstance(answer, Refusal)
-    assert "no walk-forward fold" in answer.reason
+def lesson_of(count: int, **how: float) -> Lesson:
+    return lesson(labelled(count, **how), COLUMNS, PARAMETERS)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))
-def test_the_same_rows_give_the_same_bytes_and_text_predicts_the_same(name: str) -> None:
-    fitter = learner(replace(PARAMETERS, learner=name))
-    rows = labelled(500)
-    features, up = matrix(rows, COLUMNS), rows["up"].to_numpy()
-    first, second = (fitter.fit(features, up) for _ in range(2))
-    assert fitter.save(first) == fitter.save(second)
-    loaded = fitter.load(fitter.save(first))
-    np.testing.assert_array_equal(fitter.predict(loaded, features), fitter.predict(first, features))
-    assert fitter.save(fitter.load(fitter.save(first))) == fitter.save(first)
+class TestEveryHead:
+    def test_gives_the_same_bytes_for_the_same_rows_and_is_read_back_as_it_was(self, name: str) -> None:
+        head = learner(name, PARAMETERS)
+        first, second = (head.save(head.fit(lesson_of(500))) for _ in range(2))
+        assert first == second
+        rows = lesson_of(500)
+        model = head.fit(rows)
+        again = head.load(head.save(model))
+        np.testing.assert_array_equal(head.predict(again, rows.features), head.predict(model, rows.features))
+        assert head.save(head.load(first)) == first
+
+    def test_finds_a_plain_edge_in_rows_it_has_not_seen(self, name: str) -> None:
+        head = learner(name, PARAMETERS)
+        model = head.fit(lesson_of(1000))
+        asked = lesson_of(1000, seed=2)
+        said = head.predict(model, asked.features)
+        if head.kind == "signal":
+            np.testing.assert_allclose(said.sum(axis=1), 1.0, rtol=1e-6)
+        if head.kind != "return":
+            assert ((said > 0) & (said < 1)).all()
+        score = said[:, BUY] - said[:, SELL] if head.kind == "signal" else said
+        told = correlation(score, asked.earned)
+        assert told is not None
+        assert told > 0.5
+        counts = head.importance(model)
+        assert counts is not None
+        assert counts.argmax() == 0
+        assert counts.sum() == pytest.approx(1.0)
+
+    def test_does_not_depend_on_which_heads_were_fitted_on_the_same_rows_before(self, name: str) -> None:
+        shared = lesson_of(400)
+        for other in LEARNERS:
+            learner(other, PARAMETERS).fit(shared)
+        head = learner(name, PARAMETERS)
+        assert head.save(head.fit(shared)) == head.save(head.fit(lesson_of(400)))
+
+    def test_another_seed_is_another_model_where_anything_is_random(self, name: str) -> None:
+        head, other = learner(name, PARAMETERS), learner(name, replace(PARAMETERS, seed=7))
+        same = head.save(head.fit(lesson_of(400))) == other.save(other.fit(lesson_of(400)))
+        assert same == head.linear
 
 
-def test_another_seed_and_other_weights_are_another_model() -> None:
-    rows = labelled(500)
-    features, up = matrix(rows, COLUMNS), rows["up"].to_numpy()
-    fitter = DirectionLightGBM(PARAMETERS)
-    plain = fitter.save(fitter.fit(features, up))
-    other = DirectionLightGBM(replace(PARAMETERS, seed=7))
-    assert other.save(other.fit(features, up)) != plain
-    assert fitter.save(fitter.fit(features, up, np.linspace(0.1, 1.0, 500))) != plain
+def test_the_ridge_is_the_solution_of_its_normal_equations() -> None:
+    rows = lesson_of(300)
+    head = learner("ridge", PARAMETERS)
+    model = head.fit(rows)
+    columns = rows.scaling(rows.features)
+    residual = rows.earned - head.predict(model, rows.features)
+    np.testing.assert_allclose(columns.T @ (rows.weight * residual), PARAMETERS.linear_l2 * model.slopes, atol=1e-9)
+    assert float(rows.weight @ residual) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_an_unknown_learner_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"'oracle'.*direction-lightgbm"):
-        learner(replace(PARAMETERS, learner="oracle"))
+def test_the_logistic_regression_is_scikit_learns() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rows = lesson_of(500)
+    head = learner("logistic", PARAMETERS)
+    theirs = LogisticRegression(C=4 / PARAMETERS.linear_l2, tol=1e-10, max_iter=500)
+    columns = rows.scaling(rows.features)
+    theirs.fit(columns, rows.up)
+    np.testing.assert_allclose(
+        head.predict(head.fit(rows), rows.features), theirs.predict_proba(columns)[:, 1], atol=1e-6
+    )
+
+
+def test_a_wild_month_weighs_no_more_than_a_quiet_one() -> None:
+    rows = labelled(400)
+    wild = pl.int_range(pl.len()) < 200
+    scale = pl.when(wild).then(pl.col("scale") * 3).otherwise("scale")
+    told = lesson(rows.with_columns(scale=scale, label_return=pl.col("scaled_return") * scale), COLUMNS, PARAMETERS)
+    assert told.weight.mean() == pytest.approx(1.0)
+    spread = told.weight * told.earned**2
+    assert spread[:200].mean() == pytest.approx(spread[200:].mean(), rel=0.35)
+
+
+def test_the_classes_are_the_sides_of_the_label_in_the_order_of_the_three_probabilities() -> None:
+    rows = labelled(300)
+    told = lesson(rows, COLUMNS, PARAMETERS).signal
+    named = rows.select(side(PARAMETERS.hold_band).cast(pl.String)).to_series().to_list()
+    assert [("sell", "hold", "buy")[each] for each in told] == named
+    assert {SELL, HOLD, BUY} == set(told.tolist())
+
+
+def test_columns_that_are_constant_or_never_known_are_nothing_to_a_linear_head() -> None:
+    features = np.column_stack([np.ones(50), np.full(50, np.nan), np.arange(50.0)])
+    scaled = Scaling.of(features)(features)
+    assert np.isfinite(scaled).all()
+    assert (scaled[:, :2] == 0).all()
+
+
+def test_an_unknown_head_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"'oracle'.*rf_return"):
+        learner("oracle", PARAMETERS)
+
+
+def test_figures_of_a_perfect_and_of_a_constant_answer() -> None:
+    rows = lesson_of(200)
+    perfect = figures("return", rows.earned, rows)
+    assert (perfect["mse"], perfect["r2"], perfect["direction_accuracy"]) == (0.0, 1.0, 1.0)
+    assert perfect["rank_ic"] == pytest.approx(1.0, abs=0.1)
+    constant = figures("direction", np.full(200, 0.6), rows)
+    assert constant["ic"] is None
+    assert constant["recall"] == 1.0
+    assert constant["log_loss"] == pytest.approx(-np.mean(np.where(rows.up, np.log(0.6), np.log(0.4))))
+    three = figures("signal", np.eye(3)[rows.signal], rows)
+    assert (three["accuracy"], three["f1"], three["brier"]) == (1.0, 1.0, 0.0)
 
 
 def identity(rows: pl.DataFrame, **changed: object) -> str:
-    given = {"feature_set": "abc", "parameters": PARAMETERS, "versions": library_versions(DirectionLightGBM.libraries)}
+    given = {"feature_set": "abc", "parameters": PARAMETERS, "versions": libraries(PARAMETERS)}
     return training_id(rows, **{**given, **changed})  # type: ignore[arg-type]
 
 
@@ -168,6 +201,7 @@ def test_whatever_shapes_a_fit_changes_its_identity() -> None:
         identity(rows, feature_set="abd"),
         identity(rows, parameters=replace(PARAMETERS, seed=1)),
         identity(rows, parameters=replace(PARAMETERS, rounds=41)),
+        identity(rows, parameters=replace(PARAMETERS, heads=("ridge", "logistic"))),
         identity(rows, versions={"lightgbm": "0"}),
     ]
     assert len({identity(rows), *changed}) == len(changed) + 1

@@ -7,18 +7,29 @@ import polars as pl
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from purgedcv import WalkForwardSplit
+from purgedcv import PurgedKFold, WalkForwardSplit, purge
 
-from alpha_assets.quant.splits import Fold, walk_forward
+from alpha_assets.quant.splits import (
+    Fold,
+    Window,
+    inner_windows,
+    purged_k_fold,
+    vault,
+    walk_forward,
+    walk_forward_windows,
+)
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def panel(random: np.random.Generator, symbols: int, dates: int, share: float) -> pl.DataFrame:
-    """Symbols of exchanges that close at different hours, each with its own holes and label lengths."""
+    """Symbols of exchanges that close at different hours, each with its own holes, a halt, and its label lengths."""
     rows = []
     for symbol in range(symbols):
-        held = np.flatnonzero(random.random(dates) < share)
+        trades = random.random(dates) < share
+        halt = int(random.integers(dates))
+        trades[halt : halt + int(random.integers(15))] = False
+        held = np.flatnonzero(trades)
         hour, horizon = int(random.integers(6, 60)), int(random.integers(1, 8))
         for place, day in enumerate(held[:-horizon] if horizon < len(held) else []):
             known = START + timedelta(days=int(day), hours=hour)
@@ -113,3 +124,165 @@ def test_a_label_that_is_null_or_known_before_its_decision_is_refused() -> None:
         walk_forward(spans.with_columns(label_end=pl.lit(None, dtype=pl.Datetime("us", "UTC"))), 2, 0, 10)
     with pytest.raises(ValueError, match="leaking"):
         walk_forward(spans.with_columns(label_end="known_at"), 2, 0, 10)
+
+
+# -- windows and what a filter keeps of them --------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6), symbols=st.integers(1, 5), kept=st.floats(0.05, 0.9), embargo=st.integers(0, 4))
+def test_what_a_filter_keeps_of_a_fold_is_a_part_of_it(seed: int, symbols: int, kept: float, embargo: int) -> None:
+    random = np.random.default_rng(seed)
+    spans = panel(random, symbols, 80, 0.9)
+    chosen = np.flatnonzero(random.random(spans.height) < kept)
+    for window in [*walk_forward_windows(spans, 4, embargo, 30), *purged_k_fold(spans, 4, embargo)]:
+        whole, part = window.fold(spans), window.fold(spans[chosen])
+        assert chosen[part.train].tolist() == np.intersect1d(whole.train, chosen).tolist()
+        assert chosen[part.test].tolist() == np.intersect1d(whole.test, chosen).tolist()
+
+
+def test_a_filter_moves_neither_border_nor_embargo() -> None:
+    spans = regular(200, horizon=5)
+    window = walk_forward_windows(spans, 4, 3, 80)[1]
+    rare = spans.gather_every(20)
+    # Tested from day 110, so the label of a row must be known before the decision of day 107: up to day 100 it is.
+    assert rare[window.fold(rare).train]["timestamp"].to_list() == spans["timestamp"].to_list()[:101:20]
+    # Made of the rows that are left, the embargo of three dates reaches back sixty days.
+    by_rows = walk_forward(rare, 1, 3, 6)[0]
+    assert by_rows.train.tolist() == [0, 1, 2]
+
+
+def test_a_row_without_a_label_neither_trains_nor_tests() -> None:
+    spans = regular(200, horizon=5)
+    unknown = spans.with_columns(
+        label_end=pl.when(pl.int_range(pl.len()) % 2 == 0).then("label_end"), number=pl.int_range(pl.len())
+    )
+    for window in purged_k_fold(spans, 4, 0):
+        fold = window.fold(unknown)
+        assert set(np.concatenate([fold.train, fold.test]) % 2) == {0}
+
+
+def test_a_window_is_exact_to_the_microsecond() -> None:
+    odd = regular(120, 1).with_columns(pl.col("timestamp", "known_at", "label_end").dt.offset_by("123457us"))
+    window = walk_forward_windows(odd, 1, 0, 100)[0]
+    assert window.first == odd["timestamp"][100]
+    assert window.before == odd["known_at"][100]
+    assert window.fold(odd).test.tolist() == list(range(100, 120))
+
+
+# -- inside a training set --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    symbols=st.integers(1, 5),
+    share=st.floats(0.3, 1.0),
+    folds=st.integers(2, 6),
+    embargo=st.integers(0, 6),
+)
+def test_a_k_fold_tests_every_row_once_and_nothing_overlaps(
+    seed: int, symbols: int, share: float, folds: int, embargo: int
+) -> None:
+    spans = panel(np.random.default_rng(seed), symbols, 70, share)
+    assume(spans.height > 30)
+    stamps, known, end = (spans[name].to_numpy() for name in ("timestamp", "known_at", "label_end"))
+    distinct = np.unique(stamps)
+    made = [window.fold(spans) for window in purged_k_fold(spans, folds, embargo)]
+    assert sorted(np.concatenate([fold.test for fold in made])) == list(range(spans.height))
+    for fold in made:
+        assert overlaps(spans, fold) == 0
+        kept = purge(fold.train, fold.test, known, end)
+        assert kept.tolist() == fold.train.tolist()
+        first = int(np.searchsorted(distinct, stamps[fold.test].min()))
+        early, late = (fold.train[side] for side in _sides(known, fold))
+        if first >= embargo and len(early):
+            assert stamps[early].max() < distinct[first - embargo]
+        # Dates of which every decision falls after the last label of the test: the embargo begins with the first.
+        after = [day for day in distinct if (known[stamps >= day] > end[fold.test].max()).all()]
+        assert len(late) == 0 or known[late].min() >= known[stamps >= after[embargo]].min()
+
+
+def _sides(known: np.ndarray, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    before = known[fold.train] < known[fold.test].min()
+    return before, ~before
+
+
+def test_a_k_fold_agrees_with_purgedcv_where_the_definitions_coincide() -> None:
+    spans = regular(200, horizon=5)
+    times = {"prediction_times": spans["known_at"].to_numpy(), "evaluation_times": spans["label_end"].to_numpy()}
+    folds = [window.fold(spans) for window in purged_k_fold(spans, 5, 0)]
+    for (train, test), fold in zip(PurgedKFold(5, **times).split(np.zeros((200, 1))), folds, strict=True):
+        assert fold.test.tolist() == test.tolist()
+        # what is known at the very instant of a decision overlaps it here, not there: a row on either side
+        assert set(fold.train.tolist()) < set(train.tolist())
+        assert set(train.tolist()) - set(fold.train.tolist()) <= {fold.test.min() - 6, fold.test.max() + 6}
+
+
+def test_nothing_inside_a_training_set_touches_the_window_it_is_trained_for() -> None:
+    random = np.random.default_rng(7)
+    spans = panel(random, 4, 120, 0.9)
+    chosen = spans[np.flatnonzero(random.random(spans.height) < 0.5)]
+    outer_windows = walk_forward_windows(spans, 3, 2, 60)
+    assert len(outer_windows) == 3
+    for outer in outer_windows:
+        fold = outer.fold(chosen)
+        training, first_decision = chosen[fold.train], spans[outer.fold(spans).test]["known_at"].min()
+        tested = []
+        for inner in inner_windows(spans, outer, 4, 2):
+            part = inner.fold(training)
+            assert overlaps(training, part) == 0
+            assert training[part.train]["label_end"].max() < first_decision
+            assert training[part.test]["label_end"].max() < first_decision
+            tested.extend(part.test)
+        assert sorted(tested) == list(range(training.height))
+
+
+def test_a_k_fold_of_too_few_dates_is_none_and_of_one_block_is_refused() -> None:
+    assert purged_k_fold(regular(3, 1), 4, 0) == []
+    with pytest.raises(ValueError, match="nothing is left"):
+        purged_k_fold(regular(30, 1), 1, 0)
+
+
+# -- the vault --------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6), symbols=st.integers(1, 5), share=st.floats(0.05, 0.6), embargo=st.integers(0, 5))
+def test_the_vault_holds_the_newest_dates_and_what_is_open_knows_nothing_of_them(
+    seed: int, symbols: int, share: float, embargo: int
+) -> None:
+    spans = panel(np.random.default_rng(seed), symbols, 80, 0.9)
+    distinct = np.unique(spans["timestamp"].to_numpy())
+    window = vault(spans, share, embargo)
+    assert window is not None
+    fold = window.fold(spans)
+    shut, opened = spans[fold.test], spans[fold.train]
+    assert np.unique(shut["timestamp"].to_numpy()).tolist() == distinct[-int(len(distinct) * share) :].tolist()
+    assert opened.height == 0 or opened["label_end"].max() < shut["known_at"].min()
+    assert overlaps(spans, fold) == 0
+    assert opened.height == 0 or opened["timestamp"].n_unique() <= len(distinct) * (1 - share) + 1 - embargo
+
+
+def test_a_vault_that_is_kept_stays_shut_when_bars_come_in() -> None:
+    kept = vault(regular(200, 1), 0.15, 5)
+    assert kept is not None
+    assert (kept.first, kept.last) == (START + timedelta(days=170), START + timedelta(days=199))
+    more = regular(300, 1)
+    assert kept.fold(more).train.tolist() == kept.fold(regular(200, 1)).train.tolist() == list(range(163))
+    anew = vault(more, 0.15, 5)
+    assert anew is not None
+    assert anew.first > kept.first
+
+
+def test_without_a_share_or_a_whole_date_there_is_no_vault() -> None:
+    assert vault(regular(100, 1), 0.0, 5) is None
+    assert vault(regular(5, 1), 0.15, 0) is None
+    with pytest.raises(ValueError, match="below 1"):
+        vault(regular(100, 1), 1.0, 5)
+
+
+def test_a_window_says_what_it_is() -> None:
+    (window,) = walk_forward_windows(regular(30, 2), 1, 0, 20)
+    known = START + timedelta(days=20, hours=21)
+    assert window == Window(START + timedelta(days=20), START + timedelta(days=29), known, None)

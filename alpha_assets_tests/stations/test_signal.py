@@ -1,17 +1,18 @@
 """What is said of the latest bar: by the promoted model, or HOLD with the reason."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from alpha_assets.quant.parameters import FeatureParameters, LearningParameters, SignalParameters
+from alpha_assets.quant.parameters import FeatureParameters, SignalParameters
 from alpha_assets.reading import signals
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.sets import recipe_of, table_of
-from alpha_assets.stores.registry import DIRECTION_HEAD, Registry
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+from alpha_assets.stores.registry import HEADS, Registry
+from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
 pytestmark = pytest.mark.xdist_group("line")
 
@@ -45,6 +46,11 @@ def test_the_signal_of_a_promoted_symbol_is_what_its_version_in_mlflow_says_of_t
     assert row["bar_time"] == last["timestamp"][0]
     live = line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live")
     assert live["p_up"].to_list() == [p_up]
+    told = load_model(f"models:/{CHOSEN}.all@production").predict(features)
+    assert live.select("expected_return", "dissimilarity").row(0) == tuple(
+        told[["expected_return", "dissimilarity"]].iloc[0]
+    )
+    assert live["p_buy"].to_list() == [None], "no head of this home tells it"
 
 
 def test_confidence_is_the_probability_of_the_stated_direction(line: Line) -> None:
@@ -98,7 +104,7 @@ def test_a_quarantined_symbol_without_bars_is_held_because_of_its_quarantine(lin
 
 def test_a_symbol_with_too_few_bars_for_a_training_is_held_with_both_numbers(line: Line) -> None:
     symbol = next(iter(set(SYMBOLS) - {symbol for symbol, _ in line.ledger.production()}))
-    demanding = Line(line.settings.home, learning=LearningParameters(min_rows=5000))
+    demanding = Line(line.settings.home, learning=replace(LIGHT, min_rows=5000))
     old = line.ledger.candidates()[symbol, "all"]
     line.ledger.note_candidates([{**old, "model_version": None}])
     demanding.signal([symbol])
@@ -109,7 +115,7 @@ def test_a_symbol_with_too_few_bars_for_a_training_is_held_with_both_numbers(lin
 
 def test_a_damaged_model_file_is_held_with_both_digests(line: Line) -> None:
     decision = line.ledger.production()[CHOSEN, "all"]
-    file = Path(decision["model_location"]) / "data" / "heads" / DIRECTION_HEAD
+    file = Path(decision["model_location"]) / HEADS / "gb_direction.lgb"
     assert file.is_relative_to(line.settings.home)
     file.write_text(file.read_text().replace("leaf_value=", "leaf_value=9", 1))
     line.signal([CHOSEN])
@@ -121,7 +127,7 @@ def test_a_damaged_model_file_is_held_with_both_digests(line: Line) -> None:
 
 def test_a_model_file_that_is_gone_is_held_too(line: Line) -> None:
     decision = line.ledger.production()[CHOSEN, "all"]
-    (Path(decision["model_location"]) / "data" / "heads" / DIRECTION_HEAD).unlink()
+    (Path(decision["model_location"]) / HEADS / "gb_direction.lgb").unlink()
     line.signal([CHOSEN])
     assert said(line, CHOSEN)["signal"] == "HOLD"
     assert "the promoted model cannot be read" in str(said(line, CHOSEN)["reason"])
@@ -220,10 +226,10 @@ def test_a_hint_one_bar_behind_the_lake_speaks_of_the_bar_it_names_and_stops_nob
 def test_what_goes_wrong_with_one_symbol_is_its_hold_and_the_others_speak(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def burst(_: Registry, name: str, *__: str) -> str:
+    def burst(_: Registry, name: str, *__: str) -> dict[str, bytes]:
         raise ZeroDivisionError(name)
 
-    monkeypatch.setattr(Registry, "read_head", burst)
+    monkeypatch.setattr(Registry, "read_files", burst)
     line.signal()
     assert len(line.ledger.signals()) == len(SYMBOLS)
     row = said(line, CHOSEN)

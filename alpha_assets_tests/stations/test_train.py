@@ -12,13 +12,12 @@ import pytest
 from alpha_assets.automation.wishes import training_wanted
 from alpha_assets.quant import learners
 from alpha_assets.quant.indicators import default_set
-from alpha_assets.quant.learners import DirectionLightGBM, matrix
-from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.learners import BoostedDirection, Lesson, matrix
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.signal import signal
 from alpha_assets.stations.train import labelled_rows, lacking, model_name, train, usable
 from alpha_assets.stores.registry import Registry
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, impossible, later
+from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, impossible, later
 from alpha_assets_tests.stations.market import QUICK, House, simulated
 
 pytestmark = pytest.mark.xdist_group("line")
@@ -68,22 +67,22 @@ class TestTraining:
         assert what_is_known(three) == what_is_known(one)
         assert three.predictions().equals(one.predictions())
         for symbol in SYMBOLS:
-            heads = [head_of(line, symbol) for line in (one, three)]
-            assert heads[0] == heads[1]
-            assert heads[0].startswith("tree")
+            files = [files_of(line, symbol) for line in (one, three)]
+            assert files[0] == files[1]
+            assert files[0]["gb_direction.lgb"].startswith(b"tree")
 
     def test_with_another_seed_is_another_training_and_another_version(self, trained: Path, tmp_path: Path) -> None:
-        line = copied(trained, tmp_path / "home", learning=LearningParameters(seed=1))
+        line = copied(trained, tmp_path / "home", learning=replace(LIGHT, seed=1))
         assert line.train(["SIM01"]).states() == {"trained": 1}
         assert line.versions()["SIM01.all"] == ["1", "2"]
 
     def test_of_a_symbol_without_enough_data_is_refused_by_what_it_has_and_what_it_needs(
         self, featured: Path, tmp_path: Path
     ) -> None:
-        line = copied(featured, tmp_path / "home", learning=LearningParameters(min_rows=5000))
+        line = copied(featured, tmp_path / "home", learning=replace(LIGHT, min_rows=5000))
         report = line.train()
         assert report.states() == {"refused": len(SYMBOLS)}
-        reason = report.partitions["SIM01"]["reason"]
+        reason = report.partitions["all|SIM01"]["reason"]
         assert "labelled rows" in reason
         assert "5000" in reason
         assert line.ledger.candidates()["SIM01", "all"]["reason"] == reason
@@ -93,7 +92,10 @@ class TestTraining:
     def test_before_any_refresh_says_that_there_is_nothing_to_learn_from(self, tmp_path: Path) -> None:
         line = Line(tmp_path / "home")
         report = line.train(["SIM01"])
-        assert report.partitions["SIM01"] == {"state": "empty", "reason": "no bars are held yet: refresh the symbol"}
+        assert report.partitions["all|SIM01"] == {
+            "state": "empty",
+            "reason": "no bars are held yet: refresh the symbol",
+        }
 
 
 def test_the_bars_that_are_said_to_be_needed_are_those_with_which_a_symbol_is_trained(
@@ -111,39 +113,39 @@ def test_the_bars_that_are_said_to_be_needed_are_those_with_which_a_symbol_is_tr
 def test_a_symbol_with_too_few_bars_or_in_quarantine_is_told_so(
     featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = copied(featured, tmp_path / "home", learning=LearningParameters(min_rows=5000))
+    line = copied(featured, tmp_path / "home", learning=replace(LIGHT, min_rows=5000))
     line.ledger.note_state([{"symbol": "SIM02", "quarantine_cause": "outage", "quarantine_reason": "no answer"}])
     monkeypatch.setattr("alpha_assets.stations.train.usable", lambda rows: usable(rows).clear())
     said = line.train(["SIM01", "SIM02"]).partitions
-    assert (said["SIM01"]["state"], said["SIM02"]["state"]) == ("too_few_bars", "quarantined")
-    assert f"{5000 + FEATURES.blank + 2:,} needed" in said["SIM01"]["reason"]
-    assert said["SIM02"]["reason"] == "quarantined: outage"
-    assert {line.ledger.candidates()[symbol, "all"]["reason"] for symbol in said} == {
+    assert (said["all|SIM01"]["state"], said["all|SIM02"]["state"]) == ("too_few_bars", "quarantined")
+    assert f"{5000 + FEATURES.blank + 2:,} needed" in said["all|SIM01"]["reason"]
+    assert said["all|SIM02"]["reason"] == "quarantined: outage"
+    assert {line.ledger.candidates()[symbol, "all"]["reason"] for symbol in ("SIM01", "SIM02")} == {
         figures["reason"] for figures in said.values()
     }
 
 
-class Moody(DirectionLightGBM):
-    """A learner that cannot stand rows that begin with ``hated``."""
+class Moody(BoostedDirection):
+    """A head that cannot stand rows that begin with ``hated``."""
 
     hated: np.ndarray | None = None
 
-    def fit(self, features: np.ndarray, up: np.ndarray, weight: np.ndarray | None = None) -> Any:
-        if self.hated is not None and np.array_equal(features[0], self.hated, equal_nan=True):
+    def fit(self, rows: Lesson) -> Any:
+        if self.hated is not None and np.array_equal(rows.features[0], self.hated, equal_nan=True):
             raise ZeroDivisionError("hated rows")
-        return super().fit(features, up, weight)
+        return super().fit(rows)
 
 
 def test_a_fit_that_fails_is_recorded_while_the_others_go_on_and_is_tried_again(
     featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(learners.LEARNERS, "moody", Moody)  # type: ignore[misc]
-    line = copied(featured, tmp_path / "home", learning=LearningParameters(learner="moody", rounds=5))
+    line = copied(featured, tmp_path / "home", learning=replace(QUICK, heads=("moody",)))
     rows, _ = labelled_rows(line.lake, line.settings, dict.fromkeys(SYMBOLS, "XNYS"), ["SIM02"])
     monkeypatch.setattr(Moody, "hated", matrix(usable(rows).head(1), FEATURES.columns)[0])
     report = line.train()
     assert report.states() == {"trained": 3, "failed": 1}
-    assert report.partitions["SIM02"]["reason"] == "the fit failed: ZeroDivisionError: hated rows"
+    assert report.partitions["all|SIM02"]["reason"] == "the fit failed: ZeroDivisionError: hated rows"
     assert line.ledger.candidates()["SIM02", "all"]["state"] == "failed"
     monkeypatch.setattr(Moody, "hated", None)
     assert line.train().states() == {"unchanged": 3, "trained": 1}
@@ -174,7 +176,8 @@ def train_two(line: Line, writes: int) -> int:
     """Train two symbols with a life of so many writes; how many were left."""
     life = {"left": writes}
     lake, ledger, registry = (Mortal(store, life) for store in (line.lake, line.ledger, line.registry))
-    train(lake, ledger, registry, line.settings, SYMBOLS[:2], NOW)  # type: ignore[arg-type]
+    cells = [(symbol, "all") for symbol in SYMBOLS[:2]]
+    train(lake, ledger, registry, line.settings, cells, NOW)  # type: ignore[arg-type]
     return life["left"]
 
 
@@ -194,9 +197,9 @@ def test_a_training_killed_before_any_write_and_repeated_doubles_nothing_and_los
         assert line.versions() == undisturbed.versions()
 
 
-def head_of(line: Line, symbol: str) -> str:
+def files_of(line: Line, symbol: str) -> dict[str, bytes]:
     row = line.ledger.candidates()[symbol, "all"]
-    return line.registry.read_head(row["model_name"], row["model_version"], row["model_location"], row["model_digest"])
+    return line.registry.read_files(row["model_name"], row["model_version"], row["model_location"], row["model_digest"])
 
 
 def wanted(line: Line, now: datetime) -> list[str]:
@@ -257,7 +260,8 @@ def test_a_market_without_volume_can_be_trained_on_from_the_warm_up_on(tmp_path:
     rows, _ = labelled_rows(house.lake, house.settings, dict.fromkeys(house.symbols, "XNYS"), house.symbols)
     assert rows["volume_ratio_20"].null_count() == rows.height
     assert usable(rows)["timestamp"][0] == rows["timestamp"][FEATURES.blank]
-    report = train(house.lake, house.ledger, Registry(house.settings), house.settings, house.symbols, NOW)
+    cells = [(symbol, "all") for symbol in house.symbols]
+    report = train(house.lake, house.ledger, Registry(house.settings), house.settings, cells, NOW)
     assert report.states() == {"trained": 1}
     known = house.ledger.candidates()[house.symbols[0], "all"]
     house.ledger.decide([promotion(known)])

@@ -6,7 +6,7 @@ What is not read is proved by taking it away: the files of other years or symbol
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -216,6 +216,52 @@ class TestAppend:
         lake.append("features/base-1a2b", features("AAPL", "2024-01-02"))
         with pytest.raises(ValueError, match="columns it does not have: another"):
             lake.append("features/base-1a2b", features("AAPL", "2024-01-03").with_columns(another=pl.lit(1.0)))
+
+
+def prediction(symbol: str, at: str, **more: float) -> pl.DataFrame:
+    """One row of the table predictions; what is not given is null."""
+    key = {"symbol": symbol, "regime": "all", "timestamp": day(at), "training_id": "t1", "origin": "oof"}
+    return pl.DataFrame([{**key, "p_up": 0.5, "made_at": NOW, **more}], schema=dict(PREDICTIONS))
+
+
+class TestATableOfAnOlderProgram:
+    """Its columns are fewer: it is read and written on, and nothing that it holds is lost."""
+
+    @pytest.fixture
+    def older(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+        """Predictions as they were before anything but P(up) was kept."""
+        old = {name: kind for name, kind in PREDICTIONS.items() if name in prediction_columns()}
+        spec = lake_module.TABLES["predictions"]
+        with monkeypatch.context() as patch:
+            patch.setattr(lake_module, "TABLES", {**lake_module.TABLES, "predictions": replace(spec, schema=old)})
+            home.lake.append("predictions", prediction("A", "2024-06-03").select(old))
+            home.lake.append("predictions", prediction("A", "2023-06-05").select(old))
+        return home
+
+    def test_is_read_with_nulls_where_it_has_no_column(self, older: Home) -> None:
+        assert_frame_equal(
+            older.lake.read("predictions"), pl.concat([prediction("A", "2023-06-05"), prediction("A", "2024-06-03")])
+        )
+        assert older.lake.read("predictions", columns=["symbol", "p_buy"])["p_buy"].null_count() == 2
+
+    def test_takes_new_rows_and_columns_and_doubles_none(self, older: Home) -> None:
+        new = prediction("B", "2024-06-03", p_buy=0.3, expected_return=0.01)
+        assert older.lake.append("predictions", pl.concat([prediction("A", "2024-06-03", p_buy=0.9), new])) == 1
+        everything = pl.concat([prediction("A", "2023-06-05"), prediction("A", "2024-06-03"), new])
+        assert_frame_equal(older.lake.read("predictions"), everything)
+        assert older.lake.append("predictions", everything) == 0
+        older.lake.compact("predictions")
+        assert_frame_equal(older.lake.read("predictions"), everything)
+
+    def test_is_replaced_and_merged_like_any_other(self, older: Home) -> None:
+        again = prediction("A", "2024-06-03", p_buy=0.3)
+        assert older.lake.replace("predictions", again, ["A"]) == 1
+        assert_frame_equal(older.lake.read("predictions"), again)
+
+
+def prediction_columns() -> tuple[str, ...]:
+    key = lake_module.TABLES["predictions"].key
+    return (*key, "p_up", "score", "prior", "made_at")
 
 
 class TestTheCleaningLog:

@@ -4,17 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
 from pydantic import SecretStr
 
+from alpha_assets.quant.heads import ANSWERS, Candidate, Learnt, blocks, learn
 from alpha_assets.settings import Settings
 from alpha_assets.stores.registry import (
-    DIRECTION_HEAD,
+    HEADS,
+    SYMBOL,
     TRAINING,
     ModelDamaged,
     Registry,
@@ -22,6 +24,9 @@ from alpha_assets.stores.registry import (
     Version,
 )
 from alpha_assets_tests import postgres
+from alpha_assets_tests.quant.test_heads import FEW
+from alpha_assets_tests.quant.test_learners import COLUMNS as LEARNT
+from alpha_assets_tests.quant.test_learners import labelled
 
 COLUMNS = ("one", "two")
 
@@ -40,16 +45,27 @@ from alpha_assets.stores.registry import Registry
 from alpha_assets_tests.stores.test_registry import log
 registry = Registry(load())
 setattr(registry.client, sys.argv[1], lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-log(registry, sys.argv[2], open(sys.argv[3]).read())
+log(registry, sys.argv[2], {"tree": open(sys.argv[3], "rb").read()})
 """
 
 
-def log(registry: Registry, name: str, head: str, training_id: str = "t1") -> Version:
+#: Files that no loader is asked to read.
+TREE = {"tree": b"any bytes"}
+
+
+def log(
+    registry: Registry,
+    name: str,
+    files: Mapping[str, bytes] = TREE,
+    training_id: str = "t1",
+    columns: Sequence[str] = COLUMNS,
+) -> Version:
     return registry.log_candidate(
         name,
-        head,
+        files,
         training_id=training_id,
-        columns=COLUMNS,
+        columns=columns,
+        answers=ANSWERS,
         parameters={"rounds": 5},
         metrics={"oof_ts_ic": 0.1},
         tags={"symbol": name, "regime": "all", "dagster_run_id": f"run-of-{name}"},
@@ -71,26 +87,18 @@ def registry(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Re
         patch.chdir(elsewhere)
         registry = Registry(settings)
         registry.prepare()
-        log(registry, "opened-elsewhere", "tree")
+        log(registry, "opened-elsewhere")
     assert list(elsewhere.iterdir()) == [], "MLflow put files into the folder that happened to be current"
     return registry
 
 
 @pytest.fixture(scope="module")
-def features() -> pd.DataFrame:
-    return pd.DataFrame(np.random.default_rng(7).normal(size=(300, 2)), columns=list(COLUMNS))
-
-
-@pytest.fixture(scope="module")
-def booster(features: pd.DataFrame) -> lightgbm.Booster:
-    up = (features["one"] > 0).astype(float)
-    settings = {"objective": "binary", "verbosity": -1, "num_threads": 1}
-    return lightgbm.train(settings, lightgbm.Dataset(features.to_numpy(), up), num_boost_round=5)
-
-
-@pytest.fixture(scope="module")
-def head(booster: lightgbm.Booster) -> str:
-    return booster.model_to_string()
+def candidate() -> Candidate:
+    rows = labelled(400)
+    burn_in, folds = blocks(rows, np.ones(rows.height, dtype=bool), FEW, FEW.min_rows)
+    learnt = learn(rows, LEARNT, burn_in, folds, FEW)
+    assert isinstance(learnt, Learnt)
+    return learnt.candidate
 
 
 def first_use(settings: Settings, processes: int) -> list[str]:
@@ -145,25 +153,51 @@ class TestFirstUse:
 
 
 class TestVersions:
-    def test_mlflow_loads_the_production_version_and_it_predicts_what_the_native_booster_predicts(
-        self, registry: Registry, booster: lightgbm.Booster, head: str, features: pd.DataFrame
+    def test_mlflow_loads_the_production_version_and_it_predicts_what_the_candidate_predicts(
+        self, registry: Registry, candidate: Candidate
     ) -> None:
-        version = log(registry, "loads", head)
+        version = log(registry, "loads", candidate.files(), columns=LEARNT)
         registry.set_production("loads", version.number, None, {})
         from mlflow.pyfunc import load_model
 
         model = load_model("models:/loads@production")
-        assert (model.predict(features)["p_up"].to_numpy() == booster.predict(features.to_numpy())).all()
-        assert model.metadata.signature.inputs.input_names() == list(COLUMNS)
+        features = pd.DataFrame(np.random.default_rng(7).normal(size=(30, 3)), columns=list(LEARNT))
+        for given in (features, features.assign(symbol="SYM")):
+            said = model.predict(given)
+            assert list(said.columns) == list(ANSWERS)
+            for name in ANSWERS:
+                assert (said[name].to_numpy() == candidate.predict(features.to_numpy())[name]).all()
+        assert model.metadata.signature.inputs.input_names() == [*LEARNT, SYMBOL]
+        assert model.metadata.signature.outputs.input_names() == list(ANSWERS)
+
+    def test_each_version_says_in_its_folder_which_model_and_run_it_is(self, registry: Registry) -> None:
+        from mlflow.models import Model
+
+        versions = [log(registry, "says-which", training_id=training) for training in ("t1", "t2")]
+        read = [Model.load(version.location) for version in versions]
+        assert [model.run_id for model in read] == [version.run_id for version in versions]
+        assert len({model.model_uuid for model in read}) == len({model.model_id for model in read}) == 2
+        for model, version in zip(read, versions, strict=True):
+            registered = registry.client.get_model_version("says-which", version.number)
+            assert registered.source == f"models:/{model.model_id}"
+            assert registry.client.get_logged_model(model.model_id).status == "READY"
+
+    def test_the_newest_of_many_is_the_one_with_the_highest_number(self, registry: Registry) -> None:
+        assert registry.newest("newest") is None
+        for number in range(1, 12):
+            log(registry, "newest", training_id=f"t{number}")
+        version, tags = registry.newest("newest") or (None, {})
+        assert version is not None
+        assert (version.number, tags["training_id"]) == ("11", "t11")
 
     def test_the_same_training_is_found_again_and_another_is_not(self, registry: Registry) -> None:
         assert registry.find("found", "t1") is None
-        version = log(registry, "found", "tree", "t1")
+        version = log(registry, "found", training_id="t1")
         assert registry.find("found", "t1") == version
         assert registry.find("found", "t2") is None
 
     def test_a_version_has_a_finished_run_with_what_it_was_made_of(self, registry: Registry) -> None:
-        version = log(registry, "run-of-a-version", "tree")
+        version = log(registry, "run-of-a-version")
         run = registry.client.get_run(version.run_id)
         assert run.info.status == "FINISHED"
         assert run.data.params == {"rounds": "5"}
@@ -180,15 +214,15 @@ class TestVersions:
         with monkeypatch.context() as patch:
             patch.setattr(registry.client, "log_dict", disk_full)
             with pytest.raises(OSError, match="no space left"):
-                log(registry, "raises", "tree")
+                log(registry, "raises")
         assert registry.find("raises", "t1") is None
         assert [run.info.status for run in runs_of(registry, "raises")] == ["FAILED"]
 
     def test_two_stores_in_one_process_keep_apart(self, registry: Registry, tmp_path: Path) -> None:
         other = Registry(Settings(home=tmp_path))
-        log(other, "apart", "tree")
+        log(other, "apart")
         assert registry.find("apart", "t1") is None
-        log(registry, "apart", "tree", "t2")
+        log(registry, "apart", training_id="t2")
         assert (versions_of(registry, "apart"), versions_of(other, "apart")) == (["1"], ["1"])
 
     @pytest.mark.parametrize(
@@ -198,13 +232,12 @@ class TestVersions:
         self,
         registry: Registry,
         settings: Settings,
-        head: str,
         tmp_path: Path,
         killed_at: str,
         already_there: int,
     ) -> None:
         name = f"killed-at-{killed_at}"
-        (tmp_path / "head").write_text(head)
+        (tmp_path / "head").write_bytes(TREE["tree"])
         environment = os.environ | {"ALPHA_HOME": str(settings.home)}
         command = [sys.executable, "-c", KILLED, killed_at, name, str(tmp_path / "head")]
         assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
@@ -215,31 +248,42 @@ class TestVersions:
         assert [run.info.status for run in runs_of(registry, name)] == ["KILLED"]
         assert registry.close_runs_of([f"run-of-{name}"]) == 0
 
-        version = registry.find(name, "t1") or log(registry, name, head)
+        version = registry.find(name, "t1") or log(registry, name)
         assert versions_of(registry, name) == [version.number]
         assert aliases_of(registry, name) == {"staging": version.number}
         assert f'"{name}"' in links_of(registry, name)
-        assert registry.read_head(name, version.number, version.location, version.digest) == head
+        assert registry.read_files(name, version.number, version.location, version.digest) == TREE
 
 
-class TestReadingAHead:
-    def test_gives_back_the_text_that_was_registered(self, registry: Registry, head: str) -> None:
-        version = log(registry, "reads", head)
-        assert registry.read_head("reads", version.number, version.location, version.digest) == head
+class TestReadingAVersion:
+    def test_gives_back_the_files_that_were_registered(self, registry: Registry, candidate: Candidate) -> None:
+        version = log(registry, "reads", candidate.files())
+        place = ("reads", version.number, version.location, version.digest)
+        assert registry.read_files(*place) == candidate.files()
+        loaded = registry.candidate(*place)
+        assert loaded.files() == candidate.files()
+        assert registry.candidate(*place) is loaded, "read once"
 
-    def test_a_damaged_file_is_refused_with_both_digests(self, registry: Registry, head: str) -> None:
-        version = log(registry, "damaged", head)
-        file = Path(version.location) / "data" / "heads" / DIRECTION_HEAD
-        file.write_text(head.replace("tree", "Tree", 1))
+    def test_a_damaged_file_is_refused_with_both_digests(self, registry: Registry) -> None:
+        version = log(registry, "damaged")
+        (Path(version.location) / HEADS / "tree").write_bytes(b"other bytes")
         with pytest.raises(ModelDamaged, match="damaged version 1") as raised:
-            registry.read_head("damaged", version.number, version.location, version.digest)
+            registry.read_files("damaged", version.number, version.location, version.digest)
         assert version.digest in str(raised.value)
         assert len([word for word in str(raised.value).split() if len(word.strip(",;")) == 64]) == 2
+
+    @pytest.mark.parametrize("strange", ["missing", "added"])
+    def test_a_file_that_is_missing_or_was_added_is_damage_too(self, registry: Registry, strange: str) -> None:
+        version = log(registry, strange, {**TREE, "other": b"bytes"})
+        folder = Path(version.location) / HEADS
+        (folder / "other").unlink() if strange == "missing" else (folder / "more").write_bytes(b"")
+        with pytest.raises(ModelDamaged):
+            registry.read_files(strange, version.number, version.location, version.digest)
 
 
 class TestProduction:
     def test_setting_it_again_changes_nothing(self, registry: Registry) -> None:
-        first, second = (log(registry, "again", "tree", training) for training in ("t1", "t2"))
+        first, second = (log(registry, "again", training_id=training) for training in ("t1", "t2"))
         registry.set_production("again", first.number, None, {"promoted_because": "first"})
         assert aliases_of(registry, "again") == {"production": "1", "staging": "2"}
         for _ in range(2):
@@ -251,7 +295,7 @@ class TestProduction:
             assert tags["2"]["promoted_because"] == "second"
 
     def test_a_version_that_succeeds_itself_is_not_archived(self, registry: Registry) -> None:
-        version = log(registry, "itself", "tree")
+        version = log(registry, "itself")
         registry.set_production("itself", version.number, version.number, {})
         assert aliases_of(registry, "itself") == {"production": "1", "staging": "1"}
         assert registry.client.get_model_version("itself", "1").tags["state"] == "production"
@@ -259,7 +303,7 @@ class TestProduction:
     def test_a_crash_anywhere_before_the_alias_leaves_the_old_production_in_place(
         self, registry: Registry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        first, second = (log(registry, "crash", "tree", training) for training in ("t1", "t2"))
+        first, second = (log(registry, "crash", training_id=training) for training in ("t1", "t2"))
         registry.set_production("crash", first.number, None, {})
 
         whole = registry.client.set_model_version_tag

@@ -1,0 +1,462 @@
+"""A candidate: all heads of one (symbol, regime), and the procedure that makes it and is judged.
+
+The procedure walks forward. Each block of the calendar is answered by heads that were fitted on the purged rows before
+it; how they vote, and how much of what they say is believed, rests on their answers to the blocks before, as far as
+those outcomes lie in the block's purged past too. These blocks are the inner folds: what is tuned at a block has seen
+neither the block nor anything that overlaps it, and no fit is made for the tuning alone. A first, small block
+(``burn_in``) is answered only to tune the next. What is registered is the last step: heads fitted on all rows, tuned
+on all answers.
+
+A pooled candidate reads the rows of all symbols of a regime and has an intercept a symbol: the symbol's share of up and
+mean return, drawn towards the pool's by as much as chance alone would scatter them (empirical Bayes).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from alpha_assets.quant import scores
+from alpha_assets.quant.calibration import Voice, log_odds, probability, tuned
+from alpha_assets.quant.dissimilarity import Dissimilarity
+from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, Scaling, learner, lesson, matrix
+from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.splits import Fold, walk_forward
+
+#: The file of a candidate that names all others, and the one that holds the references of the dissimilarity.
+INDEX = "candidate.json"
+REFERENCES = "references.npy"
+
+#: What a candidate says of a row, in this order.
+ANSWERS = ("expected_return", "p_up", "p_sell", "p_hold", "p_buy", "dissimilarity")
+
+#: The linear models' opinion, which stands beside as a rival.
+LINEAR_ANSWERS = ("linear_score", "linear_p_up")
+
+#: Rows of each class below which the three-class heads are left out: fewer leaves than that can tell nothing apart.
+CLASS_ROWS = 20
+
+#: Share of the rows before the first fold on which the burn-in block is fitted; the rest of them it answers.
+BURN_IN = 0.6
+
+#: The opinions: trees and linear models of a kind are heard apart.
+OPINIONS = ("return", "direction", "signal", "linear_return", "linear_direction")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a symbol has no fit of its own: a state of affairs, not an error."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a fit would say without any feature: share of up, mean return, shares of sell, hold and buy."""
+
+    up: float
+    earned: float
+    signal: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, rows: Lesson) -> "Base":
+        """Of the rows of a fit; no class has a share of nothing."""
+        counts = np.bincount(rows.signal, minlength=3) + 1.0
+        shares = counts / counts.sum()
+        earned = float(np.average(rows.earned, weights=rows.weight))
+        return cls(float(rows.up.mean()), earned, (float(shares[SELL]), float(shares[HOLD]), float(shares[BUY])))
+
+    def spread(self, opinion: str, count: int) -> Array:
+        """The prior of an opinion, one a row."""
+        kind = _kind(opinion)
+        if kind == "signal":
+            return np.tile(np.array(self.signal), (count, 1))
+        return np.full(count, self.up if kind == "direction" else self.earned)
+
+
+@dataclass(frozen=True)
+class Intercept:
+    """What sets a symbol apart from its pool: a shift of the log-odds of up, and of the expected return."""
+
+    odds: float = 0.0
+    earned: float = 0.0
+
+
+NONE = Intercept()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Heads that were fitted together, and how they speak."""
+
+    columns: tuple[str, ...]
+    parameters: LearningParameters
+    base: Base
+    models: Mapping[str, Model]
+    voices: Mapping[str, Voice]
+    dissimilarity: Dissimilarity
+    intercepts: Mapping[str, Intercept] = field(default_factory=dict)
+
+    def predict(self, features: Array, symbols: Sequence[str] | None = None) -> dict[str, Array]:
+        """``ANSWERS``, score and ``LINEAR_ANSWERS`` of each row of ``features`` (rows x columns, NaN for null).
+
+        ``symbols`` names each row's symbol to a pooled candidate; without it, and for a symbol it never met, the pool
+        speaks. What no head tells is NaN.
+        """
+        said = _said(self.models, self.parameters, features)
+        answers = _answers(said, self.base, self.voices, self.parameters, _shifts(self.intercepts, symbols, features))
+        return {**answers, "dissimilarity": self.dissimilarity(features)}
+
+    def files(self) -> dict[str, bytes]:
+        """The candidate as native files by name; ``load`` makes the same of them."""
+        heads = {name: learner(name, self.parameters) for name in self.models}
+        index = {
+            "columns": list(self.columns),
+            "parameters": asdict(self.parameters),
+            "base": asdict(self.base),
+            "heads": {name: f"{name}.{head.suffix}" for name, head in heads.items()},
+            "voices": {name: voice.document() for name, voice in self.voices.items()},
+            "scaling": self.dissimilarity.scaling.document(),
+            "mean_distance": self.dissimilarity.mean_distance,
+            "intercepts": {symbol: asdict(shift) for symbol, shift in self.intercepts.items()},
+        }
+        return {
+            INDEX: json.dumps(index).encode(),
+            REFERENCES: self.dissimilarity.save(),
+            **{f"{name}.{head.suffix}": head.save(self.models[name]) for name, head in heads.items()},
+        }
+
+    @classmethod
+    def load(cls, files: Mapping[str, bytes]) -> "Candidate":
+        """The candidate of ``files``. Raises KeyError for a file that its index names and that is not there."""
+        index = json.loads(files[INDEX])
+        parameters = LearningParameters(**index["parameters"] | {"heads": tuple(index["parameters"]["heads"])})
+        scaling = Scaling.restored(index["scaling"])
+        return cls(
+            columns=tuple(index["columns"]),
+            parameters=parameters,
+            base=Base(index["base"]["up"], index["base"]["earned"], tuple(index["base"]["signal"])),
+            models={name: learner(name, parameters).load(files[file]) for name, file in index["heads"].items()},
+            voices={name: Voice.restored(document) for name, document in index["voices"].items()},
+            dissimilarity=Dissimilarity.load(files[REFERENCES], scaling, index["mean_distance"]),
+            intercepts={symbol: Intercept(**shift) for symbol, shift in index["intercepts"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A candidate, its out-of-fold answers (the evidence), and the figures of its heads, by fold and together."""
+
+    candidate: Candidate
+    evidence: pl.DataFrame
+    report: dict[str, Any]
+
+
+def enough(rows: pl.DataFrame, parameters: LearningParameters) -> Refusal | None:
+    """Why these labelled rows of one symbol are too few, or of one kind only; None where they will do."""
+    labels = rows.height // parameters.horizon
+    if rows.height < parameters.min_rows or labels < parameters.min_labels:
+        return Refusal(
+            f"{rows.height} labelled rows, {labels} of them without overlap at horizon {parameters.horizon}; "
+            f"an own fit needs {parameters.min_rows} and {parameters.min_labels}"
+        )
+    if rows["up"].n_unique() < 2:
+        return Refusal(f"all {rows.height} labelled rows went the same way; there is nothing to tell apart")
+    return None
+
+
+def blocks(
+    spans: pl.DataFrame, member: Array, parameters: LearningParameters, least: int
+) -> tuple[list[Fold], list[Fold]]:
+    """The burn-in block (one or none) and the walk-forward folds of the rows where ``member``.
+
+    ``spans`` (timestamp, known_at, label_end) are all labelled rows, of every regime: purge, embargo and the cuts are
+    made on the calendar, and only then are the rows of other regimes left out, so that a regime's folds are as wide in
+    time as those of ``all``. The first fold trains on about ``least`` timestamps that have a member. A fold that
+    trains on fewer than a third of ``least`` rows is left out. Row numbers count the members.
+    """
+    stamps = spans["timestamp"].to_physical().to_numpy()
+    distinct = np.unique(stamps)
+    reached = np.cumsum(np.isin(distinct, np.unique(stamps[member])))
+    start = int(np.searchsorted(reached, least)) + 1
+    if start >= len(distinct):
+        return [], []
+    number = np.cumsum(member) - 1
+
+    def within(fold: Fold, shift: Array | None = None) -> Fold:
+        train, test = (rows if shift is None else shift[rows] for rows in (fold.train, fold.test))
+        return Fold(number[train[member[train]]], number[test[member[test]]])
+
+    folds = [within(fold) for fold in walk_forward(spans, parameters.folds, parameters.embargo, start)]
+    early = np.flatnonzero(stamps < distinct[start])
+    first = walk_forward(spans[early], 1, parameters.embargo, max(1, int(BURN_IN * start)))
+    burn_in = [within(fold, early) for fold in first]
+    usable = [[fold for fold in some if len(fold.test) and len(fold.train) >= least / 3] for some in (burn_in, folds)]
+    return usable[0], usable[1]
+
+
+def learn(
+    rows: pl.DataFrame,
+    columns: Sequence[str],
+    burn_in: Sequence[Fold],
+    folds: Sequence[Fold],
+    parameters: LearningParameters,
+    *,
+    pooled: bool = False,
+) -> Learnt | Refusal:
+    """Walk the procedure over the labelled rows of one cell, sorted by timestamp, and fit what will serve.
+
+    ``rows`` holds symbol, timestamp, up, label_return, scaled_return, scale and the features named by ``columns``.
+    ``burn_in`` and ``folds`` number its rows (``blocks``); a fold whose training rows all went one way is skipped.
+
+    The evidence holds symbol, timestamp, p_up, prior (share of up among the rows of the symbol that its fit saw: the
+    naive rival), score (log-odds of p_up less those of the fit's prior: what the features said beyond the drift of the
+    past), the other ``ANSWERS`` and ``LINEAR_ANSWERS``.
+    """
+    whole = lesson(rows, columns, parameters)
+    symbols = rows["symbol"].to_numpy()
+    heads = _heads_for(whole, parameters)
+    past = _Past(whole, parameters)
+    parts, walked = [], []
+    for number, fold in enumerate([*burn_in, *folds]):
+        seen = whole.at(_thinned(fold.train, parameters))
+        base = Base.of(seen)
+        if not 0.0 < base.up < 1.0:
+            continue
+        models = _fitted(heads, seen, parameters)
+        said = _said(models, parameters, whole.features[fold.test])
+        if number >= len(burn_in):
+            voices = past.voices(heads, fold.train)
+            intercepts = _intercepts(whole, symbols, fold.train, base, parameters) if pooled else {}
+            asked = symbols[fold.test]
+            answers = _answers(said, base, voices, parameters, _shifts(intercepts, asked, fold.test))
+            unlike = Dissimilarity.of(seen.features, seen.scaling, parameters.references)
+            answers["dissimilarity"] = unlike(whole.features[fold.test])
+            prior = _priors(whole, symbols, fold, base)
+            parts.append(_evidence(rows[fold.test], answers, prior))
+            walked.append(_Walked(len(fold.train), fold.test, said, answers))
+        past.add(fold.test, said, base)
+    if not parts:
+        return Refusal(f"{rows.height} labelled rows leave no walk-forward fold that can be fitted")
+    everything = np.arange(rows.height)
+    seen = whole.at(_thinned(everything, parameters))
+    base = Base.of(seen)
+    models = _fitted(heads, seen, parameters)
+    candidate = Candidate(
+        columns=tuple(columns),
+        parameters=parameters,
+        base=base,
+        models=models,
+        voices=past.voices(heads, everything),
+        dissimilarity=Dissimilarity.of(seen.features, seen.scaling, parameters.references),
+        intercepts=_intercepts(whole, symbols, everything, base, parameters) if pooled else {},
+    )
+    evidence = pl.concat(parts).sort("symbol", "timestamp")
+    return Learnt(candidate, evidence, _report(walked, whole, candidate))
+
+
+class _Past:
+    """What the heads said so far of rows that their fits had not seen."""
+
+    def __init__(self, whole: Lesson, parameters: LearningParameters) -> None:
+        self._whole = whole
+        self._parameters = parameters
+        self._parts: list[tuple[Array, Mapping[str, Array], Base]] = []
+
+    def add(self, rows: Array, said: Mapping[str, Array], base: Base) -> None:
+        """Remember an answered block."""
+        self._parts.append((rows, said, base))
+
+    def voices(self, heads: Sequence[str], allowed: Array) -> dict[str, Voice]:
+        """The voice of each opinion, tuned on the answers to the ``allowed`` rows, whose outcomes are known."""
+        open_to = np.zeros(len(self._whole.up), dtype=bool)
+        open_to[allowed] = True
+        made = {}
+        for opinion in OPINIONS:
+            names = _speakers(opinion, heads, self._parameters)
+            if names:
+                made[opinion] = self._voice(opinion, names, open_to)
+        return made
+
+    def _voice(self, opinion: str, names: Sequence[str], open_to: Array) -> Voice:
+        chosen = [(rows[open_to[rows]], open_to[rows], said, base) for rows, said, base in self._parts]
+        rows = np.concatenate([rows for rows, *_ in chosen]) if chosen else np.empty(0, dtype=np.int64)
+        kind = _kind(opinion)
+        shape = (0, 3) if kind == "signal" else (0,)
+        base = [base.spread(opinion, len(rows)) for rows, _, _, base in chosen]
+        answers = {name: [said[name][kept] for _, kept, said, _ in chosen] for name in names}
+        outcome = {"direction": self._whole.up, "signal": self._whole.signal}.get(kind, self._whole.earned)[rows]
+        return tuned(
+            kind,
+            {name: np.concatenate([np.empty(shape), *said]) for name, said in answers.items()},
+            np.concatenate([np.empty(shape), *base]),
+            outcome,
+            self._whole.weight[rows],
+            self._parameters,
+        )
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """One fold: how many rows it was fitted on, which it answered, what heads and candidate said."""
+
+    trained: int
+    rows: Array
+    said: Mapping[str, Array]
+    answers: Mapping[str, Array]
+
+
+def _kind(opinion: str) -> Any:
+    return opinion.removeprefix("linear_")
+
+
+def _speakers(opinion: str, heads: Sequence[str], parameters: LearningParameters) -> list[str]:
+    linear = opinion.startswith("linear_")
+    return [
+        name for name in heads if (head := learner(name, parameters)).kind == _kind(opinion) and head.linear == linear
+    ]
+
+
+def _heads_for(rows: Lesson, parameters: LearningParameters) -> list[str]:
+    """The heads that these rows can teach."""
+    three = np.bincount(rows.signal, minlength=3).min() >= CLASS_ROWS
+    return [name for name in parameters.heads if three or learner(name, parameters).kind != "signal"]
+
+
+def _thinned(rows: Array, parameters: LearningParameters) -> Array:
+    return rows[:: -(-len(rows) // parameters.max_rows)] if len(rows) else rows
+
+
+def _fitted(heads: Sequence[str], rows: Lesson, parameters: LearningParameters) -> dict[str, Model]:
+    return {name: learner(name, parameters).fit(rows) for name in heads}
+
+
+def _said(models: Mapping[str, Model], parameters: LearningParameters, features: Array) -> dict[str, Array]:
+    return {name: learner(name, parameters).predict(model, features) for name, model in models.items()}
+
+
+def _answers(
+    said: Mapping[str, Array],
+    base: Base,
+    voices: Mapping[str, Voice],
+    parameters: LearningParameters,
+    shifts: tuple[Array, Array],
+) -> dict[str, Array]:
+    """``ANSWERS`` but the dissimilarity, score and ``LINEAR_ANSWERS``; ``shifts`` of log-odds and return a row."""
+    odds, earned = shifts
+    nothing = np.full(len(odds), np.nan)
+
+    def hear(opinion: str) -> Array | None:
+        return voices[opinion](said, base.spread(opinion, len(odds))) if opinion in voices else None
+
+    trees, linear = hear("direction"), hear("linear_direction")
+    chosen, returns = (linear, "linear_return") if parameters.learner == "linear" else (trees, "return")
+    if chosen is None:
+        raise ValueError(f"no head speaks for the direction among {', '.join(said)}: ALPHA_LEARNING__HEADS lacks one")
+    expected, three = hear(returns), hear("signal")
+    return {
+        "expected_return": nothing if expected is None else expected + earned,
+        "p_up": np.asarray(probability(log_odds(chosen) + odds)),
+        "score": np.asarray(log_odds(chosen) - log_odds(base.up)),
+        **{
+            name: nothing if three is None else three[:, column]
+            for name, column in (("p_sell", SELL), ("p_hold", HOLD), ("p_buy", BUY))
+        },
+        "linear_score": nothing if linear is None else np.asarray(log_odds(linear) - log_odds(base.up)),
+        "linear_p_up": nothing if linear is None else np.asarray(probability(log_odds(linear) + odds)),
+    }
+
+
+def _shifts(
+    intercepts: Mapping[str, Intercept], symbols: Sequence[str] | Array | None, rows: Array
+) -> tuple[Array, Array]:
+    """The shifts of log-odds and return of each row by its symbol, 0 without one."""
+    if not intercepts or symbols is None:
+        return np.zeros(len(rows)), np.zeros(len(rows))
+    found = [intercepts.get(str(symbol), NONE) for symbol in symbols]
+    return np.array([one.odds for one in found]), np.array([one.earned for one in found])
+
+
+def _intercepts(
+    whole: Lesson, symbols: Array, rows: Array, base: Base, parameters: LearningParameters
+) -> dict[str, Intercept]:
+    names, place = np.unique(symbols[rows], return_inverse=True)
+    counts = np.bincount(place)
+    up = _shrunk(place, counts, whole.up[rows] - base.up, parameters.horizon)
+    earned = _shrunk(place, counts, whole.earned[rows] - base.earned, parameters.horizon)
+    odds = up / (base.up * (1 - base.up))
+    return {str(name): Intercept(float(odds[at]), float(earned[at])) for at, name in enumerate(names)}
+
+
+def _shrunk(place: Array, counts: Array, excess: Array, horizon: int) -> Array:
+    """Means by symbol, drawn towards 0: tau^2 / (tau^2 + noise), tau^2 by the method of moments (Efron and Morris)."""
+    means = np.bincount(place, weights=excess) / counts
+    noise = excess.var() * horizon / counts
+    between = max(float(np.mean(means**2 - noise)), 0.0)
+    return np.asarray(means * between / (between + noise)) if between > 0 else np.zeros(len(counts))
+
+
+def _priors(whole: Lesson, symbols: Array, fold: Fold, base: Base) -> Array:
+    """The share of up among the training rows of each row's symbol; the fit's own where it saw none of them."""
+    names, place = np.unique(symbols[fold.train], return_inverse=True)
+    shares = np.bincount(place, weights=whole.up[fold.train]) / np.bincount(place)
+    at = np.minimum(np.searchsorted(names, symbols[fold.test]), len(names) - 1)
+    return np.where(names[at] == symbols[fold.test], shares[at], base.up)
+
+
+def _evidence(rows: pl.DataFrame, answers: Mapping[str, Array], prior: Array) -> pl.DataFrame:
+    names = ("p_up", "score", *(name for name in ANSWERS if name != "p_up"), *LINEAR_ANSWERS)
+    said = {name: pl.Series(answers[name], dtype=pl.Float64).fill_nan(None) for name in names}
+    return rows.select("symbol", "timestamp").with_columns(prior=pl.Series(prior), **said)
+
+
+def _report(walked: Sequence[_Walked], whole: Lesson, candidate: Candidate) -> dict[str, Any]:
+    """Figures of each head in all folds and in each, and what the pictures are drawn from."""
+    rows = np.concatenate([fold.rows for fold in walked])
+    answered = whole.at(rows)
+    parameters = candidate.parameters
+    heads = {}
+    for name, model in candidate.models.items():
+        head = learner(name, parameters)
+        said = np.concatenate([fold.said[name] for fold in walked])
+        shares = head.importance(model)
+        heads[name] = {
+            "kind": head.kind,
+            "together": scores.figures(head.kind, said, answered),
+            "folds": [scores.figures(head.kind, fold.said[name], whole.at(fold.rows)) for fold in walked],
+            "importance": _named(candidate.columns, shares),
+        }
+    p_up = np.concatenate([fold.answers["p_up"] for fold in walked])
+    three = np.column_stack(
+        [np.concatenate([fold.answers[name] for fold in walked]) for name in ("p_sell", "p_hold", "p_buy")]
+    )
+    return {
+        "heads": heads,
+        "voices": {name: voice.document() for name, voice in candidate.voices.items()},
+        "calibration": scores.reliability(p_up, answered),
+        "confusion": scores.confusion(three, answered) if np.isfinite(three).all() else None,
+        "learning": [
+            {
+                "rows": fold.trained,
+                "answered": len(fold.rows),
+                **scores.figures("direction", fold.answers["p_up"], whole.at(fold.rows)),
+            }
+            for fold in walked
+        ],
+    }
+
+
+def _named(columns: Sequence[str], shares: Array | None) -> dict[str, float]:
+    """The twenty columns that count most."""
+    if shares is None:
+        return {}
+    order = np.argsort(-shares, kind="stable")[:20]
+    return {columns[at]: round(float(shares[at]), 4) for at in order if shares[at] > 0}
+
+
+def features_of(frame: pl.DataFrame, candidate: Candidate) -> Array:
+    """The columns that the candidate reads, by name. Raises ColumnNotFoundError for one that is missing."""
+    return matrix(frame, candidate.columns)

@@ -1,0 +1,212 @@
+"""Pooled models: one a regime over all symbols, and what a cell without history of its own gets from them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from alpha_assets.stations.pool import train_pools
+from alpha_assets.stations.series import calendars_of
+from alpha_assets.stations.train import labelled_rows, pool_name, train, usable
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+from alpha_assets_tests.stations.market import QUICK
+from alpha_assets_tests.stations.test_train import KEY, Killed, Mortal, promotion
+
+pytestmark = pytest.mark.xdist_group("line")
+
+#: No symbol has so many rows of its own; all four together do.
+SHORT = replace(QUICK, min_rows=1420)
+
+REGIMES = ("all", "sideways")
+
+
+def pools(line: Line, regimes: tuple[str, ...] = REGIMES, **how: Any) -> Any:
+    return train_pools(line.lake, line.ledger, line.registry, line.settings, NOW, regimes=regimes, **how)
+
+
+@pytest.fixture(scope="module")
+def pooled(featured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    line = copied(featured, tmp_path_factory.mktemp("pooled") / "home", learning=SHORT)
+    assert pools(line).states() == {"trained": 2}
+    return line.settings.home
+
+
+@pytest.fixture
+def line(pooled: Path, tmp_path: Path) -> Line:
+    return copied(pooled, tmp_path / "home", learning=SHORT)
+
+
+def labelled(line: Line) -> pl.DataFrame:
+    return usable(labelled_rows(line.lake, line.settings, calendars_of(line.ledger), SYMBOLS)[0])
+
+
+def test_a_pool_is_a_version_whose_evidence_covers_every_symbol_of_its_regime(line: Line) -> None:
+    assert line.versions() == {pool_name(regime): ["1"] for regime in sorted(REGIMES)}
+    predictions = line.predictions()
+    assert not predictions.select(pl.struct(KEY).is_duplicated().any()).item()
+    rows = labelled(line)
+    for regime in REGIMES:
+        said = predictions.filter(pl.col("regime") == regime)
+        assert set(said["symbol"]) == set(SYMBOLS)
+        assert said["training_id"].n_unique() == 1
+        followed = said.join(rows, on=["symbol", "timestamp"], suffix="_of_bar")
+        assert followed.height == said.height
+        if regime != "all":
+            assert set(followed["regime_of_bar"]) == {regime}
+
+
+def test_the_evidence_of_a_pool_is_purged_by_date_across_its_symbols(line: Line) -> None:
+    """Were tomorrow's news of one symbol in the training rows of another, turning the last third would be heard."""
+    before = line.predictions().filter(pl.col("regime") == "all")
+    cut = before["timestamp"].sort()[before.height * 2 // 3]
+    bars = line.lake.read("bars")
+    changed = bars.with_columns(
+        pl.when(pl.col("timestamp") > cut).then(pl.col(name) * 1.5).otherwise(name).alias(name) for name in ("open",)
+    )
+    line.lake.replace("bars", changed, SYMBOLS)
+    assert pools(line, ("all",)).states() == {"trained": 1}
+    after = line.predictions().filter(
+        pl.col("regime") == "all", ~pl.col("training_id").is_in(before["training_id"].implode())
+    )
+    columns = ["symbol", "timestamp", "p_up", "score", "prior"]
+    earlier = [frame.filter(pl.col("timestamp") < cut).select(columns) for frame in (before, after)]
+    assert earlier[0].head(earlier[0].height // 2).equals(earlier[1].head(earlier[0].height // 2))
+
+
+def test_a_second_training_of_unchanged_pools_writes_nothing(line: Line) -> None:
+    before = (line.versions(), line.runs(), line.lake.version("predictions"))
+    report = pools(line)
+    assert report.states() == {"unchanged": 2}
+    assert (line.versions(), line.runs(), line.lake.version("predictions")) == before
+
+
+def test_a_cell_with_too_little_history_has_the_pooled_model_as_its_candidate(line: Line) -> None:
+    report = line.train(regimes=REGIMES)
+    assert report.states() == {"pooled": 2 * len(SYMBOLS)}
+    for (_, regime), row in line.ledger.candidates().items():
+        version, tags = line.registry.newest(pool_name(regime)) or pytest.fail("no pool")
+        assert (row["model_name"], row["model_version"]) == (version.name, version.number)
+        assert (row["model_location"], row["model_digest"]) == (version.location, version.digest)
+        assert row["training_id"] == tags["training_id"]
+        assert "labelled rows" in row["reason"]
+        assert f"{version.name} version 1" in row["reason"]
+    assert len(line.ledger.candidates()) == 2 * len(SYMBOLS)
+    before = (line.ledger.candidates(), line.versions(), line.runs())
+    assert line.train(regimes=REGIMES, now=later(days=1)).states() == {"unchanged": 2 * len(SYMBOLS)}
+    assert (line.ledger.candidates(), line.versions(), line.runs()) == before
+
+
+def test_a_newer_pool_takes_the_place_of_the_older_one_in_every_cell(line: Line) -> None:
+    line.train()
+    newer = Line(line.settings.home, learning=replace(SHORT, seed=1))
+    assert newer.train().states() == {"refused": 4}, "a pool of other parameters does not stand in"
+    pools(newer, ("all",))
+    assert newer.train().states() == {"pooled": 4}
+    assert {row["model_version"] for row in newer.ledger.candidates().values()} == {"2"}
+
+
+def test_without_a_pool_the_cell_is_refused_with_what_it_lacks(featured: Path, tmp_path: Path) -> None:
+    line = copied(featured, tmp_path / "home", learning=SHORT)
+    report = line.train(["SIM01"])
+    assert report.states() == {"refused": 1}
+    assert "train the pool" in report.partitions["all|SIM01"]["reason"]
+    assert line.train(["SIM01"]).states() == {"unchanged": 1}
+    pools(line, ("all",))
+    assert line.train(["SIM01"]).states() == {"pooled": 1}
+
+
+def test_a_horizon_longer_than_half_the_spells_of_a_regime_is_trained_for_all_bars_only(
+    featured: Path, tmp_path: Path
+) -> None:
+    line = copied(featured, tmp_path / "home", learning=replace(QUICK, horizon=30, min_labels=10))
+    said = pools(line).partitions
+    assert said["all"]["state"] == "trained"
+    assert said["sideways"]["state"] == "refused"
+    assert "median spell of sideways" in said["sideways"]["reason"]
+    cells = line.train(["SIM01"], regimes=REGIMES).partitions
+    assert cells["all|SIM01"]["state"] == "trained"
+    assert cells["sideways|SIM01"]["state"] == "refused"
+    assert line.ledger.candidates()["SIM01", "sideways"]["reason"] == cells["sideways|SIM01"]["reason"]
+
+
+def test_a_regime_with_history_enough_gets_a_model_of_its_own_bars(featured: Path, tmp_path: Path) -> None:
+    line = copied(featured, tmp_path / "home", learning=replace(QUICK, min_rows=150, min_labels=50))
+    report = line.train(["SIM01"], regimes=("sideways",))
+    figures = report.partitions["sideways|SIM01"]
+    rows = labelled(line).filter(pl.col("symbol") == "SIM01", pl.col("regime") == "sideways")
+    assert (figures["state"], figures["rows"]) == ("trained", rows.height)
+    said = line.predictions()
+    assert set(said["regime"]) == {"sideways"}
+    assert said.join(rows, on=["symbol", "timestamp"], how="semi").height == said.height
+
+
+@pytest.mark.slow
+def test_a_training_of_pools_killed_before_any_write_and_repeated_doubles_nothing(
+    pooled: Path, featured: Path, tmp_path: Path
+) -> None:
+    undisturbed = copied(pooled, tmp_path / "undisturbed", learning=SHORT)
+    for done in range(4):
+        line = copied(featured, tmp_path / f"killed-after-{done}", learning=SHORT)
+        life = {"left": done}
+        lake, ledger, registry = (Mortal(store, life) for store in (line.lake, line.ledger, line.registry))
+        with pytest.raises(Killed):
+            train_pools(lake, ledger, registry, line.settings, NOW, regimes=REGIMES)  # type: ignore[arg-type]
+        pools(line)
+        assert line.predictions().equals(undisturbed.predictions())
+        assert line.versions() == undisturbed.versions()
+
+
+def test_a_promoted_pooled_model_speaks_of_the_symbol_it_is_asked_about(line: Line) -> None:
+    line.train()
+    for symbol in SYMBOLS[:2]:
+        line.ledger.decide([promotion(line.ledger.candidates()[symbol, "all"])])
+    line.signal(SYMBOLS[:2])
+    said = {row["symbol"]: row for row in line.ledger.signals()}
+    row = line.ledger.candidates()["SIM01", "all"]
+    candidate = line.registry.candidate(*(row[f"model_{name}"] for name in ("name", "version", "location", "digest")))
+    last = {symbol: line.lake.read(row["features_set"], symbols=[symbol]).tail(1) for symbol in SYMBOLS[:2]}
+    for symbol, bar in last.items():
+        features = bar.select(pl.col(candidate.columns).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+        assert said[symbol]["p_up"] == candidate.predict(features, [symbol])["p_up"][0]
+
+
+@pytest.mark.slow
+def test_the_workers_may_be_processes_and_make_the_same_pools(pooled: Path, featured: Path, tmp_path: Path) -> None:
+    here = copied(pooled, tmp_path / "here", learning=SHORT)
+    there = copied(featured, tmp_path / "there", learning=SHORT, workers=2)
+    pools(there)
+    assert there.predictions().equals(here.predictions())
+    assert {name: digest_of(there, name) for name in there.versions()} == {
+        name: digest_of(here, name) for name in here.versions()
+    }
+
+
+def digest_of(line: Line, name: str) -> str:
+    found = line.registry.newest(name)
+    assert found is not None
+    return found[0].digest
+
+
+def test_a_fit_of_a_pool_that_fails_leaves_the_other_pools(featured: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from alpha_assets.stations import train as station
+
+    whole = station.learn
+
+    def moody(rows: pl.DataFrame, *rest: Any, **how: Any) -> Any:
+        if rows.height < 3000:
+            raise ZeroDivisionError("too few rows for my taste")
+        return whole(rows, *rest, **how)
+
+    monkeypatch.setattr(station, "learn", moody)
+    line = copied(featured, tmp_path / "home", learning=SHORT, workers_backend="threading")
+    report = pools(line)
+    assert {regime: figures["state"] for regime, figures in report.partitions.items()} == {
+        "all": "trained",
+        "sideways": "failed",
+    }
+    assert report.partitions["sideways"]["reason"] == "the fit failed: ZeroDivisionError: too few rows for my taste"
+    assert train(line.lake, line.ledger, line.registry, line.settings, [("SIM01", "sideways")], NOW).states() == {
+        "refused": 1
+    }
