@@ -14,13 +14,14 @@ import polars as pl
 import pytest
 from scipy.stats import binom
 
-from alpha_assets.quant.gate import Judgement, attempt_level, judge, shrink
+from alpha_assets.quant.gate import Judgement, attempt_level, judge
 from alpha_assets.quant.metrics import ts_ic
 from alpha_assets.quant.parameters import GateParameters
+from alpha_assets.quant.shrinkage import shrink
 
 PARAMETERS = GateParameters()
-#: For tests over many pools: the error of the error is 3.5 % instead of 1.6 %, and the level is what is tested.
-QUICK = GateParameters(resamples=400, min_effective_sample=50)
+#: For tests over many pools: it is the level that is tested.
+QUICK = GateParameters(min_effective_sample=50)
 START = datetime(2015, 1, 1, tzinfo=UTC)
 
 
@@ -127,7 +128,7 @@ def test_a_contrarian_score_gains_nothing_from_the_demeaning() -> None:
 
 @pytest.mark.slow
 def test_noise_is_seldom_ever_promoted_in_a_year_of_weekly_attempts() -> None:
-    parameters = replace(QUICK, resamples=200)
+    parameters = QUICK
     ever = 0
     for seed in range(600):
         evidence = noise(seed, 300 + 52 * 5, 5)
