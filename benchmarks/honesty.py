@@ -3,7 +3,7 @@
 ``python -m benchmarks.honesty --format json`` prints one flat object. Each null family is judged in so many independent
 pools of 20 symbols, each in 52 weekly attempts on evidence that grows and that is learnt anew every week; counted are
 pools whose decision was ever «promote». ``null_…`` is the upper 95 % bound of that share (Clopper and Pearson, 1934),
-``…_share`` the share and ``…_error`` its Monte-Carlo error.
+``…_share`` the share, ``…_skill`` that of the skill line alone, ``…_error`` a Monte-Carlo error.
 
 The gate's own code judges: where its skill line passes, the whole gate is asked; where that line fails, nothing could
 be promoted, so nothing else is computed. Scores look like scores: ridge regressions, walk-forward on what is past, of
@@ -48,31 +48,32 @@ LEARNERS = ("pooled", "own", "momentum", "contrarian")
 HORIZONS = (1, 5)
 
 
-def ever_promoted(family: str, pool: int, attempts: int, learners: Sequence[str] = LEARNERS) -> bool:
-    """Whether one pool of a null family was promoted in any of its weekly attempts."""
+def ever(family: str, pool: int, attempts: int, learners: Sequence[str] = LEARNERS) -> tuple[bool, bool]:
+    """Whether one pool of a null family passed the skill line, and was promoted, in any of its weekly attempts."""
     random = np.random.default_rng([list(NULLS).index(family), pool, len(learners)])
     horizon, learner, lookback = _of(list(product(HORIZONS, learners, LOOKBACKS)), pool)
     dates = PAST + LEARNT + JUDGED + WEEK * attempts + horizon
     made = market(random, dates, NULLS[family])
     labels = labelled(made.returns, horizon)
     procedure = Procedure(made, labels, learner, lookback)
-    return any(_promoted(procedure, attempt) for attempt in range(1, attempts + 1))
+    passed = promoted = False
+    for attempt in range(1, attempts + 1):
+        said = procedure.predictions(PAST + LEARNT + JUDGED + WEEK * (attempt - 1))
+        if _skilled(labels, said, attempt):
+            passed, promoted = True, promoted or verdict(labels, said, attempt).pool.decision == "promote"
+    return passed, promoted
 
 
 def _of(choices: Sequence[tuple[int, str, int]], pool: int) -> tuple[int, str, int]:
     return choices[pool % len(choices)]
 
 
-def _promoted(procedure: Procedure, attempt: int) -> bool:
-    labels = procedure.labels
-    until = PAST + LEARNT + JUDGED + WEEK * (attempt - 1)
-    said = procedure.predictions(until)
-    earned = labels.scaled[PAST + LEARNT : until]
+def _skilled(labels: Labels, said: Predictions, attempt: int) -> bool:
+    """The skill line alone, which nothing is promoted without."""
+    earned = labels.scaled[PAST + LEARNT :][: len(said.score)]
     panel = Panel(np.ones_like(earned), PARAMETERS, labels.horizon)
     skill = panel.estimate(panel.ic(panel.standard(said.score), panel.standard(earned)))
-    if not skill.bound(attempt_level(PARAMETERS.level, attempt)) > 0:
-        return False
-    return verdict(labels, said, attempt).pool.decision == "promote"
+    return skill.bound(attempt_level(PARAMETERS.level, attempt)) > 0
 
 
 def verdict(labels: Labels, said: Predictions, attempt: int = 1) -> Judgement:
@@ -120,9 +121,11 @@ def nulls(options: Namespace, each: Callable[..., list]) -> dict[str, Figure]:
         del families["signflip"]
     figures: dict[str, Figure] = {} if SP500.exists() else {"null_signflip": None, "data": f"{SP500} is absent"}
     for name, (family, learners) in families.items():
-        ever = each(partial(ever_promoted, family, attempts=options.attempts, learners=learners), options.pools)
-        figures[f"null_{name}"] = round(upper_bound(sum(ever), len(ever)), 4)
-        figures |= share(ever, f"null_{name}_share")
+        judged = each(partial(ever, family, attempts=options.attempts, learners=learners), options.pools)
+        promoted = [one for _, one in judged]
+        figures[f"null_{name}"] = round(upper_bound(sum(promoted), len(promoted)), 4)
+        figures |= share(promoted, f"null_{name}_share")
+        figures |= share([passed for passed, _ in judged], f"null_{name}_skill")
     return figures
 
 
@@ -183,7 +186,8 @@ def drift(options: Namespace) -> Mapping[str, Figure]:
     """The figures of ``benchmarks.drifting``, where that benchmark is there; the one place that names it."""
     if importlib.util.find_spec("benchmarks.drifting") is None:
         return {}
-    return importlib.import_module("benchmarks.drifting").measure(options)
+    chosen = Namespace(markets=options.drift_markets, symbols=SYMBOLS, features=SYMBOLS, seed=20240229)
+    return importlib.import_module("benchmarks.drifting").measure(chosen)
 
 
 def measure(options: Namespace) -> Mapping[str, Figure]:
@@ -205,6 +209,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--power-pools", type=int, default=200, help="markets with an edge a figure (200)")
     parser.add_argument("--attempts", type=int, default=52, help="weekly attempts a pool (52)")
     parser.add_argument("--workers", type=int, default=2, help="processes (2)")
+    parser.add_argument("--drift-markets", type=int, default=100, help="markets a cell of benchmarks.drifting (100)")
     parser.add_argument("--quick", action="store_true", help="24 pools, 8 markets, 12 attempts: does it run?")
 
 
@@ -215,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _quick(chosen: Namespace) -> Namespace:
     if chosen.quick:
-        chosen.pools, chosen.power_pools, chosen.attempts = 24, 8, 12
+        chosen.pools, chosen.power_pools, chosen.attempts, chosen.drift_markets = 24, 8, 12, 2
     return chosen
 
 
