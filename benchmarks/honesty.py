@@ -13,6 +13,7 @@ persistent features and of past returns, one for all symbols or one a symbol; an
 import importlib
 import importlib.util
 import math
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -51,7 +52,8 @@ HORIZONS = (1, 5)
 def ever(family: str, pool: int, attempts: int, learners: Sequence[str] = LEARNERS) -> tuple[bool, bool]:
     """Whether one pool of a null family passed the skill line, and was promoted, in any of its weekly attempts."""
     random = np.random.default_rng([list(NULLS).index(family), pool, len(learners)])
-    horizon, learner, lookback = _of(list(product(HORIZONS, learners, LOOKBACKS)), pool)
+    kinds = list(product(HORIZONS, learners, LOOKBACKS))
+    horizon, learner, lookback = kinds[pool % len(kinds)]
     dates = PAST + LEARNT + JUDGED + WEEK * attempts + horizon
     made = market(random, dates, NULLS[family])
     labels = labelled(made.returns, horizon)
@@ -62,10 +64,6 @@ def ever(family: str, pool: int, attempts: int, learners: Sequence[str] = LEARNE
         if _skilled(labels, said, attempt):
             passed, promoted = True, promoted or verdict(labels, said, attempt).pool.decision == "promote"
     return passed, promoted
-
-
-def _of(choices: Sequence[tuple[int, str, int]], pool: int) -> tuple[int, str, int]:
-    return choices[pool % len(choices)]
 
 
 def _skilled(labels: Labels, said: Predictions, attempt: int) -> bool:
@@ -121,7 +119,9 @@ def nulls(options: Namespace, each: Callable[..., list]) -> dict[str, Figure]:
         del families["signflip"]
     figures: dict[str, Figure] = {} if SP500.exists() else {"null_signflip": None, "data": f"{SP500} is absent"}
     for name, (family, learners) in families.items():
-        judged = each(partial(ever, family, attempts=options.attempts, learners=learners), options.pools)
+        judged = each(
+            f"null_{name}", partial(ever, family, attempts=options.attempts, learners=learners), options.pools
+        )
         promoted = [one for _, one in judged]
         figures[f"null_{name}"] = round(upper_bound(sum(promoted), len(promoted)), 4)
         figures |= share(promoted, f"null_{name}_share")
@@ -134,7 +134,7 @@ def powers(options: Namespace, each: Callable[..., list]) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     for ic, bars in product((0.05, 0.10, 0.15), (2500, 500)):
         name = f"power_{round(100 * ic):03}" + ("" if bars == 2500 else f"_{bars}")
-        judged = each(partial(_told, ic, bars), options.power_pools)
+        judged = each(name, partial(_told, ic, bars), options.power_pools)
         figures |= share([decision == "promote" for decision, _, _ in judged], name)
         figures |= share([realised for _, realised, _ in judged], f"{name}_ic")
         figures |= share([symbols for _, _, symbols in judged], f"{name}_symbols")
@@ -149,7 +149,7 @@ def _told(ic: float, bars: int, pool: int) -> tuple[str, float, float]:
 
 def whole(options: Namespace, each: Callable[..., list]) -> dict[str, Figure]:
     """Every line on the stated market: h = 5, volatility 2 % a bar, a persistent feature of IC 0.10, costs on."""
-    passed = each(partial(_passed, 0.10, 2500, 5), options.power_pools)
+    passed = each("whole", partial(_passed, 0.10, 2500, 5), options.power_pools)
     figures: dict[str, Figure] = {}
     for name in GATE_LINES:
         if hits := [lines[name] for lines in passed if name in lines]:
@@ -163,7 +163,7 @@ def _passed(ic: float, bars: int, horizon: int, pool: int) -> dict[str, bool]:
 
 def mixed(options: Namespace, each: Callable[..., list]) -> dict[str, Figure]:
     """Pools in which 5 of 20 symbols have an edge: the shares of the others and of those that are promoted."""
-    judged = each(_mixed, options.power_pools)
+    judged = each("mixed", _mixed, options.power_pools)
     return share([wrong for wrong, _ in judged], "mixed_false") | share([right for _, right in judged], "mixed_found")
 
 
@@ -175,7 +175,7 @@ def _mixed(pool: int) -> tuple[float, float]:
 
 def leaks(options: Namespace, each: Callable[..., list]) -> dict[str, Figure]:
     """How often a leak is blocked."""
-    return share([decision == "block" for decision in each(_leak, options.power_pools)], "leak_caught")
+    return share([decision == "block" for decision in each("leak", _leak, options.power_pools)], "leak_caught")
 
 
 def _leak(pool: int) -> str:
@@ -194,7 +194,8 @@ def measure(options: Namespace) -> Mapping[str, Figure]:
     """Everything, in one flat object."""
     from joblib import Parallel, delayed
 
-    def each(job: Callable[..., object], count: int) -> list:
+    def each(name: str, job: Callable[..., object], count: int) -> list:
+        print(f"{name}: {count} pools", file=sys.stderr)
         return Parallel(n_jobs=options.workers)(delayed(job)(pool=pool) for pool in range(count))
 
     figures: dict[str, Figure] = {"pools": options.pools, "attempts": options.attempts}

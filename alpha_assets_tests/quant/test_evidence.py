@@ -117,6 +117,14 @@ def test_a_ts_ic_over_holes_is_the_one_that_metrics_knows() -> None:
     assert sample.skill.value == pytest.approx(ts_ic(evidence))
 
 
+def test_a_block_that_begins_near_the_end_goes_on_at_the_first_date() -> None:
+    panel = Panel(np.ones((50, 1)), PARAMETERS, 1)
+    sums = panel.block_sums(np.arange(50.0))
+    assert len(sums) == 50
+    assert sums[-1] == 49 + sum(range(19))
+    assert sums.sum() == panel.block * sum(range(50))
+
+
 def test_a_bound_lies_below_the_figure_by_as_many_errors_as_few_blocks_ask_for() -> None:
     few, many = Estimate(0.1, 0.02, 0.01, 3), Estimate(0.1, 0.02, 0.01, 10_000)
     assert many.bound(0.05) == pytest.approx(0.09 - 1.645 * 0.02, abs=1e-4)
