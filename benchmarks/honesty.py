@@ -201,7 +201,7 @@ def measure(options: Namespace) -> Mapping[str, Figure]:
     figures: dict[str, Figure] = {"pools": options.pools, "attempts": options.attempts}
     for part in (nulls, mixed, powers, whole, leaks):
         figures |= part(options, each)
-    return figures | drift(options)
+    return {**figures, **drift(options)}
 
 
 def options(parser: ArgumentParser) -> None:

@@ -99,7 +99,7 @@ class Panel:
         """Factor on every bootstrap error, as if one window of dates were missing.
 
         Block sums vary too little about their own mean and where tails are heavy, and too little exactly where a
-        contrarian score was lucky: without it such scores passed at 6 to 7 % where 3.0 % was allowed, with it at 3.1 %.
+        contrarian score was lucky: without it such scores passed at 5 to 7 % where 3 % was allowed, with it at 3 to 4.
         """
         return math.sqrt(self.dates / (self.dates - self.window))
 

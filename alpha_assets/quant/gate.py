@@ -125,7 +125,8 @@ def judge(
     level = attempt_level(parameters.level, attempt)
     sample, serves, linear = _serving(Sample(evidence, parameters, horizon))
     # Of two learners the better was taken on the same dates: each may spend half.
-    lines = _lines(sample, level / 2 if linear else level, champion, trials or Trials(1), drift)
+    compared = linear is not None and linear.figure is not None
+    lines = _lines(sample, level / 2 if compared else level, champion, trials or Trials(1), drift)
     lines += [linear] if linear else []
     spent = sum(attempt_level(parameters.level, earlier) for earlier in range(1, attempt + 1))
     lines.append(lines_of.alpha_line(attempt, level, parameters.level, spent))

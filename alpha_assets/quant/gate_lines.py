@@ -11,7 +11,7 @@ import polars as pl
 
 from alpha_assets.quant import metrics
 from alpha_assets.quant.evidence import Array, Estimate, Influences, Sample
-from alpha_assets.quant.sharpe import Trials, probabilistic_sharpe, sharpe_error
+from alpha_assets.quant.sharpe import Trials, normal_quantile, probabilistic_sharpe, sharpe_error
 
 #: The figures of direction that a user may set a floor for.
 FLOORED = ("f1", "precision", "recall")
@@ -84,7 +84,8 @@ def skill_line(sample: Sample, level: float) -> Line:
         0.0,
         sample,
         f"lower bound of TS-IC {bound:.3f} {_sign(bound > 0)} 0 over {sample.extent} at level {level:.2g} "
-        f"(TS-IC {ic.value:.3f} ± {ic.error:.3f})",
+        f"(TS-IC {ic.value:.3f} ± {ic.error:.3f}"
+        + (f", {ic.bias:+.3f} of it by demeaning alone)" if abs(ic.bias) >= 0.001 else ")"),
     )
 
 
@@ -238,7 +239,7 @@ def deflated_sharpe_line(sample: Sample, trials: Trials) -> Line:
         return undefined("deflated_sharpe", _no_skill(sample), decides=_decides("deflated_sharpe", sample))
     threshold = trials.threshold(found.dates)
     # The Sharpe ratio's own formula is normal: its dates are counted as independent already.
-    bound = found.sharpe - found.error * _normal_quantile(1 - level)
+    bound = found.sharpe - found.error * normal_quantile(1 - level)
     probability = probabilistic_sharpe(found.sharpe, threshold, found.error)
     return Line(
         name="deflated_sharpe",
@@ -439,9 +440,3 @@ def _sign(above: bool) -> str:
 
 def _bp(share: float) -> str:
     return f"{1e4 * share:.1f} bp"
-
-
-def _normal_quantile(probability: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(probability))

@@ -33,7 +33,7 @@ class Trials:
             return 0.0
         euler = 0.5772156649015329
         variance = max(self.variance, 1 / dates)
-        first, second = _quantile(1 - 1 / self.count), _quantile(1 - 1 / (self.count * math.e))
+        first, second = normal_quantile(1 - 1 / self.count), normal_quantile(1 - 1 / (self.count * math.e))
         return math.sqrt(variance) * ((1 - euler) * first + euler * second)
 
 
@@ -55,7 +55,8 @@ def probabilistic_sharpe(sharpe: float, threshold: float, error: float) -> float
     return float(ndtr((sharpe - threshold) / error))
 
 
-def _quantile(probability: float) -> float:
+def normal_quantile(probability: float) -> float:
+    """The value that a standard normal number lies below with this probability."""
     from scipy.special import ndtri
 
     return float(ndtri(probability))

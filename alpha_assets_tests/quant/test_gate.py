@@ -111,6 +111,8 @@ def test_a_verdict_says_why_in_a_sentence_with_its_figures() -> None:
         f"rejected: lower bound of TS-IC {line.bound:.3f} ≤ 0 over 12 symbols and 1,000 dates at level 0.03 "
         f"(TS-IC {line.figure:.3f} ± {line.error:.3f})"
     )
+    contrarian = noise(5, 1000, 12).with_columns(score=-pl.col("scaled_return").rolling_sum(60).shift(1).over("symbol"))
+    assert " of it by demeaning alone)" in judge(contrarian, PARAMETERS, horizon=1).pool.line("skill").sentence
     assert all(
         verdict.reason.startswith("rejected with its pool: lower bound") for verdict in judgement.symbols.values()
     )
@@ -364,6 +366,15 @@ def test_a_tree_as_good_as_the_linear_rival_stays_the_candidate_and_two_share_a_
     assert both.line("skill").figure == alone.line("skill").figure
     assert both.line("skill").bound < alone.line("skill").bound
     assert "at level 0.015 " in both.line("skill").sentence
+
+
+def test_a_linear_rival_that_said_nothing_costs_no_level() -> None:
+    evidence = planted(24, 500, 5, 0.12)
+    silent = evidence.with_columns(linear_score=pl.lit(None, pl.Float64), linear_p_up=pl.lit(None, pl.Float64))
+    pool = judge(silent, PARAMETERS, horizon=1).pool
+    assert pool.line("linear").figure is None
+    assert pool.line("skill") == judge(evidence, PARAMETERS, horizon=1).pool.line("skill")
+    assert pool.serves == "candidate"
 
 
 def test_the_money_of_a_linear_rival_is_its_own() -> None:
