@@ -331,7 +331,7 @@ def alpha_line(attempt: int, level: float, yearly: float, spent: float) -> Line:
 
 def floor_lines(sample: Sample) -> list[Line]:
     """F1, precision and recall of up; each is told, and decides where the user set a floor for it."""
-    floors = {name: getattr(sample.parameters, f"{name}_floor") for name in FLOORED}
+    floors = {name: getattr(sample.parameters, f"{name}_floor") or None for name in FLOORED}
     figures = direction_estimates(sample)
     return [_floor_line(sample, name, figures[name], floors[name]) for name in FLOORED]
 

@@ -263,9 +263,9 @@ class GateParameters:
     cost_per_side: float = 0.001  # share of the traded value: 5 bp commission and 5 bp slippage
     money_level: float = 0.05  # of the bound that is held against no profit
     deflated_level: float = 0.05  # 1 less the probability that the Sharpe ratio beats the best of the trials' luck
-    f1_floor: float | None = None  # F1 of up, down to which a family is rejected; floors are the user's, off by default
-    precision_floor: float | None = None  # the same for the share of ups that were right
-    recall_floor: float | None = None  # the same for the share of rises that were said
+    f1_floor: float = 0.0  # F1 of up, below which a family is rejected; 0 is no floor, which are the user's to set
+    precision_floor: float = 0.0  # the same for the share of ups that were right
+    recall_floor: float = 0.0  # the same for the share of rises that were said
     symbol_probability: float = 0.9  # P(effect > 0) from which a symbol is promoted
     #: The lines that decide; the others are reported. Money is not among them: at a horizon of one bar and 10 bp a side
     #: an oracle of IC 0.15, the edge of what is credible, only just pays its costs, so the line would say nothing of
@@ -283,8 +283,7 @@ class GateParameters:
         for name in ("calibration_margin", "champion_margin", "linear_margin", "cost_per_side"):
             _at_least(name, getattr(self, name), 0.0)
         for name in ("f1_floor", "precision_floor", "recall_floor"):
-            if (floor := getattr(self, name)) is not None:
-                _between(name, floor, 0.0, 1.0)
+            _at_least(name, getattr(self, name), 0.0)
         _between("purged_share", self.purged_share, 0.0, 0.5)
         _at_least("min_block", self.min_block, 10)
         _at_least("block_horizons", self.block_horizons, 2)
