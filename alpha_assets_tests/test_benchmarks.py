@@ -15,7 +15,7 @@ from alpha_assets.quant.indicators import default_set, market_column
 from alpha_assets.quant.parameters import FeatureParameters
 from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets_tests.quant.walks import walk
-from benchmarks import features, frame, honesty, ingest, market, pandas_twin, pools, talib_loop
+from benchmarks import features, frame, ingest, market, pandas_twin, talib_loop
 
 INGEST = {
     *("data", "symbols", "rows", "load_s", "rows_per_s", "updates", "update_s", "update_cpu_s", "update_worst_s"),
@@ -31,14 +31,6 @@ FEATURES = {
     *("build_s_1", "build_s_2", "build_s_3", "update_s_1", "update_s_2", "update_s_3"),
     *("build_exponent", "update_exponent"),
     *("minute_rows", "minute_build_s", "minute_peak_gib", "minute_updates", "minute_update_s", "minute_update_worst_s"),
-}
-HONESTY_NULLS = (*pools.NULLS, "contrarian")
-HONESTY = {
-    *(f"null_{name}" for name in HONESTY_NULLS),
-    *("mixed_false", "mixed_found", "leak_caught"),
-    *(f"power_{name}" for name in ("005", "010", "015", "005_500", "010_500", "015_500")),
-    *(f"power_{name}_ic" for name in ("005", "010", "015", "005_500", "010_500", "015_500")),
-    *(f"whole_{name}" for name in ("sample", "skill", "suspicion", "calibration", "money", "deflated_sharpe")),
 }
 SMALL = (
     *("--symbols", "2", "--years", "0.5", "--scales", "1", "3", "--repeats", "1", "--pandas-symbols", "1"),
@@ -72,17 +64,6 @@ def test_the_features_benchmark_prints_its_documented_figures(
     assert all(
         figure > 0 for name, figure in figures.items() if name.endswith(("_s", "_growth")) and figure is not None
     )
-
-
-@pytest.mark.slow
-def test_the_honesty_benchmark_prints_its_documented_figures_each_with_an_error(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    honesty.main(["--pools", "2", "--power-pools", "2", "--attempts", "1", "--workers", "1", "--format", "json"])
-    figures = json.loads(capsys.readouterr().out)
-    assert set(figures) >= HONESTY
-    assert {name for name in HONESTY if f"{name}_error" not in figures} == {f"null_{name}" for name in HONESTY_NULLS}
-    assert all(f"null_{name}_share_error" in figures for name in pools.NULLS)
 
 
 def test_an_environment_that_cannot_be_made_is_a_reason_and_no_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The gate against pools of noise and of planted edges, as ``benchmarks.honesty`` measures it; the whole is slow."""
 
+import json
 from argparse import ArgumentParser, Namespace
 
 import numpy as np
@@ -19,6 +20,16 @@ FAMILIES = [
     else name
     for name in NULLS
 ]
+
+NULL_FIGURES = {f"null_{name}" for name in (*NULLS, "contrarian")}
+POWERS = [f"power_{name}" for name in ("005", "010", "015", "005_500", "010_500", "015_500")]
+FIGURES = {
+    *("mixed_false", "mixed_found", "leak_caught"),
+    *(f"{name}_{what}" for name in NULL_FIGURES for what in ("share", "skill")),
+    *POWERS,
+    *(f"{name}_{what}" for name in POWERS for what in ("ic", "symbols")),
+    *(f"whole_{name}" for name in ("sample", "skill", "suspicion", "calibration", "money", "deflated_sharpe")),
+}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -106,3 +117,20 @@ def test_the_gate_is_honest_and_finds_what_is_there() -> None:
     assert figures["power_015"] >= 0.9
     assert figures["leak_caught"] == 1.0
     assert all(figures[f"whole_{name}"] >= 0.5 for name in ("sample", "skill", "suspicion", "deflated_sharpe"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SP500.exists(), reason=f"{SP500} is absent")
+def test_the_benchmark_prints_its_documented_figures_each_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--pools", "2", "--power-pools", "2", "--attempts", "1", "--drift-markets", "2", "--workers", "1")
+    honesty.main([*small, "--format", "json"])
+    figures = json.loads(capsys.readouterr().out)
+    assert NULL_FIGURES | FIGURES <= set(figures)
+    assert [name for name in FIGURES if f"{name}_error" not in figures] == []
+
+
+@pytest.mark.skipif(SP500.exists(), reason="the samples are there")
+def test_where_the_samples_are_absent_the_family_of_real_bars_has_no_figure() -> None:
+    figures = honesty.measure(chosen("--pools", "2", "--power-pools", "2", "--attempts", "1", "--workers", "1"))
+    assert figures["null_signflip"] is None
+    assert "is absent" in str(figures["data"])
