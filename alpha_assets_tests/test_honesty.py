@@ -134,7 +134,7 @@ def test_where_the_samples_are_absent_the_family_of_real_bars_has_no_figure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(honesty, "SP500", tmp_path / "sp500.parquet")
-    figures = honesty.nulls(chosen("--pools", "600"), lambda name, job, count: [(True, False)] * count)
+    figures = honesty.nulls(chosen("--pools", "600"), lambda *call: [(True, False)] * call[-1])
     assert figures["null_signflip"] is None
     assert figures["data"] == f"{tmp_path / 'sp500.parquet'} is absent"
     assert figures["null_iid"] == pytest.approx(upper_bound(0, 600), abs=1e-4)
