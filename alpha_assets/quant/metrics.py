@@ -134,14 +134,15 @@ def rival_probabilities(evidence: pl.DataFrame) -> dict[str, np.ndarray]:
     """P(up) of each row in the mouths of the naive rivals, in the order of the rows.
 
     ``half`` says 0.5; ``symbol_prior`` the share of up in the symbol's training rows (column prior), ``pooled_prior``
-    its mean over the symbols of the date. ``persistence`` and ``momentum`` bet on the sign of past_return and
+    its mean over the symbols of the date; a prior that is unknown is 0.5. ``persistence`` and ``momentum`` bet on the sign of past_return and
     momentum_return, with the share of hits that this bet had over all rows as its probability: one number fitted in
     hindsight, which favours the rival. A rival whose column is missing is left out.
     """
     rivals = {"half": np.full(evidence.height, 0.5)}
     if "prior" in evidence.columns:
-        rivals["pooled_prior"] = evidence.select(pl.col("prior").mean().over("timestamp")).to_series().to_numpy()
-        rivals["symbol_prior"] = evidence["prior"].to_numpy()
+        prior = pl.col("prior").cast(pl.Float64).fill_nan(None)
+        priors = evidence.select(pooled=prior.mean().over("timestamp"), own=prior).fill_null(0.5)
+        rivals["pooled_prior"], rivals["symbol_prior"] = priors["pooled"].to_numpy(), priors["own"].to_numpy()
     for name, column in (("persistence", "past_return"), ("momentum", "momentum_return")):
         if column in evidence.columns:
             rivals[name] = _bet(evidence[column].fill_null(0.0).to_numpy(), evidence["up"].to_numpy())

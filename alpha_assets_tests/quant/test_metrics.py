@@ -127,6 +127,15 @@ def test_a_rival_without_its_column_is_left_out() -> None:
     assert list(metrics.rivals(rows)) == ["half"]
 
 
+def test_a_prior_that_is_unknown_is_one_half() -> None:
+    rows = evidence(10, 2).with_columns(prior=pl.when(pl.col("symbol") == "S00").then(0.6).otherwise(None))
+    rivals = metrics.rival_probabilities(rows)
+    assert rivals["symbol_prior"].tolist() == [0.6, 0.5] * 10
+    assert rivals["pooled_prior"].tolist() == [0.6] * 20
+    nothing = metrics.rival_probabilities(rows.with_columns(prior=pl.lit(None, pl.Float64)))
+    assert nothing["pooled_prior"].tolist() == [0.5] * 20
+
+
 def test_a_bet_that_is_always_wrong_is_turned_and_one_that_is_never_made_says_half() -> None:
     rows = evidence(50, 2).with_columns(
         past_return=pl.lit(0.0), momentum_return=pl.when("up").then(-1.0).otherwise(1.0)
