@@ -250,9 +250,10 @@ def deflated_sharpe_line(sample: Sample, trials: Trials) -> Line:
         passed=bound > threshold,
         decides=_decides("deflated_sharpe", sample),
         sentence=(
-            f"Sharpe ratio {found.sharpe:.3f} ± {found.error:.3f} per {sample.unit[:-1]}, before costs, above {threshold:.3f}, "
-            f"the best of {trials.count} trial{'s' * (trials.count != 1)} by luck, with probability {probability:.3f} "
-            f"{'>' if bound > threshold else '≤'} {1 - level:.2f} ({found.dates:.0f} independent {sample.unit})"
+            f"Sharpe ratio {found.sharpe:.3f} ± {found.error:.3f} per {sample.unit[:-1]}, before costs, above "
+            f"{threshold:.3f}, the best of {trials.count} trial{'s' * (trials.count != 1)} by luck, with probability "
+            f"{probability:.3f} {'>' if bound > threshold else '≤'} {1 - level:.2f} "
+            f"({found.dates:.0f} independent {sample.unit})"
         ),
     )
 

@@ -134,9 +134,9 @@ def rival_probabilities(evidence: pl.DataFrame) -> dict[str, np.ndarray]:
     """P(up) of each row in the mouths of the naive rivals, in the order of the rows.
 
     ``half`` says 0.5; ``symbol_prior`` the share of up in the symbol's training rows (column prior), ``pooled_prior``
-    its mean over the symbols of the date; a prior that is unknown is 0.5. ``persistence`` and ``momentum`` bet on the sign of past_return and
-    momentum_return, with the share of hits that this bet had over all rows as its probability: one number fitted in
-    hindsight, which favours the rival. A rival whose column is missing is left out.
+    its mean over the symbols of the date; a prior that is unknown is 0.5. ``persistence`` and ``momentum`` bet on the
+    sign of past_return and momentum_return, with the share of hits that this bet had over all rows as its probability:
+    one number fitted in hindsight, which favours the rival. A rival whose column is missing is left out.
     """
     rivals = {"half": np.full(evidence.height, 0.5)}
     if "prior" in evidence.columns:
