@@ -12,6 +12,9 @@ import polars as pl
 #: Probabilities are kept this far from 0 and 1 in a log-loss, so that one certain miss does not cost infinity.
 CLIP = 1e-6
 
+#: Symbols of a date from which a cross-sectional correlation says something (GATE.md).
+CROSS_SECTION = 20
+
 
 def ts_ic(evidence: pl.DataFrame) -> float | None:
     """TS-IC: correlation of score and volatility-scaled return, both less their symbol's mean, pooled (GATE.md)."""
@@ -20,6 +23,26 @@ def ts_ic(evidence: pl.DataFrame) -> float | None:
     if not scale > 0:
         return None
     return float(score @ earned) / scale
+
+
+def daily_rank_ic(evidence: pl.DataFrame) -> pl.DataFrame:
+    """timestamp and rank_ic: Spearman's correlation of score and volatility-scaled return over the symbols of a date.
+
+    Only dates with at least ``CROSS_SECTION`` symbols, and none where the score or the return is the same for all.
+    """
+    return (
+        evidence.group_by("timestamp")
+        .agg(rank_ic=pl.corr(pl.col("score").rank(), pl.col("scaled_return").rank()), symbols=pl.len())
+        .filter(pl.col("symbols") >= CROSS_SECTION, pl.col("rank_ic").is_finite())
+        .select("timestamp", "rank_ic")
+        .sort("timestamp")
+    )
+
+
+def xs_ic(evidence: pl.DataFrame) -> float | None:
+    """XS-IC: the mean of the daily rank correlations (GATE.md), what papers publish; never compared with TS-IC."""
+    daily = daily_rank_ic(evidence)
+    return float(np.mean(daily["rank_ic"].to_numpy())) if daily.height else None
 
 
 def accuracy(p_up: np.ndarray, up: np.ndarray) -> float | None:
@@ -32,6 +55,29 @@ def accuracy(p_up: np.ndarray, up: np.ndarray) -> float | None:
 def hits(p_up: np.ndarray, up: np.ndarray) -> np.ndarray:
     """1 where the direction was right, 0 where wrong, 1/2 where P(up) is one half."""
     return np.where(p_up == 0.5, 0.5, (p_up > 0.5) == up)
+
+
+def said_up(p_up: np.ndarray) -> np.ndarray:
+    """1 where a row said up, 0 where it said down, 1/2 where P(up) is one half."""
+    return np.where(p_up == 0.5, 0.5, p_up > 0.5)
+
+
+def direction(p_up: np.ndarray, up: np.ndarray) -> dict[str, float | None]:
+    """precision, recall and f1 of up, and macro_f1, the mean of the F1 of up and of down."""
+    said = said_up(p_up)
+    right, wrong = float(said @ up), float((1 - said) @ ~up)
+    f1 = _quotient(2 * right, float(said.sum() + up.sum()))
+    f1_down = _quotient(2 * wrong, float((1 - said).sum() + (~up).sum()))
+    return {
+        "precision": _quotient(right, float(said.sum())),
+        "recall": _quotient(right, float(up.sum())),
+        "f1": f1,
+        "macro_f1": None if f1 is None or f1_down is None else (f1 + f1_down) / 2,
+    }
+
+
+def _quotient(above: float, below: float) -> float | None:
+    return above / below if below > 0 else None
 
 
 def log_losses(p_up: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -65,17 +111,22 @@ def auc(p_up: np.ndarray, up: np.ndarray) -> float | None:
 
 
 def figures(evidence: pl.DataFrame) -> dict[str, float | int | None]:
-    """Every figure of the model: rows, dates, symbols, ts_ic, accuracy, brier, log_loss, auc."""
+    """Every figure of the model.
+
+    rows, dates, symbols, ts_ic, xs_ic, accuracy, brier, log_loss, auc, precision, recall, f1, macro_f1.
+    """
     p_up, up = evidence["p_up"].to_numpy(), evidence["up"].to_numpy()
     return {
         "rows": evidence.height,
         "dates": evidence["timestamp"].n_unique(),
         "symbols": evidence["symbol"].n_unique(),
         "ts_ic": ts_ic(evidence),
+        "xs_ic": xs_ic(evidence),
         "accuracy": accuracy(p_up, up),
         "brier": brier(p_up, up),
         "log_loss": log_loss(p_up, up),
         "auc": auc(p_up, up),
+        **direction(p_up, up),
     }
 
 
@@ -83,14 +134,15 @@ def rival_probabilities(evidence: pl.DataFrame) -> dict[str, np.ndarray]:
     """P(up) of each row in the mouths of the naive rivals, in the order of the rows.
 
     ``half`` says 0.5; ``symbol_prior`` the share of up in the symbol's training rows (column prior), ``pooled_prior``
-    its mean over the symbols of the date. ``persistence`` and ``momentum`` bet on the sign of past_return and
-    momentum_return, with the share of hits that this bet had over all rows as its probability: one number fitted in
-    hindsight, which favours the rival. A rival whose column is missing is left out.
+    its mean over the symbols of the date; a prior that is unknown is 0.5. ``persistence`` and ``momentum`` bet on the
+    sign of past_return and momentum_return, with the share of hits that this bet had over all rows as its probability:
+    one number fitted in hindsight, which favours the rival. A rival whose column is missing is left out.
     """
     rivals = {"half": np.full(evidence.height, 0.5)}
     if "prior" in evidence.columns:
-        rivals["pooled_prior"] = evidence.select(pl.col("prior").mean().over("timestamp")).to_series().to_numpy()
-        rivals["symbol_prior"] = evidence["prior"].to_numpy()
+        prior = pl.col("prior").cast(pl.Float64).fill_nan(None)
+        priors = evidence.select(pooled=prior.mean().over("timestamp"), own=prior).fill_null(0.5)
+        rivals["pooled_prior"], rivals["symbol_prior"] = priors["pooled"].to_numpy(), priors["own"].to_numpy()
     for name, column in (("persistence", "past_return"), ("momentum", "momentum_return")):
         if column in evidence.columns:
             rivals[name] = _bet(evidence[column].fill_null(0.0).to_numpy(), evidence["up"].to_numpy())

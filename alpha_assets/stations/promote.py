@@ -28,7 +28,7 @@ from alpha_assets.stores.registry import Registry
 #: Attempts at the gate are counted over a rolling year.
 YEAR = timedelta(days=365)
 
-VERDICTS = {"promote": "promote", "reject": "reject", "block": "hold"}
+VERDICTS = {"promote": "promote", "canary": "hold", "reject": "reject", "block": "hold"}
 
 
 def promote(
@@ -44,9 +44,9 @@ def promote(
 ) -> Report:
     """Judge the pool, then the candidates of ``symbols``; record and project the decisions.
 
-    States: promoted, rejected, held (a person has to look: the pool is blocked, which is a decision, or there is no
-    evidence of the symbol, which is none), unchanged (this candidate was decided on before), no_candidate. Raises
-    DecidedElsewhere where another run decided first.
+    States: promoted, rejected, held (the pool is blocked until a person has looked, or its sample is too small for more
+    than a canary, which are decisions; or there is no evidence of the symbol, which is none), unchanged (this candidate
+    was decided on before), no_candidate. Raises DecidedElsewhere where another run decided first.
     """
     started = time.perf_counter()
     report = Report()
@@ -147,7 +147,9 @@ def _evidence(
         .join(present, on=["symbol", "training_id"], how="semi")
     )
     rows, missing = labelled_rows(lake, settings, names, list(pool))
-    followed = rows.select("symbol", "timestamp", "scaled_return", "up", "past_return", "momentum_return")
+    followed = rows.select(
+        *("symbol", "timestamp", "label_return", "scaled_return", "up", "past_return", "momentum_return")
+    )
     return predictions.join(followed, on=["symbol", "timestamp"], how="inner"), missing
 
 
@@ -262,6 +264,7 @@ def _figures(pool: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, float]:
         "promoted": float(sum(row["verdict"] == "promote" for row in rows)),
         "judged": float(len(rows)),
     }
+    figures |= {name: float(figure) for name, figure in pool.get("figures", {}).items() if figure is not None}
     for line in pool.get("lines", ()):
         parts = ("figure", "error", "bound", "threshold")
         figures |= {f"{line['name']}_{part}": float(line[part]) for part in parts if line[part] is not None}

@@ -90,13 +90,13 @@ class TestDoctor:
 
 class TestSettings:
     def test_lists_every_variable_with_value_default_and_meaning(self, tmp_path: Path) -> None:
-        with home(tmp_path / "home", WORKERS="3", GATE__RESAMPLES="500"):
+        with home(tmp_path / "home", WORKERS="3", GATE__MIN_BLOCK="30"):
             rows = {row["name"]: row for row in call("settings", "--format", "json").json}
             table = call("settings", "--format", "csv").csv
         assert {f"ALPHA_{name.upper()}" for name in Settings.model_fields} <= {name.split("__")[0] for name in rows}
         assert [name for name, row in rows.items() if not row["meaning"]] == []
         assert (rows["ALPHA_WORKERS"]["value"], rows["ALPHA_WORKERS"]["default"]) == (3, 0)
-        assert (rows["ALPHA_GATE__RESAMPLES"]["value"], rows["ALPHA_GATE__RESAMPLES"]["default"]) == (500, 2000)
+        assert (rows["ALPHA_GATE__MIN_BLOCK"]["value"], rows["ALPHA_GATE__MIN_BLOCK"]["default"]) == (30, 20)
         assert len(table) == len(rows)
 
     def test_says_that_a_secret_is_set_and_not_what_it_is(self, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+from scipy.stats import spearmanr
+from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_recall_fscore_support, roc_auc_score
 
 from alpha_assets.quant import metrics
 
@@ -70,12 +71,39 @@ def test_what_is_undefined_is_none() -> None:
     assert metrics.auc(np.array([0.4, 0.6]), np.array([True, True])) is None
     empty = metrics.figures(rows.clear())
     assert {name for name, figure in empty.items() if figure is None} == {
-        "ts_ic",
-        "accuracy",
-        "brier",
-        "log_loss",
-        "auc",
+        *("ts_ic", "xs_ic", "accuracy", "brier", "log_loss", "auc"),
+        *("precision", "recall", "f1", "macro_f1"),
     }
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), rows=st.integers(5, 80))
+def test_figures_of_direction_equal_those_of_scikit_learn(seed: int, rows: int) -> None:
+    random = np.random.default_rng(seed)
+    p_up, up = random.uniform(0.3, 0.7, rows), random.random(rows) > 0.4
+    found = metrics.direction(p_up, up)
+    if 0 < up.sum() < rows and 0 < (p_up > 0.5).sum() < rows:
+        precision, recall, f1, _ = precision_recall_fscore_support(up, p_up > 0.5, average="binary")
+        assert (found["precision"], found["recall"], found["f1"]) == pytest.approx((precision, recall, f1))
+        assert found["macro_f1"] == pytest.approx(f1_score(up, p_up > 0.5, average="macro"))
+
+
+def test_a_model_that_never_says_up_has_no_precision() -> None:
+    found = metrics.direction(np.array([0.4, 0.4]), np.array([True, False]))
+    assert (found["precision"], found["recall"]) == (None, 0.0)
+
+
+def test_xs_ic_is_the_mean_of_the_daily_rank_correlations() -> None:
+    rows = evidence(40, 22, ic=0.3)
+    daily = [spearmanr(part["score"], part["scaled_return"]).statistic for _, part in rows.group_by("timestamp")]
+    assert metrics.xs_ic(rows) == pytest.approx(float(np.mean(daily)))
+
+
+def test_xs_ic_needs_twenty_symbols_on_a_date() -> None:
+    assert metrics.xs_ic(evidence(40, 19, ic=0.3)) is None
+    rows = evidence(40, 20, ic=0.3)
+    some = rows.filter((pl.col("symbol") != "S00") | (pl.col("timestamp") < START + timedelta(days=7)))
+    assert metrics.daily_rank_ic(some).height == 7
 
 
 def test_one_certain_miss_does_not_cost_infinity() -> None:
@@ -97,6 +125,15 @@ def test_every_naive_rival_stands_beside_the_model() -> None:
 def test_a_rival_without_its_column_is_left_out() -> None:
     rows = evidence(30, 2).drop("prior", "past_return", "momentum_return")
     assert list(metrics.rivals(rows)) == ["half"]
+
+
+def test_a_prior_that_is_unknown_is_one_half() -> None:
+    rows = evidence(10, 2).with_columns(prior=pl.when(pl.col("symbol") == "S00").then(0.6).otherwise(None))
+    rivals = metrics.rival_probabilities(rows)
+    assert rivals["symbol_prior"].tolist() == [0.6, 0.5] * 10
+    assert rivals["pooled_prior"].tolist() == [0.6] * 20
+    nothing = metrics.rival_probabilities(rows.with_columns(prior=pl.lit(None, pl.Float64)))
+    assert nothing["pooled_prior"].tolist() == [0.5] * 20
 
 
 def test_a_bet_that_is_always_wrong_is_turned_and_one_that_is_never_made_says_half() -> None:
