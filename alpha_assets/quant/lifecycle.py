@@ -49,6 +49,8 @@ def standing(history: Iterable[Decision]) -> Standing:
     states: dict[VersionKey, str] = {}
     for decision in history:
         key = version_of(decision)
+        if canary is not None and version_of(canary) == key:
+            canary = None
         if decision["verdict"] == "rollback":
             states |= dict.fromkeys(_taken_back(line, key), FAILED)
             line = [*_until(line, key), decision] if key else []
@@ -58,11 +60,9 @@ def standing(history: Iterable[Decision]) -> Standing:
         if key:
             states[key] = decision["stage"]
         if decision["stage"] == CANARY or decision["verdict"] == "promote":
-            if canary is not None and version_of(canary) != key:
+            if canary is not None:
                 states[_sure(canary)] = ARCHIVED
             canary = decision if decision["stage"] == CANARY else None
-        elif decision["verdict"] == "reject" and canary is not None and version_of(canary) == key:
-            canary = None
     states |= {_sure(decision): ARCHIVED for decision in line[:-1]}
     states |= {_sure(decision): PRODUCTION for decision in line[-1:]}
     return Standing(tuple(line), canary, states)

@@ -94,6 +94,35 @@ def signal(
     return report
 
 
+def faults(
+    lake: Lake, ledger: Ledger, registry: Registry, settings: Settings, decisions: Sequence[Row]
+) -> dict[tuple[str, str], str]:
+    """By (symbol, regime) why the model of a decision has no probability for the newest bar that has features.
+
+    A bar that is in the warm-up, or has no features yet, is no fault of the model.
+    """
+    states = ledger.states()
+    recipes = _recipes(ledger, settings, decisions)
+    latest = _latest(lake, states, recipes, _recent(lake, states, sorted({row["symbol"] for row in decisions})))
+    found = {}
+    for row in decisions:
+        table, cell = row["features_set"], (row["symbol"], row["regime"])
+        if table not in recipes:
+            found[cell] = f"it reads {table}, which is no longer kept"
+            continue
+        bar = latest.get((table, row["symbol"]))
+        if bar is None or not bar["warm"].item():
+            continue
+        try:
+            said = _opinion(row, None, recipes[table], bar, states[row["symbol"]], None, registry, settings)
+        except Exception as error:  # whatever it does instead of answering is what is wrong with it
+            found[cell] = f"{type(error).__name__}: {error}"
+            continue
+        if said["p_up"] is None:
+            found[cell] = said["reason"]
+    return found
+
+
 def _recent(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> pl.DataFrame:
     """The newest bars of each symbol, more than HOLD_BARS where it trades every session."""
     last = {symbol: states[symbol]["last_bar"] for symbol in symbols if states.get(symbol, {}).get("last_bar")}

@@ -335,7 +335,7 @@ class Ledger:
     def canaries(self) -> dict[tuple[str, str], Row]:
         """The decision that made a version the present canary of each (symbol, regime), without its evidence.
 
-        It is one until another becomes canary, a version is promoted, or it is turned down itself.
+        It is one until another becomes canary, a version is promoted, or anything else is decided on it.
         """
         canary, later = tables.decisions, tables.decisions.alias()
         same = (later.c.model_name == canary.c.model_name) & (later.c.model_version == canary.c.model_version)
@@ -343,7 +343,7 @@ class Ledger:
             later.c.symbol == canary.c.symbol,
             later.c.regime == canary.c.regime,
             later.c.seq > canary.c.seq,
-            (later.c.stage == "canary") | (later.c.verdict == "promote") | ((later.c.verdict == "reject") & same),
+            (later.c.stage == "canary") | (later.c.verdict == "promote") | same,
         )
         query = select(*_without_evidence()).where(canary.c.stage == "canary", ~over)
         return {(row["symbol"], row["regime"]): row for row in self._rows(query)}

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,18 @@ class Version:
     location: str
     digest: str
     run_id: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """A version as the clean-up sees it: where its files are, the logged model they belong to, its aliases."""
+
+    name: str
+    number: str
+    location: str
+    model_id: str
+    created_at: datetime
+    aliases: tuple[str, ...]
 
 
 class Registry:
@@ -410,6 +423,68 @@ class Registry:
             )
         return text
 
+    def inputs_of(self, location: str) -> list[str]:
+        """The columns that a version asks for, by its signature. Raises OSError where its files are out of reach."""
+        from mlflow.models import Model
+
+        place = location.removeprefix("file://")
+        file = Path(place) / "MLmodel"
+        if "://" in place:
+            quieten()
+            from mlflow.artifacts import download_artifacts
+
+            file = Path(download_artifacts(f"{location}/MLmodel", tracking_uri=self.tracking_uri))
+        if not file.exists():
+            raise FileNotFoundError(f"{file} is not there")
+        signature = Model.load(str(file)).signature
+        return [] if signature is None else [str(name) for name in signature.inputs.required_input_names()]
+
+    def figures_of(self, name: str, number: str) -> tuple[dict[str, str], dict[str, float]]:
+        """Parameters and metrics of the run that trained a version; none where this store does not know it."""
+        if not self.exists():
+            return {}, {}
+        client = self.client
+        with _known_versions_only():
+            run_id = client.get_model_version(name, number).run_id
+            run = client.get_run(str(run_id))
+            return dict(run.data.params), dict(run.data.metrics)
+        return {}, {}
+
+    # -- clean-up -------------------------------------------------------------------------------------------------
+
+    def held(self) -> list[Held]:
+        """Every version that this program has registered; those of others in the same store are left out."""
+        if not self.exists():
+            return []
+        aliases = self.aliases()
+        found, token = [], None
+        while True:
+            page = self.client.search_model_versions(max_results=10_000, page_token=token)
+            found += [_held(version, aliases.get(version.name, {})) for version in page if "location" in version.tags]
+            token = page.token
+            if not token:
+                return found
+
+    def delete(self, version: Held) -> None:
+        """Delete a version with its files: these first, so that a kill leaves something to go on with.
+
+        Raises ValueError where it has an alias by now.
+        """
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        client = self.client
+        aliases = client.get_model_version(version.name, version.number).aliases
+        if aliases:
+            raise ValueError(f"{version.name} version {version.number} is {', '.join(aliases)} by now: it stays")
+        get_artifact_repository(version.location).delete_artifacts()
+        try:
+            client.delete_logged_model(version.model_id)
+        except MlflowException as error:  # of a clean-up that was killed after this step
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        client.delete_model_version(version.name, version.number)
+
     # -- runs -----------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -495,6 +570,18 @@ def _write_pyfunc(folder: Path, head: str, columns: "Sequence[str]", run_id: str
             ),
             mlflow_model=Model(run_id=run_id, model_id=model_id),
         )
+
+
+def _held(found: Any, aliases: Mapping[str, str]) -> Held:
+    number = str(found.version)
+    return Held(
+        found.name,
+        number,
+        found.tags["location"],
+        str(found.source).removeprefix("models:/"),
+        datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        tuple(alias for alias, other in aliases.items() if other == number),
+    )
 
 
 def _version(found: Any) -> Version:
