@@ -13,7 +13,7 @@ from alpha_assets.quant.parameters import DISCLAIMER
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 where it did what was asked, 1 with the reason on stderr where not, 2 for a wrong call."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     try:
         return _done(options)
     except BrokenPipeError:
@@ -23,6 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("alpha-assets: stopped; what was stored is whole, run it again to go on", file=sys.stderr)
         return 130
+
+
+#: Verbs of two words whose first is a verb by itself, which takes a symbol: «models AAPL», «models clean».
+TWO_WORDS = (("models", "explain"), ("models", "clean"))
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a verb of two words as one."""
+    if tuple(arguments[:2]) in TWO_WORDS:
+        return [" ".join(arguments[:2]), *arguments[2:]]
+    return list(arguments)
 
 
 def _done(options: argparse.Namespace) -> int:
@@ -57,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _universe(verbs)
     _work(verbs)
+    _deciding(verbs)
     _reading(verbs)
     _serving(verbs)
     return parser
@@ -125,6 +137,31 @@ def _work(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     advance.add_argument("--sessions", type=int, default=1, metavar="N", help="default: 1")
 
 
+def _deciding(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    for name, what in (
+        ("promote", "bring a version into production: the canary or candidate, or --version"),
+        ("reject", "turn a version down for good: the canary or candidate, or --version"),
+        ("rollback", "take production back to the version before it, or to --version"),
+    ):
+        verb = _verb(verbs, name, what, _call("decide", name))
+        verb.set_defaults(verb_name=name)
+        _cell(verb)
+        verb.add_argument("--version", metavar="N", help="the version meant")
+        verb.add_argument("--why", metavar="REASON", required=True, help="recorded with the decision and who took it")
+        _format(verb)
+
+
+def _cell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("symbol", metavar="SYMBOL")
+    parser.add_argument("regime", metavar="REGIME", help="all, trending, sideways, volatile or consolidation")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of versions from 1 on")
+    return int(text)
+
+
 def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     signals = _verb(verbs, "signals", "the newest signal of each symbol", _call("read", "signals"))
     _symbols(signals)
@@ -138,14 +175,24 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     findings = _verb(verbs, "findings", "what cleaning and checks found: symbol, rule, day", _call("read", "findings"))
     _symbols(findings)
     _format(findings)
-    decisions = _verb(verbs, "decisions", "what was promoted and rejected, and why", _call("read", "decisions"))
-    _symbols(decisions)
-    _format(decisions)
+    models = _verb(verbs, "models", "every version of a model, with its state", _call("models", "models"))
+    models.add_argument("symbol", nargs="?", metavar="SYMBOL", help="default: the whole universe")
+    _format(models)
+    explain = _verb(verbs, "models explain", "why a version is in production", _call("models", "explain"))
+    _cell(explain)
+    _format(explain)
+    clean = _verb(verbs, "models clean", "delete old versions with their files", _call("models", "clean"))
+    clean.add_argument("--keep", type=_count, metavar="N", help="newest versions to keep; default: the setting")
+    clean.add_argument("--yes", action="store_true", help="delete; without it only what would be deleted is shown")
+    _format(clean)
+    promotions = _verb(verbs, "promotions", "every decision on models, and why", _call("models", "promotions"))
+    promotions.add_argument("symbol", nargs="?", metavar="SYMBOL", help="default: the whole universe")
+    _format(promotions)
     features = _verb(verbs, "features", "the columns of a model: formula, warm-up", _call("features", "features"))
     _format(features)
     profile = _verb(verbs, "profile", "return, risk, regimes and company of a symbol", _call("profile", "profile"))
     profile.add_argument("symbol", nargs="?", metavar="SYMBOL")
-    profile.add_argument("--kind", choices=("statistical", "company", "patterns"), help="default: the first two")
+    profile.add_argument("--kind", choices=("statistical", "company", "patterns", "ml"), help="default: the first two")
     profile.add_argument("--fields", action="store_true", help="what the documents hold: type, unit, meaning")
     _format(profile)
     doctor = _verb(verbs, "doctor", "check settings, stores, versions and reachability", _call("doctor", "doctor"))

@@ -31,6 +31,7 @@ from alpha_assets.quant.parameters import (
     LearningParameters,
     PatternParameters,
     ProfileParameters,
+    PromotionParameters,
     RegimeParameters,
     SignalParameters,
     SimulationParameters,
@@ -54,7 +55,18 @@ Interval = Literal["1m", "2m", "5m", "15m", "30m", "1h", "1d"]
 
 
 #: Groups of settings: a field of one is ``ALPHA_GROUP__FIELD``.
-GROUPS = ("cleaning", "simulation", "features", "regimes", "patterns", "profiles", "learning", "gate", "signal")
+GROUPS = (
+    "cleaning",
+    "simulation",
+    "features",
+    "regimes",
+    "patterns",
+    "profiles",
+    "learning",
+    "gate",
+    "promotion",
+    "signal",
+)
 
 
 class WrongSetting(Exception):
@@ -138,6 +150,7 @@ class Settings(BaseSettings):
     profiles: ProfileParameters = Field(ProfileParameters(), description="the documents of a symbol")
     learning: LearningParameters = Field(LearningParameters(), description="labels, splits and heads")
     gate: GateParameters = Field(GateParameters(), description="what counts as evidence")
+    promotion: PromotionParameters = Field(PromotionParameters(), description="the path of a version after the gate")
     signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
 
     @field_validator("home")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alpha_assets.commands import doctor, knobs, line, read, serve, universe
+from alpha_assets.commands import decide, doctor, knobs, line, models, read, serve, universe
 from alpha_assets_tests.commands.call import call
 
 COMMAND = Path(sys.executable).with_name("alpha-assets")
@@ -27,7 +27,13 @@ VERBS = {
     ("status",): True,
     ("findings",): True,
     ("features",): True,
-    ("decisions",): True,
+    ("models",): True,
+    ("models", "explain"): True,
+    ("models", "clean"): True,
+    ("promotions",): True,
+    ("promote",): True,
+    ("reject",): True,
+    ("rollback",): True,
     ("profile",): True,
     ("doctor",): True,
     ("settings",): True,
@@ -64,7 +70,9 @@ class TestHelp:
         for module, names in {
             universe: ("add", "show_members", "retire"),
             line: ("refresh", "train", "run", "demo", "advance"),
-            read: ("signals", "status", "findings", "decisions"),
+            read: ("signals", "status", "findings"),
+            models: ("models", "explain", "clean", "promotions"),
+            decide: ("promote", "reject", "rollback"),
             doctor: ("doctor",),
             knobs: ("settings",),
             serve: ("ui",),

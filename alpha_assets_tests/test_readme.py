@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from alpha_assets.commands.read import DECISION_FIELDS, FINDING_FIELDS, STATUS_FIELDS
+from alpha_assets.commands.models import CLEAN_FIELDS, MODEL_FIELDS, PROMOTION_FIELDS
+from alpha_assets.commands.read import FINDING_FIELDS, STATUS_FIELDS
 from alpha_assets.quant.bars import RULES
 from alpha_assets.quant.indicators import GROUPS, default_set
 from alpha_assets.reading import SIGNAL_FIELDS
 from alpha_assets.settings import Settings
+from alpha_assets.stations.dossier import LINE_FIELDS
 from alpha_assets.stores.lake import TABLES
 from alpha_assets.stores.tables import metadata
 
@@ -66,7 +68,10 @@ def test_every_table_of_the_lake_is_listed_with_its_key(table: str) -> None:
         ("findings", FINDING_FIELDS),
         ("status", STATUS_FIELDS),
         ("signals", SIGNAL_FIELDS),
-        ("decisions", DECISION_FIELDS),
+        ("models", MODEL_FIELDS),
+        ("models explain", LINE_FIELDS),
+        ("models clean", CLEAN_FIELDS),
+        ("promotions", PROMOTION_FIELDS),
     ],
 )
 def test_every_reading_command_is_listed_with_its_fields(verb: str, fields: tuple[str, ...]) -> None:

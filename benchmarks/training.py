@@ -101,7 +101,7 @@ def _universe(home: Home, symbols: Sequence[str], now: Any) -> dict[str, Figure]
     with lap() as candidates:
         own = train(home.lake, home.ledger, registry, home.settings, cells, now)
     with lap() as gate:
-        promote(home.lake, home.ledger, registry, home.settings, symbols, now)
+        promote(home.lake, home.ledger, registry, home.settings, cells, now)
     seconds = [
         figures["seconds"]
         for report in (pooled, own)

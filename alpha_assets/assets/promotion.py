@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from alpha_assets.assets.frame import OWNERS, Only, plain_failures, run_tags, say, speak
-from alpha_assets.assets.models import by_cell, candidate_model, cells_of
+from alpha_assets.assets.frame import OWNERS, Only, plain_failures, run_tags, say, speak, symbols_of
+from alpha_assets.assets.models import candidate_model
 from alpha_assets.clock import Clock
 from alpha_assets.partitions import ONE_RUN, symbol_regime
 from alpha_assets.settings import Settings
@@ -32,9 +32,10 @@ def promoted_model(
     clock: dg.ResourceParam[Clock],
     run_lock: dg.ResourceParam[RunLocks],  # noqa: ARG001 - held for the life of the run
 ) -> dg.MaterializeResult:
-    """The gate's decision on each candidate: a row in ``decisions``, the alias ``production``, a run in MLflow."""
-    wanted, kept = cells_of(context, config)
+    """The decision on each version: a row in ``decisions``, the aliases that follow from it, a run in MLflow."""
+    keys, kept = symbols_of(context, config)
+    cells = [(symbol, regime) for regime, symbol in (key.split("|", 1) for key in keys)]
     run_id, tags = context.run.run_id, run_tags(context)
     with plain_failures(context):
-        report = promote(lake, ledger, registry, settings, wanted, clock.now(), run_id, tags, speak(context))
-    return say(context, by_cell(context, report), kept)
+        report = promote(lake, ledger, registry, settings, cells, clock.now(), run_id, tags, speak(context))
+    return say(context, report, kept)

@@ -12,6 +12,7 @@ from alpha_assets.assets.signals import signals
 #: The assets each job runs, in order; run config names them.
 REFRESH = ("ohlcv", "features", "statistical_profiles", "signals")
 TRAIN = ("candidate_model", "promoted_model")
+DECIDE = ("promoted_model",)
 SIGNALS = ("signals",)
 
 refresh = dg.define_asset_job(
@@ -24,6 +25,11 @@ train = dg.define_asset_job(
     selection=dg.AssetSelection.assets(pooled_models, candidate_model, promoted_model),
     description="Pooled models, candidates and the gate's decisions for a range of (regime, symbol) cells, in one run.",
 )
+decide = dg.define_asset_job(
+    "decide",
+    selection=dg.AssetSelection.assets(promoted_model),
+    description="Decisions alone: a canary whose shadow is complete, a model whose live loss is confirmed.",
+)
 # Not called «signals»: Dagster wants the names of jobs and assets distinct.
 say_signals = dg.define_asset_job(
     "signals_only",
@@ -31,4 +37,4 @@ say_signals = dg.define_asset_job(
     description="Signals alone, after a training changed what is promoted.",
 )
 
-JOBS = [refresh, train, say_signals]
+JOBS = [refresh, train, decide, say_signals]

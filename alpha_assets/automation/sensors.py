@@ -18,7 +18,9 @@ from alpha_assets.partitions import SYMBOLS
 from alpha_assets.settings import Settings
 from alpha_assets.sources.all import Sources
 from alpha_assets.sources.base import reach
+from alpha_assets.stations.promote import due
 from alpha_assets.stations.train import ALL
+from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
 from alpha_assets.stores.run_locks import RunLocks
@@ -143,26 +145,48 @@ def retraining(
     return _answer(context, "train", jobs.TRAIN, wish, clock, regime=ALL, added=added)
 
 
+@dg.sensor(job=jobs.decide, minimum_interval_seconds=300)
+def watched_models(
+    context: dg.SensorEvaluationContext,
+    settings: dg.ResourceParam[Settings],
+    lake: dg.ResourceParam[Lake],
+    ledger: dg.ResourceParam[Ledger],
+    registry: dg.ResourceParam[Registry],
+    locks: dg.ResourceParam[RunLocks],
+    clock: dg.ResourceParam[Clock],
+) -> dg.SensorResult:
+    """Asks for a decision where a canary's shadow is complete or a production model's live loss is confirmed.
+
+    One regime a tick: a run works on one range of cells. The run decides; this only looks.
+    """
+    fail_dead_runs(context.instance, locks, registry)
+    wanted = wishes.decisions_wanted(due(lake, ledger, settings), ledger.last_decisions())
+    if not wanted:
+        return dg.SensorResult(skip_reason="no canary has completed its shadow, and no live loss is confirmed")
+    regime, wish = next(iter(wanted.items()))
+    return _answer(context, "decide", jobs.DECIDE, wish, clock, regime=regime)
+
+
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.SUCCESS,
-    monitored_jobs=[jobs.train],
+    monitored_jobs=[jobs.train, jobs.decide],
     request_job=jobs.say_signals,
     minimum_interval_seconds=15,
 )
 def signals_after_training(
     context: dg.RunStatusSensorContext, ledger: dg.ResourceParam[Ledger]
 ) -> dg.SensorResult | dg.SkipReason:
-    """After a successful training, one run of signals over the symbols whose signal is older than their decision."""
+    """After a training or decision, one run of signals over the symbols whose signal is older than their decision."""
     run_id, tags = context.dagster_run.run_id, context.dagster_run.tags
     if ranges.LAUNCHED_BY in tags and "dagster/parent_run_id" not in tags:
-        return dg.SkipReason(f"training {run_id[:8]} was launched by a command, which says the signals itself")
+        return dg.SkipReason(f"run {run_id[:8]} was launched by a command, which says the signals itself")
     decided = wishes.unsaid(ledger.last_decisions(), ledger.signals())
     if not decided:
-        return dg.SkipReason(f"training {run_id[:8]} left no decision without its signal")
+        return dg.SkipReason(f"run {run_id[:8]} left no decision without its signal")
     run = ranges.covering(context.instance.get_dynamic_partitions(SYMBOLS), decided)
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=f"signals-{run_id}", tags=run.tags(), run_config=run.config(jobs.SIGNALS))]
     )
 
 
-SENSORS = [new_bars, retraining, signals_after_training]
+SENSORS = [new_bars, retraining, watched_models, signals_after_training]

@@ -96,6 +96,20 @@ def training_wanted(
     return Wish(symbols, f"{len(symbols)} of {len(members)} symbols are due for a training, first {symbols[0]}", marks)
 
 
+def decisions_wanted(due: Mapping[tuple[str, str], str], decisions: Mapping[tuple[str, str], Row]) -> dict[str, Wish]:
+    """By regime the symbols on which what was watched asks for a decision; ``due`` says why.
+
+    The wish changes with every decision, so that what a run has decided on is not asked for again.
+    """
+    wishes = {}
+    for regime in dict.fromkeys(regime for _, regime in due):
+        symbols = sorted(symbol for symbol, other in due if other == regime)
+        marks = {symbol: str(decisions.get((symbol, regime), {}).get("seq", 0)) for symbol in symbols}
+        first = f"{symbols[0]}: {due[symbols[0], regime]}"
+        wishes[regime] = Wish(symbols, f"{len(symbols)} to decide on in «{regime}», {first}", marks)
+    return wishes
+
+
 @dataclass(frozen=True)
 class Asked:
     """The sensor's memory: the last wish it turned into a run, when, and how often in a row."""

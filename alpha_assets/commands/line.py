@@ -177,7 +177,7 @@ def _print_close(
     for command, what in (
         (f"{there}make ui", "the Dagster page (runs, assets) and the MLflow page (models, metrics)"),
         (f"{here}.venv/bin/alpha-assets status", "where each symbol stands"),
-        (f"{here}.venv/bin/alpha-assets decisions", "what was promoted and rejected, and why"),
+        (f"{here}.venv/bin/alpha-assets promotions", "what was promoted and rejected, and why"),
     ):
         print(f"  {command}\n      {what}")
     print(f"\n{DISCLAIMER}")

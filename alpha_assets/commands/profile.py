@@ -25,6 +25,9 @@ FIELDS = ("kind", "field", "type", "unit", "meaning")
 FIGURES = ("kind", "field", "value", "unit")
 CELLS = ("pattern", "regime", "horizon", *RATE_FIGURES)
 
+#: The kind that is no stored document: a view over decisions and MLflow.
+ML = "ml"
+
 #: What is shown where no kind is asked for: the patterns are a table of their own.
 USUAL = (STATISTICAL, COMPANY)
 
@@ -34,6 +37,9 @@ def profile(settings: Settings, options: Namespace) -> None:
 
     JSON is an object by kind, each document as it is stored.
     """
+    if options.kind == ML:
+        _show_models(settings, options)
+        return
     asked = () if options.kind is None else (options.kind,)
     if options.fields:
         show.table([row for kind in asked or KINDS for row in declared(kind)], FIELDS, options.format)
@@ -51,6 +57,24 @@ def profile(settings: Settings, options: Namespace) -> None:
     people = options.format == "table"
     rows = [row for kind in kinds for row in _figures(kind, stored[kind]["document"], people)]
     show.table(rows, FIGURES, options.format)
+
+
+def _show_models(settings: Settings, options: Namespace) -> None:
+    """The ML profile: what is known of the symbol's models, by regime; nothing of it is stored."""
+    from alpha_assets.commands.models import now, opened, refuse_unknown
+    from alpha_assets.stations.dossier import ml_profile
+    from alpha_assets.stores.registry import Registry
+
+    if options.fields or options.symbol is None:
+        raise CommandFailed("the ML profile is a view: «alpha-assets profile SYMBOL --kind ml» shows all its fields")
+    ledger = opened(settings)
+    refuse_unknown(ledger, options.symbol)
+    document = ml_profile(ledger, Registry(settings), settings, options.symbol, now())
+    if options.format == "json":
+        show.record({ML: {"schema_version": 1, "document": document}}, "json")
+        return
+    rows = [{"kind": ML, "field": path, "value": value, "unit": ""} for path, value in leaves(document)]
+    show.table(rows, FIGURES, options.format, f"{options.symbol} has no model yet: alpha-assets train")
 
 
 def declared(kind: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Reading: signals, status, findings, decisions. Opens the ledger and nothing else; signals do without SQLAlchemy."""
+"""Reading: signals, status, findings. Opens the ledger and nothing else; signals do without SQLAlchemy."""
 
 from argparse import Namespace
 from collections import Counter
@@ -29,7 +29,6 @@ STATUS_FIELDS = (
     "quarantined",
 )
 FINDING_FIELDS = ("symbol", "rule", "day", "seen_at")
-DECISION_FIELDS = ("symbol", "regime", "seq", "verdict", "model_version", "reason", "decided_at", "dagster_run")
 
 
 def signals(settings: Settings, options: Namespace) -> None:
@@ -104,17 +103,6 @@ def status(settings: Settings, options: Namespace) -> None:
             }
         )
     show.table(rows, STATUS_FIELDS, options.format, "the universe is empty: alpha-assets universe add SYMBOL")
-
-
-def decisions(settings: Settings, options: Namespace) -> None:
-    """Every decision, oldest first."""
-    from alpha_assets.stores.ledger import Ledger
-
-    refuse_other_interval(settings)
-    if options.symbols is not None:
-        _members(settings, options.symbols)
-    rows = [row for row in Ledger(settings).decisions() if options.symbols is None or row["symbol"] in options.symbols]
-    show.table(rows, DECISION_FIELDS, options.format, "nothing was decided yet: alpha-assets train")
 
 
 def findings(settings: Settings, options: Namespace) -> None:

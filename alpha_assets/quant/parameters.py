@@ -336,6 +336,27 @@ class GateParameters:
 
 
 @dataclass(frozen=True)
+class PromotionParameters:
+    """The path of a version after the gate (``quant.lifecycle``, ``quant.watch``)."""
+
+    shadow_bars: int = 5  # bars a canary predicts beside production before it serves: a week shows that it operates
+    shadow_first: bool = False  # the same of a version that nothing serves beside: the risk there is a HOLD less
+    shadow_late_hours: float = 6.0  # from a bar's arrival to the view on it at most: a signal lives no longer
+    gross_loss: float = 1.4  # mean log-loss from which a shadow has failed: wrong at 3 : 1 on average; chance is 0.69
+    rollback_level: float = 0.01  # chance of ever taking back a model that is no worse than its baseline
+    expiry_days: float = 180.0  # age from which a model in production is too old to be trusted unseen: two quarters
+    keep_versions: int = 5  # newest versions of a model that a clean-up leaves, beside those that are needed
+
+    def __post_init__(self) -> None:
+        """Refuses a path on which nothing could move."""
+        _at_least("shadow_bars", self.shadow_bars, 0)
+        _at_least("keep_versions", self.keep_versions, 1)
+        _between("rollback_level", self.rollback_level, 0.0, 0.5)
+        for name in ("shadow_late_hours", "gross_loss", "expiry_days"):
+            _between(name, getattr(self, name), 0.0, float("inf"))
+
+
+@dataclass(frozen=True)
 class SignalParameters:
     """When a promoted model's opinion is a signal (``quant.blend``)."""
 

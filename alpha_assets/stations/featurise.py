@@ -274,7 +274,7 @@ def _spread_from_benchmarks(ledger: Ledger, recipe: Recipe, symbols: Sequence[st
     The mark is set before its own can be cleared. One in quarantine has done so when it came.
     """
     recipes, states = ledger.recipes(), ledger.states()
-    read = {str(decision["features_set"]) for decision in ledger.production().values()} | {recipe.table}
+    read = {str(decision["features_set"]) for _, decision in _asked_at_every_bar(ledger)} | {recipe.table}
     made = [recipes[table] for table in sorted(read) if table in recipes]
     for name in {document["features"].get("benchmark") for document in made} & set(symbols):
         state = states.get(name, {})
@@ -284,16 +284,21 @@ def _spread_from_benchmarks(ledger: Ledger, recipe: Recipe, symbols: Sequence[st
             return
 
 
+def _asked_at_every_bar(ledger: Ledger) -> list[tuple[str, Row]]:
+    """The decisions, each with its symbol, whose model needs the newest bar: those in production and the canaries."""
+    return [(symbol, row) for part in (ledger.production(), ledger.canaries()) for (symbol, _), row in part.items()]
+
+
 def _keep_older(
     ledger: Ledger, kitchen: Kitchen, states: Mapping[str, Row], anew: Sequence[str], symbols: Sequence[str]
 ) -> None:
-    """Bring on the older tables that promoted models of these symbols read.
+    """Bring on the older tables that promoted models and canaries of these symbols read.
 
     What is built anew because its past changed is built anew in every table, and so is what a kill interrupted.
     """
     recipes = ledger.recipes()
     readers: dict[str, list[str]] = {}
-    for (symbol, _), decision in ledger.production().items():
+    for symbol, decision in _asked_at_every_bar(ledger):
         table = str(decision["features_set"])
         if symbol in symbols and table != kitchen.recipe.table and symbol not in readers.get(table, ()):
             readers.setdefault(table, []).append(symbol)

@@ -65,14 +65,14 @@ def schema_verdict(lake: Lake) -> Verdict:
         for name, kind in declared.items()
         if stored.get(name) != kind
     ]
-    return _verdict(wrong, "columns differ from the declared schema")
+    return verdict_of(wrong, "columns differ from the declared schema")
 
 
 def findings_verdict(ledger: Ledger, rules: Sequence[str], what: str) -> Verdict:
     """Everything these rules found and nobody cleared, over the whole universe; retired symbols are not its members."""
     members = {row["symbol"] for row in ledger.universe()}
     found = [f"{row['symbol']} {row['day']}" for row in ledger.findings(rules) if row["symbol"] in members]
-    return _verdict(found, what)
+    return verdict_of(found, what)
 
 
 def quarantine_verdict(ledger: Ledger) -> Verdict:
@@ -83,7 +83,7 @@ def quarantine_verdict(ledger: Ledger) -> Verdict:
         for row in ledger.universe()
         if states.get(row["symbol"], {}).get("quarantine_cause")
     ]
-    return _verdict(wrong, "symbols are quarantined")
+    return verdict_of(wrong, "symbols are quarantined")
 
 
 def freshness_verdict(ledger: Ledger, sources: Mapping[str, Source], now: datetime) -> Verdict:
@@ -98,7 +98,7 @@ def freshness_verdict(ledger: Ledger, sources: Mapping[str, Source], now: dateti
         last, newest = states.get(symbol, {}).get("last_bar"), could_have.newest.get(symbol)
         if newest is not None and (last is None or last < newest):
             wrong.append(f"{symbol}: holds {_shown(last)}, its source could have {_shown(newest)}")
-    verdict = _verdict(wrong, "symbols are behind their calendar")
+    verdict = verdict_of(wrong, "symbols are behind their calendar")
     if not could_have.silent:
         return verdict
     return replace(verdict, passed=False, sentence="; ".join([verdict.sentence, *could_have.silent.values()]))
@@ -113,7 +113,7 @@ def features_verdict(ledger: Ledger) -> Verdict:
         behind = state.get("last_bar") is not None and state.get("features_until") != state["last_bar"]
         if behind and not state["quarantine_cause"]:
             wrong.append(f"{row['symbol']}: {_shown(state['features_until'])}, bars until {_shown(state['last_bar'])}")
-    return _verdict(wrong, "symbols have bars without features")
+    return verdict_of(wrong, "symbols have bars without features")
 
 
 #: The findings that each check of the bars reports, and its words for them.
@@ -125,7 +125,8 @@ FINDING_CHECKS: Mapping[str, tuple[list[str], str]] = {
 }
 
 
-def _verdict(wrong: Sequence[str], what: str) -> Verdict:
+def verdict_of(wrong: Sequence[str], what: str) -> Verdict:
+    """The verdict on a check that found ``wrong``; ``what`` says what these are."""
     sentence = f"{len(wrong):,} {what}" if wrong else f"no {what}"
     return Verdict(not wrong, len(wrong), list(wrong[:SAMPLE]), sentence)
 

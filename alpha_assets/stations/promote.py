@@ -1,14 +1,19 @@
 """Fourth station: the gate decides, one INSERT makes it true, MLflow is brought into line.
 
+A version's path is ``staging -> canary -> production -> archived``, or ``failed``. Of each (symbol, regime) one thing
+is decided in a pass, the most urgent: a production version whose live loss is confirmed is taken back; a canary whose
+shadow is complete serves, or has failed; else the gate judges the candidate. A candidate that passes waits while a
+canary that may still serve is in shadow, because a look at the evidence spends level.
+
 The evidence is pooled over every symbol of the regime that has a candidate of the same feature set and learner,
 whichever of them this run holds, because one symbol alone cannot reach significance. Decisions are recorded for the
-symbols of the run.
+cells of the run.
 """
 
 import hashlib
 import time
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,19 +21,54 @@ import polars as pl
 
 from alpha_assets.quant import gate
 from alpha_assets.quant.gate import Judgement
+from alpha_assets.quant.lifecycle import CANARY, FAILED, PRODUCTION, STAGING, standing
+from alpha_assets.quant.watch import LiveVerdict, ShadowVerdict
 from alpha_assets.settings import Settings
+from alpha_assets.stations import projection
 from alpha_assets.stations.base import Progress, Report, silent
+from alpha_assets.stations.decisions import GATE, WATCH, rollback_row, row_of
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import recipe_of, table_of
-from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, model_name, why_untrained
+from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, why_untrained
+from alpha_assets.stations.watch import live_verdicts, shadow_verdicts
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
 
+#: A symbol and a regime.
+Cell = tuple[str, str]
+
 #: Attempts at the gate are counted over a rolling year.
 YEAR = timedelta(days=365)
 
-VERDICTS = {"promote": "promote", "canary": "hold", "reject": "reject", "block": "hold"}
+#: What the gate's word comes to: the verb, and where it leaves the version. «canary» may serve only once judged anew.
+OUTCOMES = {
+    "promote": ("promote", PRODUCTION),
+    "canary": ("hold", CANARY),
+    "reject": ("reject", FAILED),
+    "block": ("hold", STAGING),
+}
+
+#: How a decision is told, by its stage, or by its verb where that says more.
+TOLD = {PRODUCTION: "promoted", CANARY: "canary", FAILED: "rejected", STAGING: "held"}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger says of every cell, read once a pass."""
+
+    candidates: Mapping[Cell, Row]
+    decided: Mapping[Cell, Row]
+    last: Mapping[Cell, Row]
+    production: Mapping[Cell, Row]
+    canaries: Mapping[Cell, Row]
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> "Known":
+        """Read from the ledger."""
+        return cls(
+            ledger.candidates(), ledger.decided(), ledger.last_decisions(), ledger.production(), ledger.canaries()
+        )
 
 
 def promote(
@@ -36,91 +76,230 @@ def promote(
     ledger: Ledger,
     registry: Registry,
     settings: Settings,
-    symbols: Sequence[str],
+    cells: Sequence[Cell],
     now: datetime,
     dagster_run: str | None = None,
     tags: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> Report:
-    """Judge the pool, then the candidates of ``symbols``; record and project the decisions.
+    """Decide on the versions of ``cells``; record the decisions and project them.
 
-    States: promoted, rejected, held (the pool is blocked until a person has looked, or its sample is too small for more
-    than a canary, which are decisions; or there is no evidence of the symbol, which is none), unchanged (this candidate
-    was decided on before), no_candidate. Raises DecidedElsewhere where another run decided first.
+    Partitions of the report are ``regime|symbol``. States: promoted, canary, rejected, rolled_back, held (a person has
+    to look: the pool is blocked, which is a decision, or there is no evidence of the symbol, which is none), in_shadow
+    (a canary's bars are not complete), unchanged (this candidate was decided on before), no_candidate. Raises
+    DecidedElsewhere where another run decided first.
     """
     started = time.perf_counter()
     report = Report()
-    candidates = {symbol: row for (symbol, regime), row in ledger.candidates().items() if regime == ALL}
-    last = {symbol: row for (symbol, regime), row in ledger.last_decisions().items() if regime == ALL}
-    states = ledger.states()
-    open_ones = []
-    for symbol in symbols:
-        candidate = candidates.get(symbol)
-        if candidate is None or candidate["model_version"] is None:
-            report.say(symbol, "no_candidate", reason=why_untrained(candidate, states.get(symbol), settings))
-        elif symbol in last and last[symbol]["training_id"] == candidate["training_id"]:
-            report.say(symbol, "unchanged", verdict=last[symbol]["verdict"], reason=last[symbol]["reason"])
-        elif candidate["features_set"] != table_of(settings):
-            reason = f"its candidate reads {candidate['features_set']}, which is no longer kept: train it again"
-            report.say(symbol, "held", reason=reason)
-        else:
-            open_ones.append(symbol)
-    progress("candidates to judge", len(symbols) - len(open_ones), len(symbols))
-    if open_ones:
-        judgement, missing = _judge(lake, ledger, settings, candidates, now)
-        rows = [
-            _decision(
-                candidates[symbol],
-                judgement,
-                last.get(symbol),
-                ledger.production().get((symbol, ALL)),
-                now,
-                dagster_run,
-            )
-            for symbol in open_ones
-            if symbol in judgement.symbols
-        ]
-        ledger.decide(rows)
-        for row in rows:
-            verdict = judgement.symbols[row["symbol"]]
-            figures = {"ic": verdict.ic, "probability": verdict.probability}
-            report.say(
-                row["symbol"], PAST[row["verdict"]], reason=row["reason"], version=row["model_version"], **figures
-            )
-        for symbol in open_ones:
-            if symbol not in judgement.symbols:
-                report.say(symbol, "held", reason=missing.get(symbol, NO_EVIDENCE))
-        report.totals["pool"] = judgement.pool.reason
+    known = Known.of(ledger)
+    rows = _watched(lake, ledger, settings, known, cells, now, dagster_run, report)
+    to_judge = [
+        cell
+        for cell in cells
+        if _key(cell) not in report.partitions and _is_open(cell, known, ledger, settings, report)
+    ]
+    progress("candidates to judge", len(cells) - len(to_judge), len(cells))
+    for regime in dict.fromkeys(regime for _, regime in to_judge):
+        some = [cell for cell in to_judge if cell[1] == regime]
+        rows += _judged(lake, ledger, settings, known, some, now, dagster_run, report)
+        progress("candidates to judge", len(report.partitions), len(cells))
+    seconds = round(time.perf_counter() - started, 3)
+    ledger.decide([{**row, "seconds": seconds} for row in rows])
     reconcile(ledger, registry, tags)
     report.totals |= {
-        "symbols": len(symbols),
+        "symbols": len(cells),
         **report.states(),
         "seconds": round(time.perf_counter() - started, 3),
     }
     return report
 
 
+def due(lake: Lake, ledger: Ledger, settings: Settings) -> dict[Cell, str]:
+    """The cells on which what was watched asks for a decision, each with the reason."""
+    known = Known.of(ledger)
+    losing = {cell: verdict.reason for cell, verdict in _losing(lake, ledger, settings, known.production).items()}
+    shadows = shadow_verdicts(lake, ledger, settings, known.canaries) if known.canaries else {}
+    capped = _capped(ledger, known.canaries)
+    ripe = {
+        cell: verdict.reason
+        for cell, verdict in shadows.items()
+        if verdict.state == "failed" or (verdict.state == "passed" and cell not in capped)
+    }
+    return ripe | losing
+
+
+def _key(cell: Cell) -> str:
+    return f"{cell[1]}|{cell[0]}"
+
+
+def _losing(lake: Lake, ledger: Ledger, settings: Settings, production: Mapping[Cell, Row]) -> dict[Cell, LiveVerdict]:
+    verdicts = live_verdicts(lake, ledger, settings, production) if production else {}
+    return {cell: verdict for cell, verdict in verdicts.items() if verdict.confirmed}
+
+
+def _watched(
+    lake: Lake,
+    ledger: Ledger,
+    settings: Settings,
+    known: Known,
+    cells: Sequence[Cell],
+    now: datetime,
+    dagster_run: str | None,
+    report: Report,
+) -> list[Row]:
+    """The decisions that what was watched asks for: rollbacks, and canaries that serve or have failed."""
+    serving = {cell: known.production[cell] for cell in cells if cell in known.production}
+    losing = _losing(lake, ledger, settings, serving)
+    histories = ledger.history(sorted({symbol for symbol, _ in losing})) if losing else {}
+    rows = [_taken_back(histories[cell], verdict, now, dagster_run) for cell, verdict in losing.items()]
+    watched = {cell: known.canaries[cell] for cell in cells if cell in known.canaries and cell not in losing}
+    shadows = shadow_verdicts(lake, ledger, settings, watched) if watched else {}
+    capped = _capped(ledger, watched)
+    for cell, verdict in shadows.items():
+        if verdict.state == "failed" or (verdict.state == "passed" and cell not in capped):
+            rows.append(_out_of_shadow(known, cell, verdict, now, dagster_run))
+        elif cell not in capped:
+            report.say(_key(cell), "in_shadow", version=watched[cell]["model_version"], reason=verdict.reason)
+    for row in rows:
+        state = "rolled_back" if row["verdict"] == "rollback" else TOLD[row["stage"]]
+        report.say(_key((row["symbol"], row["regime"])), state, reason=row["reason"], version=row["model_version"])
+    return rows
+
+
+def _taken_back(history: Sequence[Row], verdict: LiveVerdict, now: datetime, dagster_run: str | None) -> Row:
+    to = standing(history).previous
+    back = f"back to version {to['model_version']}" if to else "no version before it, so none serves"
+    return rollback_row(
+        history,
+        to=to,
+        reason=f"{verdict.reason}: {back}",
+        who=WATCH,
+        now=now,
+        evidence={"live": asdict(verdict)},
+        dagster_run=dagster_run,
+    )
+
+
+def _capped(ledger: Ledger, canaries: Mapping[Cell, Row]) -> set[Cell]:
+    """The canaries that no shadow brings into production: their evidence was too little for more."""
+    evidence = ledger.evidence([row["id"] for row in canaries.values()])
+    return {
+        cell for cell, row in canaries.items() if (evidence[row["id"]].get("symbol") or {}).get("decision") == "canary"
+    }
+
+
+def _out_of_shadow(known: Known, cell: Cell, verdict: ShadowVerdict, now: datetime, dagster_run: str | None) -> Row:
+    canary = known.canaries[cell]
+    passed = verdict.state == "passed"
+    return row_of(
+        canary,
+        cell,
+        verdict="promote" if passed else "reject",
+        stage=PRODUCTION if passed else FAILED,
+        reason=f"{verdict.reason}; {canary['reason']}" if passed else verdict.reason,
+        last=known.last[cell],
+        production=known.production.get(cell),
+        who=WATCH,
+        evidence={"shadow": asdict(verdict), "canary_since": canary["decided_at"].isoformat()},
+        now=now,
+        dagster_run=dagster_run,
+    )
+
+
+def _is_open(cell: Cell, known: Known, ledger: Ledger, settings: Settings, report: Report) -> bool:
+    """Whether the gate has to judge the candidate of this cell; where not, the report says why."""
+    candidate, decided = known.candidates.get(cell), known.decided.get(cell)
+    if candidate is None or candidate["model_version"] is None:
+        report.say(_key(cell), "no_candidate", reason=_why_none(cell, candidate, ledger, settings))
+    elif decided is not None:
+        last = known.last[cell]
+        taken_back = last["verdict"] == "rollback" and last["previous_version"] == candidate["model_version"]
+        told = last if taken_back else decided
+        report.say(_key(cell), "unchanged", verdict=told["verdict"], reason=told["reason"])
+    elif candidate["features_set"] != table_of(settings):
+        reason = f"its candidate reads {candidate['features_set']}, which is no longer kept: train it again"
+        report.say(_key(cell), "held", reason=reason)
+    else:
+        return True
+    return False
+
+
+def _why_none(cell: Cell, candidate: Row | None, ledger: Ledger, settings: Settings) -> str:
+    if cell[1] != ALL and candidate is None:
+        return f"no model of this regime is trained yet; «{ALL}» serves it"
+    return why_untrained(candidate, ledger.states().get(cell[0]), settings)
+
+
+def _judged(
+    lake: Lake,
+    ledger: Ledger,
+    settings: Settings,
+    known: Known,
+    cells: Sequence[Cell],
+    now: datetime,
+    dagster_run: str | None,
+    report: Report,
+) -> list[Row]:
+    """The gate's decisions on the candidates of one regime."""
+    regime = cells[0][1]
+    candidates = {symbol: row for (symbol, other), row in known.candidates.items() if other == regime}
+    judgement, missing = _judge(lake, ledger, settings, candidates, now, regime)
+    window = _window(lake, candidates, regime)
+    rows = []
+    for cell in cells:
+        symbol = cell[0]
+        if symbol not in judgement.symbols:
+            report.say(_key(cell), "held", reason=missing.get(symbol, NO_EVIDENCE))
+            continue
+        row = _decision(cell, judgement, known, settings, window, now, dagster_run)
+        verdict = judgement.symbols[symbol]
+        figures = {"ic": verdict.ic, "probability": verdict.probability}
+        report.say(_key(cell), TOLD[row["stage"]], reason=row["reason"], version=row["model_version"], **figures)
+        rows.append(row)
+    if regime == ALL or "pool" not in report.totals:
+        report.totals["pool"] = judgement.pool.reason
+    return rows
+
+
+def _window(lake: Lake, candidates: Mapping[str, Row], regime: str) -> dict[str, Any] | None:
+    """The span of the out-of-fold predictions that a family is judged on."""
+    present = pl.DataFrame(
+        [(symbol, row["training_id"]) for symbol, row in candidates.items()],
+        schema={"symbol": pl.String, "training_id": pl.String},
+        orient="row",
+    )
+    key = ["symbol", "regime", "timestamp", "training_id", "origin"]
+    said = lake.read("predictions", symbols=list(candidates), columns=key)
+    ours = said.filter(pl.col("regime") == regime, pl.col("origin") == OUT_OF_FOLD).join(
+        present, on=["symbol", "training_id"], how="semi"
+    )
+    if ours.is_empty():
+        return None
+    first, last = ours.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).row(0)
+    return {"first": f"{first:%Y-%m-%d}", "last": f"{last:%Y-%m-%d}", "rows": ours.height}
+
+
 #: Why nothing can be said of a candidate whose predictions meet no bar.
 NO_EVIDENCE = "none of its candidate's predictions meets a labelled bar: refresh the symbol and train it again"
 
-#: Sittings of the gate whose mirror in MLflow is looked for: those that a kill may have left without one.
-SITTINGS = 5
 
-PAST = {"promote": "promoted", "reject": "rejected", "hold": "held"}
-
-
-def family(settings: Settings) -> str:
+def family(settings: Settings, regime: str = ALL) -> str:
     """What is judged together: regime, feature set and learner.
 
     The set by its name, not by the hash of its table: another denoiser, benchmark or threshold is another attempt of
     the same family, or one could shop for settings at the price of a first look each.
     """
     features = recipe_of(settings).feature_set.name
-    return f"{ALL}|{features}|{settings.learning.learner}|h{settings.learning.horizon}"
+    return f"{regime}|{features}|{settings.learning.learner}|h{settings.learning.horizon}"
 
 
 def _judge(
-    lake: Lake, ledger: Ledger, settings: Settings, candidates: Mapping[str, Row], now: datetime
+    lake: Lake,
+    ledger: Ledger,
+    settings: Settings,
+    candidates: Mapping[str, Row],
+    now: datetime,
+    regime: str = ALL,
 ) -> tuple[Judgement, dict[str, str]]:
     """The judgement, and why there is no evidence of some symbols."""
     table = table_of(settings)
@@ -129,21 +308,21 @@ def _judge(
         for symbol, row in candidates.items()
         if row["model_version"] is not None and row["features_set"] == table
     }
-    evidence, missing = _evidence(lake, settings, calendars_of(ledger), pool)
+    evidence, missing = _evidence(lake, settings, calendars_of(ledger), pool, regime)
     digest = hashlib.sha256("|".join(sorted(pool.values())).encode()).hexdigest()
-    attempt = ledger.spend_attempt(family(settings), digest, now, now - YEAR)
+    attempt = ledger.spend_attempt(family(settings, regime), digest, now, now - YEAR)
     judgement = gate.judge(evidence, settings.gate, horizon=settings.learning.horizon, attempt=attempt)
     return judgement, missing
 
 
 def _evidence(
-    lake: Lake, settings: Settings, names: Mapping[str, str], pool: Mapping[str, str]
+    lake: Lake, settings: Settings, names: Mapping[str, str], pool: Mapping[str, str], regime: str = ALL
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """The out-of-fold predictions of the present candidates beside what followed; and who is left out, and why."""
     present = pl.DataFrame({"symbol": list(pool), "training_id": list(pool.values())})
     predictions = (
         lake.read("predictions", symbols=list(pool))
-        .filter(pl.col("regime") == ALL, pl.col("origin") == OUT_OF_FOLD)
+        .filter(pl.col("regime") == regime, pl.col("origin") == OUT_OF_FOLD)
         .join(present, on=["symbol", "training_id"], how="semi")
     )
     rows, missing = labelled_rows(lake, settings, names, list(pool))
@@ -154,107 +333,48 @@ def _evidence(
 
 
 def _decision(
-    candidate: Row,
+    cell: Cell,
     judgement: Judgement,
-    last: Row | None,
-    production: Row | None,
+    known: Known,
+    settings: Settings,
+    window: Mapping[str, Any] | None,
     now: datetime,
     dagster_run: str | None,
 ) -> Row:
-    verdict = judgement.symbols[candidate["symbol"]]
-    return {
-        "symbol": candidate["symbol"],
-        "regime": candidate["regime"],
-        "seq": (last["seq"] if last else 0) + 1,
-        "verdict": VERDICTS[verdict.decision],
-        "reason": verdict.reason,
-        "training_id": candidate["training_id"],
-        "features_set": candidate["features_set"],
-        "model_name": candidate["model_name"],
-        "model_version": candidate["model_version"],
-        "model_location": candidate["model_location"],
-        "model_digest": candidate["model_digest"],
-        "previous_version": production["model_version"] if production else None,
-        "evidence": {"pool": asdict(judgement.pool), "symbol": asdict(verdict)},
-        "dagster_run": dagster_run,
-        "decided_at": now,
-    }
+    verdict = judgement.symbols[cell[0]]
+    production = known.production.get(cell)
+    verb, stage = OUTCOMES[verdict.decision]
+    reason = verdict.reason
+    # The regime's bars are served by «all» where it has no model of its own.
+    serving = production or known.production.get((cell[0], ALL))
+    rules = settings.promotion
+    if stage == PRODUCTION and rules.shadow_bars and (serving is not None or rules.shadow_first):
+        verb, stage = "hold", CANARY
+        reason = f"{reason}; canary for {rules.shadow_bars} bars before it serves"
+    names = ("model_name", "model_version")
+    return row_of(
+        known.candidates[cell],
+        cell,
+        verdict=verb,
+        stage=stage,
+        reason=reason,
+        last=known.last.get(cell),
+        production=production,
+        who=GATE,
+        evidence={
+            "pool": asdict(judgement.pool),
+            "symbol": asdict(verdict),
+            "baseline": {name: production[name] for name in names} if production else None,
+            "window": window,
+        },
+        now=now,
+        dagster_run=dagster_run,
+    )
 
 
 def reconcile(ledger: Ledger, registry: Registry, tags: Mapping[str, str] | None = None) -> int:
-    """Bring MLflow into line with the ledger: a run for each sitting of the gate, then aliases and tags; idempotent.
-
-    A decision survives a kill that its mirror does not; ``tags`` go on the runs that this call makes up for. Two that
-    reconcile at the same instant may mirror a sitting twice, under one tag ``sitting``. Returns how many names were
-    moved.
-    """
-    sittings = _sittings(ledger)
-    if not sittings:
-        return 0
-    production = ledger.production()
-    serving = {(row["model_name"], row["model_version"]) for row in production.values()}
-    mirrored = registry.mirrored_sittings()
-    for digest, rows in sittings.items():
-        if digest not in mirrored:
-            _mirror(ledger, registry, digest, rows, serving, tags or {})
-    aliased = registry.production_versions()
-    moved = 0
-    for (symbol, regime), row in production.items():
-        name = row["model_name"] or model_name(symbol, regime)
-        if aliased.get(name) == row["model_version"]:
-            continue
-        because = {"promoted_at": row["decided_at"].isoformat(), "promoted_because": row["reason"][:5000]}
-        registry.set_production(name, row["model_version"], row["previous_version"], because)
-        moved += 1
-    return moved
-
-
-def _sittings(ledger: Ledger) -> dict[str, list[Row]]:
-    """The newest sittings, oldest first, each under a digest of what it decided."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in ledger.sittings(SITTINGS):
-        groups.setdefault((row["dagster_run"], row["decided_at"], row["regime"]), []).append(row)
-    return {_digest(rows): rows for rows in groups.values()}
-
-
-def _digest(rows: Sequence[Row]) -> str:
-    decided = sorted(f"{row['symbol']}|{row['regime']}#{row['seq']}" for row in rows)
-    return hashlib.sha256("\n".join(decided).encode()).hexdigest()[:32]
-
-
-def _mirror(
-    ledger: Ledger,
-    registry: Registry,
-    digest: str,
-    rows: Sequence[Row],
-    serving: Container[tuple[str, str]],
-    tags: Mapping[str, str],
-) -> None:
-    """One sitting as a run, after its rejected versions are tagged: where there is the run, there is everything."""
-    for row in rows:
-        version = (row["model_name"], row["model_version"])
-        if row["verdict"] == "reject" and None not in version and version not in serving:
-            registry.set_rejected(*version)
-    evidence = ledger.evidence([row["id"] for row in rows])
-    pool = evidence[rows[0]["id"]].get("pool", {})
-    decisions = [
-        {key: row[key] for key in ("symbol", "regime", "seq", "verdict", "reason", "model_name", "model_version")}
-        for row in rows
-    ]
-    symbols = {row["symbol"]: evidence[row["id"]].get("symbol") for row in rows}
-    by = {"decided_by": rows[0]["dagster_run"]} if rows[0]["dagster_run"] else {}
-    registry.log_decisions(
-        f"gate {rows[0]['regime']}",
-        metrics=_figures(pool, rows),
-        tags={
-            **tags,
-            **by,
-            "regime": rows[0]["regime"],
-            "sitting": digest,
-            "decided_at": rows[0]["decided_at"].isoformat(),
-        },
-        report={"judgement": {"pool": pool, "symbols": symbols}, "decisions": decisions},
-    )
+    """Bring MLflow into line with the ledger (``projection.bring_into_line``); how many names had an alias set."""
+    return projection.bring_into_line(ledger, registry, _figures, tags)
 
 
 def _figures(pool: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, float]:

@@ -2,6 +2,9 @@
 
 No promoted model, no fresh feature, a model file that is not the registered one, an unexplained jump: the signal is
 HOLD and says so. It is never a guess dressed up.
+
+The model is that of the bar's own regime where one is promoted, else that of «all». A canary is asked about the same
+bar, and what it says is stored beside and never shown.
 """
 
 import hashlib
@@ -24,6 +27,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.sets import Recipe, recipe_of, restored
 from alpha_assets.stations.train import ALL, KEYED, why_untrained
+from alpha_assets.stations.watch import LIVE, SHADOW
 from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import ModelDamaged, Registry
@@ -31,8 +35,6 @@ from alpha_assets.stores.registry import ModelDamaged, Registry
 #: Bars over which an unexplained split-sized jump holds publication. The few features with a longer window (a mean of
 #: 200, a drawdown over 252) are ratios to a level, which a jump moves once and not bar by bar.
 HOLD_BARS = 60
-
-LIVE = "live"
 
 
 def signal(
@@ -48,26 +50,36 @@ def signal(
     started = time.perf_counter()
     report = Report()
     states = ledger.states()
-    production = ledger.production()
+    production, canaries = _by_symbol(ledger.production()), _by_symbol(ledger.canaries())
     candidates = ledger.candidates()
     members = {row["symbol"]: row for row in ledger.universe(retired=True)}
     newest = _newest(members, states)
     recent = _recent(lake, states, symbols)
-    recipes = _recipes(ledger, settings, production, symbols)
-    latest = _latest(lake, states, symbols, recipes, recent)
+    asked = [row for symbol in symbols for row in (*production.get(symbol, ()), *canaries.get(symbol, ()))]
+    recipes = _recipes(ledger, settings, asked)
+    latest = _latest(lake, states, recipes, recent)
     jumps = _jumps(recent)
     said, predictions = [], []
     for done, symbol in enumerate(symbols, start=1):
-        decision, candidate, state = production.get((symbol, ALL)), candidates.get((symbol, ALL)), states.get(symbol)
+        candidate, state = candidates.get((symbol, ALL)), states.get(symbol)
+        decision = _serving(production.get(symbol, ()), latest)
+        table = decision["features_set"] if decision else None
+        held: str | None = "it is not known whether it may be said"
         try:
             held = jumps.get(symbol) or _behind(members.get(symbol), state, newest, settings)
-            recipe = recipes.get(symbol)
-            opinion = _opinion(decision, candidate, recipe, latest.get(symbol), state, held, registry, settings)
+            recipe, bar = recipes.get(table), latest.get((table, symbol))
+            opinion = _opinion(decision, candidate, recipe, bar, state, held, registry, settings)
         except Exception as error:  # one symbol of many: it is held with the reason, and the others go on
             opinion = _hold(f"no signal could be made: {type(error).__name__}: {error}", _named(decision))
         said.append(_row(symbol, opinion, states.get(symbol, {}).get("last_bar"), now, settings))
-        if opinion.get("p_up") is not None:
-            predictions.append(_prediction(symbol, production[symbol, ALL], opinion, states[symbol], now))
+        if decision is not None and opinion.get("p_up") is not None:
+            predictions.append(_prediction(symbol, decision, opinion, states[symbol], now, LIVE))
+        if held is None:
+            for canary in _applying(canaries.get(symbol, ()), latest):
+                recipe, bar = recipes[canary["features_set"]], latest[canary["features_set"], symbol]
+                view = _shadowed(canary, recipe, bar, states[symbol], registry, settings)
+                if view is not None:
+                    predictions.append(_prediction(symbol, canary, view, states[symbol], now, SHADOW))
         progress("signals", done, len(symbols))
     if predictions:
         lake.append("predictions", pl.DataFrame(predictions, schema=dict(PREDICTIONS)))
@@ -83,6 +95,35 @@ def signal(
     return report
 
 
+def faults(
+    lake: Lake, ledger: Ledger, registry: Registry, settings: Settings, decisions: Sequence[Row]
+) -> dict[tuple[str, str], str]:
+    """By (symbol, regime) why the model of a decision has no probability for the newest bar that has features.
+
+    A bar that is in the warm-up, or has no features yet, is no fault of the model.
+    """
+    states = ledger.states()
+    recipes = _recipes(ledger, settings, decisions)
+    latest = _latest(lake, states, recipes, _recent(lake, states, sorted({row["symbol"] for row in decisions})))
+    found = {}
+    for row in decisions:
+        table, cell = row["features_set"], (row["symbol"], row["regime"])
+        if table not in recipes:
+            found[cell] = f"it reads {table}, which is no longer kept"
+            continue
+        bar = latest.get((table, row["symbol"]))
+        if bar is None or not bar["warm"].item():
+            continue
+        try:
+            said = _opinion(row, None, recipes[table], bar, states[row["symbol"]], None, registry, settings)
+        except Exception as error:  # whatever it does instead of answering is what is wrong with it
+            found[cell] = f"{type(error).__name__}: {error}"
+            continue
+        if said["p_up"] is None:
+            found[cell] = said["reason"]
+    return found
+
+
 def _recent(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> pl.DataFrame:
     """The newest bars of each symbol, more than HOLD_BARS where it trades every session."""
     last = {symbol: states[symbol]["last_bar"] for symbol in symbols if states.get(symbol, {}).get("last_bar")}
@@ -90,38 +131,70 @@ def _recent(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> pl
     return lake.read("bars", symbols=list(last), since=since, columns=list(BARS)) if last else empty(BARS)
 
 
-def _recipes(
-    ledger: Ledger, settings: Settings, production: Mapping[tuple[str, str], Row], symbols: Sequence[str]
-) -> dict[str, Recipe]:
-    """What the promoted model of each symbol reads; none where this program no longer makes the same numbers."""
+def _by_symbol(decisions: Mapping[tuple[str, str], Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for (symbol, _), row in decisions.items():
+        found.setdefault(symbol, []).append(row)
+    return found
+
+
+def _recipes(ledger: Ledger, settings: Settings, decisions: Sequence[Row]) -> dict[str | None, Recipe]:
+    """By feature table what these decisions' models read; none where this program no longer makes the same numbers."""
     current = recipe_of(settings)
-    tables = {symbol: production[symbol, ALL]["features_set"] for symbol in symbols if (symbol, ALL) in production}
+    tables = {str(row["features_set"]) for row in decisions}
     known = ledger.recipes()
-    made = {table: restored(known.get(table, {}), table) for table in set(tables.values()) - {current.table}}
-    made[current.table] = current
-    return {symbol: recipe for symbol, table in tables.items() if (recipe := made[table]) is not None}
+    made = {table: restored(known.get(table, {}), table) for table in tables - {current.table}}
+    made |= {current.table: current} if current.table in tables else {}
+    return {table: recipe for table, recipe in made.items() if recipe is not None}
+
+
+#: The feature row of a symbol's last bar, by feature table and symbol.
+Latest = Mapping[tuple[str | None, str], pl.DataFrame]
 
 
 def _latest(
-    lake: Lake,
-    states: Mapping[str, Row],
-    symbols: Sequence[str],
-    recipes: Mapping[str, Recipe],
-    recent: pl.DataFrame,
-) -> dict[str, pl.DataFrame]:
-    """The feature row of each symbol's last bar in the table that its model reads, where there is one.
+    lake: Lake, states: Mapping[str, Row], recipes: Mapping[str | None, Recipe], recent: pl.DataFrame
+) -> Latest:
+    """The feature row of each symbol's last bar in the tables that models read, where there is one.
 
-    ``warm`` says whether the bar lies past the warm-up.
+    ``regime`` is the bar's, and ``warm`` says whether it lies past the warm-up.
     """
-    readers: dict[Recipe, list[str]] = {}
-    for symbol in symbols:
-        if symbol in recipes:
-            readers.setdefault(recipes[symbol], []).append(symbol)
-    found: dict[str, pl.DataFrame] = {}
-    for recipe, wanted in readers.items():
-        some = recent.filter(pl.col("symbol").is_in(wanted))
-        found |= _latest_of(lake, states, wanted, recipe, some)
-    return found
+    symbols = recent["symbol"].unique().to_list()
+    return {
+        (table, symbol): row
+        for table, recipe in recipes.items()
+        for symbol, row in _latest_of(lake, states, symbols, recipe, recent).items()
+    }
+
+
+def _applying(decisions: Sequence[Row], latest: Latest) -> list[Row]:
+    """Of one symbol's decisions those whose model has a say on its last bar: that of the bar's regime, then «all»."""
+    found = []
+    for row in decisions:
+        bar = latest.get((row["features_set"], row["symbol"]))
+        if bar is not None and row["regime"] in (ALL, bar["regime"].item()):
+            found.append(row)
+    return sorted(found, key=lambda row: bool(row["regime"] == ALL))
+
+
+def _serving(decisions: Sequence[Row], latest: Latest) -> Row | None:
+    """Of one symbol's decisions the one whose model speaks of its last bar; «all» also where the bar has no row yet."""
+    fallback = (row for row in decisions if row["regime"] == ALL)
+    return next(iter(_applying(decisions, latest)), next(fallback, None))
+
+
+def _shadowed(
+    canary: Row, recipe: Recipe, bar: pl.DataFrame, state: Row, registry: Registry, settings: Settings
+) -> dict[str, Any] | None:
+    """What a canary says; None where it cannot be asked yet or its files are out of reach, which may heal.
+
+    Whatever else it does than to say a probability is kept as no answer: its shadow has failed.
+    """
+    try:
+        view = _opinion(canary, None, recipe, bar, state, None, registry, settings)
+    except Exception:  # a version on trial may do anything; production goes on beside it
+        return {"p_up": None}
+    return view if view["p_up"] is not None else None
 
 
 def _latest_of(
@@ -270,13 +343,15 @@ def _row(symbol: str, opinion: Mapping[str, Any], bar_time: datetime | None, now
     }
 
 
-def _prediction(symbol: str, decision: Row, opinion: Mapping[str, Any], state: Row, now: datetime) -> dict[str, Any]:
+def _prediction(
+    symbol: str, decision: Row, opinion: Mapping[str, Any], state: Row, now: datetime, origin: str
+) -> dict[str, Any]:
     return {
         "symbol": symbol,
-        "regime": ALL,
+        "regime": decision["regime"],
         "timestamp": state["last_bar"],
         "training_id": decision["training_id"],
-        "origin": LIVE,
+        "origin": origin,
         "made_at": now,
         **{name: None if math.isnan(value) else value for name, value in opinion["said"].items()},
     }

@@ -13,7 +13,20 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select, text, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    exists,
+    func,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
@@ -274,12 +287,22 @@ class Ledger:
         query = select(tables.decisions).order_by(tables.decisions.c.id)
         return self._rows(query if symbol is None else query.where(tables.decisions.c.symbol == symbol))
 
+    def history(self, symbols: Sequence[str] | None = None) -> dict[tuple[str, str], list[Row]]:
+        """Every decision on each (symbol, regime) of ``symbols`` (None: all), oldest first, without its evidence."""
+        table = tables.decisions
+        query = select(*_without_evidence()).order_by(table.c.seq)
+        some = [None] if symbols is None else [table.c.symbol.in_(part) for part in _chunks(symbols)]
+        found: dict[tuple[str, str], list[Row]] = {}
+        for condition in some:
+            for row in self._rows(query if condition is None else query.where(condition)):
+                found.setdefault((row["symbol"], row["regime"]), []).append(row)
+        return found
+
     def sittings(self, newest: int) -> list[Row]:
         """The decisions of the newest few instants of deciding, oldest first, without their evidence."""
         table = tables.decisions
         instants = select(table.c.decided_at).distinct().order_by(table.c.decided_at.desc()).limit(newest)
-        columns = [column for column in table.c if column is not table.c.evidence]
-        return self._rows(select(*columns).where(table.c.decided_at.in_(instants)).order_by(table.c.id))
+        return self._rows(select(*_without_evidence()).where(table.c.decided_at.in_(instants)).order_by(table.c.id))
 
     def evidence(self, ids: Sequence[int]) -> dict[int, Any]:
         """What these decisions were taken on, by their ``id``."""
@@ -291,17 +314,45 @@ class Ledger:
         return found
 
     def last_decisions(self) -> dict[tuple[str, str], Row]:
-        """The newest decision of every (symbol, regime)."""
+        """The newest decision of every (symbol, regime), without its evidence."""
         return self._newest(tables.decisions.c.verdict.is_not(None))
 
+    def decided(self) -> dict[tuple[str, str], Row]:
+        """The newest decision on the present candidate of every (symbol, regime) that has one, without its evidence."""
+        candidates = tables.candidates.alias()
+        table = tables.decisions
+        ours = (candidates.c.symbol == table.c.symbol) & (candidates.c.regime == table.c.regime)
+        return self._newest(exists().where(ours, candidates.c.training_id == table.c.training_id))
+
     def production(self) -> dict[tuple[str, str], Row]:
-        """The decision that put the present production version of each (symbol, regime) in place."""
-        return self._newest(tables.decisions.c.verdict.in_(("promote", "rollback")))
+        """The decision that put the present production version of each (symbol, regime) in place, without its evidence.
+
+        A rollback to nothing leaves none.
+        """
+        newest = self._newest(tables.decisions.c.verdict.in_(("promote", "rollback")))
+        return {cell: row for cell, row in newest.items() if row["model_version"] is not None}
+
+    def canaries(self) -> dict[tuple[str, str], Row]:
+        """The decision that made a version the present canary of each (symbol, regime), without its evidence.
+
+        It is one until another becomes canary, a version is promoted, or anything else is decided on it.
+        """
+        canary, later = tables.decisions, tables.decisions.alias()
+        same = (later.c.model_name == canary.c.model_name) & (later.c.model_version == canary.c.model_version)
+        over = exists().where(
+            later.c.symbol == canary.c.symbol,
+            later.c.regime == canary.c.regime,
+            later.c.seq > canary.c.seq,
+            (later.c.stage == "canary") | (later.c.verdict == "promote") | same,
+        )
+        query = select(*_without_evidence()).where(canary.c.stage == "canary", ~over)
+        return {(row["symbol"], row["regime"]): row for row in self._rows(query)}
 
     def _newest(self, condition: Any) -> dict[tuple[str, str], Row]:
         table = tables.decisions
         newest = select(func.max(table.c.id)).where(condition).group_by(table.c.symbol, table.c.regime)
-        return {(row["symbol"], row["regime"]): row for row in self._rows(select(table).where(table.c.id.in_(newest)))}
+        query = select(*_without_evidence()).where(table.c.id.in_(newest))
+        return {(row["symbol"], row["regime"]): row for row in self._rows(query)}
 
     # -- signals and profiles -------------------------------------------------------------------------------------
 
@@ -329,6 +380,11 @@ class Ledger:
     def profiles(self) -> Mapping[tuple[str, str], Row]:
         """Every profile document."""
         return {(row["symbol"], row["kind"]): row for row in self._rows(select(tables.profiles))}
+
+
+def _without_evidence() -> list[Column[Any]]:
+    """The columns of a decision that a table of them shows: the evidence of a large pool is longer than the rest."""
+    return [column for column in tables.decisions.c if column is not tables.decisions.c.evidence]
 
 
 def _revision(connection: Connection) -> str | None:

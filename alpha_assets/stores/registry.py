@@ -3,8 +3,8 @@
 The fluent API keeps a run per thread and leaves it open when a step dies; every call here names its run. Promises:
 ``prepare`` may be called by many processes at once; ``log_candidate`` either returns a version that can be loaded or
 leaves a run marked FAILED (RUNNING where it was killed, until ``close_runs_of`` ends it); the same ``training_id`` is
-found again, never logged twice; aliases are projections of the ledger's decisions and ``set_production`` may be
-repeated.
+found again, never logged twice; aliases are projections of the ledger's decisions, and ``project`` and
+``log_decisions`` may be repeated.
 """
 
 import hashlib
@@ -51,6 +51,17 @@ CANDIDATES_KEPT = 1024
 #: Any number, the same in every process: PostgreSQL's lock for the first use.
 FIRST_USE_LOCK = 2024022902
 
+#: The same for bringing aliases, tags and runs into line with the ledger, and for cleaning up.
+PROJECTION_LOCK = 2024022903
+
+LOCK_FILES = {FIRST_USE_LOCK: "mlflow.lock", PROJECTION_LOCK: "mlflow-projection.lock"}
+
+#: The part of a sitting that is the whole of it: the run with every decision, which is finished last.
+WHOLE = "whole"
+
+#: The aliases that follow from decisions, in the order in which they are set: where the last is right, all are.
+ALIASES = ("previous", "canary", "production")
+
 
 class RegistryUnavailable(StoreTrouble):
     """MLflow's store cannot be opened; the message names the URL without its password."""
@@ -69,6 +80,18 @@ class Version:
     location: str
     digest: str
     run_id: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """A version as the clean-up sees it: where its files are, the logged model they belong to, its aliases."""
+
+    name: str
+    number: str
+    location: str
+    model_id: str
+    created_at: datetime
+    aliases: tuple[str, ...]
 
 
 class Registry:
@@ -97,7 +120,7 @@ class Registry:
         from mlflow import MlflowClient
 
         try:
-            with self._alone():
+            with self.alone(FIRST_USE_LOCK):
                 client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
                 self._experiments = {name: self._experiment(client, name) for name in (TRAINING, PROMOTION)}
         except Exception as error:
@@ -129,16 +152,17 @@ class Registry:
         )
 
     @contextmanager
-    def _alone(self) -> "Iterator[None]":
-        """Nobody else opens the store meanwhile, on this host or, where PostgreSQL tells them, on another.
+    def alone(self, lock: int = PROJECTION_LOCK) -> "Iterator[None]":
+        """Nobody else does what ``lock`` stands for meanwhile, on this host or, where PostgreSQL tells, on another.
 
-        Raises at once where the database does not answer: MLflow itself would try for an hour.
+        A killed holder holds up nobody. Raises at once where the database does not answer: MLflow itself would try for
+        an hour.
         """
         from filelock import FileLock
         from sqlalchemy import create_engine
 
         self._settings.home.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._settings.home / "mlflow.lock"):
+        with FileLock(self._settings.home / LOCK_FILES[lock]):
             url = make_url(self.tracking_uri)
             if url.get_backend_name() not in ("sqlite", "postgresql"):
                 yield
@@ -147,7 +171,7 @@ class Registry:
             try:
                 with engine.connect() as connection:
                     if connection.dialect.name == "postgresql":
-                        connection.exec_driver_sql(f"SELECT pg_advisory_lock({FIRST_USE_LOCK})")
+                        connection.exec_driver_sql(f"SELECT pg_advisory_lock({lock})")
                     else:
                         # Readers beside one writer; the file keeps the mode.
                         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -343,62 +367,106 @@ class Registry:
     # -- promotion ------------------------------------------------------------------------------------------------
 
     def log_decisions(
-        self, run_name: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], report: Mapping[str, Any]
+        self,
+        run_name: str,
+        *,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        report: Mapping[str, Any],
+        parent: str | None = None,
     ) -> str:
-        """Mirror one sitting of the gate as a run: its figures as metrics, every verdict in ``decisions.json``."""
+        """Mirror decisions as a run: figures as metrics, the whole in ``decisions.json``; the run's id.
+
+        A run whose tags ``sitting`` and ``part`` are these is the same mirror, and is written over: that is how one
+        which a kill cut off is completed. ``parent`` is the run it hangs below.
+        """
         from mlflow.entities import Metric
 
-        with self._run(PROMOTION, run_name, tags) as run_id:
+        below = {} if parent is None else {"mlflow.parentRunId": parent}
+        same = self._mirrors(tags["sitting"]).get(tags["part"]) if {"sitting", "part"} <= tags.keys() else None
+        with self._run(PROMOTION, run_name, {**tags, **below}, same) as run_id:
             now = int(time.time() * 1000)
             self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
             self.client.log_dict(run_id, dict(report), "decisions.json")
             return run_id
+
+    def open_sitting(self, run_name: str, tags: Mapping[str, str]) -> str:
+        """The run that the parts of one sitting hang below, begun or found again; ``log_decisions`` completes it."""
+        found = self._mirrors(tags["sitting"]).get(tags["part"])
+        if found is not None:
+            return found
+        client = self.client
+        return str(client.create_run(self._experiments[PROMOTION], run_name=run_name, tags=dict(tags)).info.run_id)
+
+    def _mirrors(self, sitting: str) -> dict[str, str]:
+        """The runs of one sitting by their part, the oldest of each."""
+        client = self.client
+        runs = client.search_runs(
+            [self._experiments[PROMOTION]],
+            f"tags.sitting = '{sitting}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=10_000,
+        )
+        return {run.data.tags["part"]: run.info.run_id for run in runs if "part" in run.data.tags}
 
     def mirrored_sittings(self, newest: int = 50) -> set[str]:
         """The tag ``sitting`` of the newest finished mirrors; one that a kill cut off is none."""
         client = self.client
         runs = client.search_runs(
             [self._experiments[PROMOTION]],
-            "attributes.status = 'FINISHED'",
+            f"attributes.status = 'FINISHED' AND tags.part = '{WHOLE}'",
             max_results=newest,
             order_by=["attributes.start_time DESC"],
         )
         return {run.data.tags["sitting"] for run in runs if "sitting" in run.data.tags}
 
-    def set_rejected(self, name: str, number: str) -> None:
-        """Tag a version as turned down; may be repeated. One that this store does not know is left out."""
-        with _known_versions_only():
-            self.client.set_model_version_tag(name, number, "state", "rejected")
+    def project(
+        self,
+        name: str,
+        aliases: Mapping[str, str | None],
+        tags: Mapping[str, Mapping[str, str]],
+        descriptions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Bring tags and aliases of ``name`` into line with what was decided; may be repeated.
 
-    def set_production(self, name: str, number: str, previous: str | None, tags: Mapping[str, str]) -> None:
-        """Bring aliases and tags of ``name`` into line with a decision; may be repeated.
-
-        The alias ``production`` comes last: where it is right, everything else is. A version that this store does not
-        know (somebody lost MLflow's database) is left out; its files serve on, and the next training logs it anew.
+        ``aliases`` says which version each of ``ALIASES`` names, None for none; ``tags`` and ``descriptions`` are by
+        version. The alias ``production`` comes last: where it is right, everything else is. A version that this store
+        does not know (somebody lost MLflow's database) is left out; its files serve on, and the next training logs it
+        anew.
         """
         client = self.client
-        with _known_versions_only():
-            if previous is not None and previous != number:
-                client.set_registered_model_alias(name, "previous", previous)
-                client.set_model_version_tag(name, previous, "state", "archived")
-        with _known_versions_only():
-            for key, value in {**tags, "state": "production"}.items():
-                client.set_model_version_tag(name, number, key, value)
-            client.set_registered_model_alias(name, "production", number)
+        for number, text in (descriptions or {}).items():
+            with _known_versions_only():
+                client.update_model_version(name, number, text)
+        for number, values in tags.items():
+            with _known_versions_only():
+                for key, value in values.items():
+                    client.set_model_version_tag(name, number, key, value)
+        for alias in (alias for alias in ALIASES if alias in aliases):
+            wanted = aliases[alias]
+            with _known_versions_only():
+                if wanted is None:
+                    client.delete_registered_model_alias(name, alias)
+                else:
+                    client.set_registered_model_alias(name, alias, wanted)
 
-    def production_versions(self) -> dict[str, str]:
-        """The number behind the alias ``production`` of every registered name."""
-        numbers: dict[str, str] = {}
+    def aliases(self) -> dict[str, dict[str, str]]:
+        """The aliases of every registered name, each with the number it stands for."""
+        found: dict[str, dict[str, str]] = {}
         token = None
         while True:
             page = self.client.search_registered_models(max_results=1000, page_token=token)
             for model in page:
                 aliases = model.aliases or self.client.get_registered_model(model.name).aliases
-                if "production" in aliases:
-                    numbers[model.name] = str(aliases["production"])
+                found[model.name] = {alias: str(number) for alias, number in aliases.items()}
             token = page.token
             if not token:
-                return numbers
+                return found
+
+    def production_versions(self) -> dict[str, str]:
+        """The number behind the alias ``production`` of every registered name that has it."""
+        named = self.aliases().items()
+        return {name: aliases["production"] for name, aliases in named if "production" in aliases}
 
     # -- reading models -------------------------------------------------------------------------------------------
 
@@ -436,18 +504,85 @@ class Registry:
             )
         return files
 
+    def inputs_of(self, location: str) -> list[str]:
+        """The columns that a version asks for, by its signature. Raises OSError where its files are out of reach."""
+        from mlflow.models import Model
+
+        place = location.removeprefix("file://")
+        file = Path(place) / "MLmodel"
+        if "://" in place:
+            quieten()
+            from mlflow.artifacts import download_artifacts
+
+            file = Path(download_artifacts(f"{location}/MLmodel", tracking_uri=self.tracking_uri))
+        if not file.exists():
+            raise FileNotFoundError(f"{file} is not there")
+        signature = Model.load(str(file)).signature
+        return [] if signature is None else [str(name) for name in signature.inputs.required_input_names()]
+
+    def figures_of(self, name: str, number: str) -> tuple[dict[str, str], dict[str, float]]:
+        """Parameters and metrics of the run that trained a version; none where this store does not know it."""
+        if not self.exists():
+            return {}, {}
+        client = self.client
+        with _known_versions_only():
+            run_id = client.get_model_version(name, number).run_id
+            run = client.get_run(str(run_id))
+            return dict(run.data.params), dict(run.data.metrics)
+        return {}, {}
+
+    # -- clean-up -------------------------------------------------------------------------------------------------
+
+    def held(self) -> list[Held]:
+        """Every version that this program has registered; those of others in the same store are left out."""
+        if not self.exists():
+            return []
+        aliases = self.aliases()
+        found, token = [], None
+        while True:
+            page = self.client.search_model_versions(max_results=10_000, page_token=token)
+            found += [_held(version, aliases.get(version.name, {})) for version in page if "location" in version.tags]
+            token = page.token
+            if not token:
+                return found
+
+    def delete(self, version: Held) -> None:
+        """Delete a version with its files: these first, so that a kill leaves something to go on with.
+
+        Raises ValueError where it has an alias by now.
+        """
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        client = self.client
+        aliases = client.get_model_version(version.name, version.number).aliases
+        if aliases:
+            raise ValueError(f"{version.name} version {version.number} is {', '.join(aliases)} by now: it stays")
+        get_artifact_repository(version.location).delete_artifacts()
+        try:
+            client.delete_logged_model(version.model_id)
+        except MlflowException as error:  # of a clean-up that was killed after this step
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        client.delete_model_version(version.name, version.number)
+
     # -- runs -----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _run(self, experiment: str, run_name: str, tags: Mapping[str, str]) -> "Iterator[str]":
+    def _run(
+        self, experiment: str, run_name: str, tags: Mapping[str, str], again: str | None = None
+    ) -> "Iterator[str]":
+        """A run for as long as the block lasts; ``again`` is one that is gone on with."""
         client = self.client
-        run = client.create_run(self._experiments[experiment], run_name=run_name, tags=dict(tags))
+        run_id = again
+        if run_id is None:
+            run_id = client.create_run(self._experiments[experiment], run_name=run_name, tags=dict(tags)).info.run_id
         try:
-            yield run.info.run_id
+            yield run_id
         except BaseException:
-            client.set_terminated(run.info.run_id, "FAILED")
+            client.set_terminated(run_id, "FAILED")
             raise
-        client.set_terminated(run.info.run_id)
+        client.set_terminated(run_id)
 
     def close_runs_of(self, dagster_runs: "Sequence[str]") -> int:
         """End the MLflow runs that these dead Dagster runs left RUNNING; returns how many."""
@@ -537,6 +672,18 @@ def _template(columns: "Sequence[str]", answers: "Sequence[str]") -> Template:
         return Template(Model.load(str(written)).to_dict(), others)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _held(found: Any, aliases: Mapping[str, str]) -> Held:
+    number = str(found.version)
+    return Held(
+        found.name,
+        number,
+        found.tags["location"],
+        str(found.source).removeprefix("models:/"),
+        datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        tuple(alias for alias, other in aliases.items() if other == number),
+    )
 
 
 def _version(found: Any) -> Version:

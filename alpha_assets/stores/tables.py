@@ -19,6 +19,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.engine.default import DefaultExecutionContext
 
 metadata = MetaData()
 
@@ -109,6 +110,14 @@ candidates = Table(
     Column("trained_at", Instant, nullable=False),
 )
 
+#: Where a decision leaves the version it is about, unless it says so itself.
+STAGES = {"promote": "production", "rollback": "production", "reject": "failed", "hold": "staging"}
+
+
+def _usual_stage(context: DefaultExecutionContext) -> str | None:
+    return STAGES.get(context.get_current_parameters()["verdict"])
+
+
 decisions = Table(
     "decisions",
     metadata,
@@ -125,7 +134,11 @@ decisions = Table(
     Column("model_location", Text),
     Column("model_digest", String(64)),
     Column("previous_version", String(16)),
-    Column("evidence", JSON, nullable=False),
+    Column("trained_at", Instant),
+    Column("stage", String(16), nullable=False, default=_usual_stage),
+    Column("who", String(64), nullable=False, default="gate"),
+    Column("evidence", JSON, nullable=False, default=dict),
+    Column("seconds", Float),
     Column("dagster_run", String(64)),
     Column("decided_at", Instant, nullable=False),
     UniqueConstraint("symbol", "regime", "seq", name="decisions_once"),

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from alpha_assets.automation import jobs
 from alpha_assets.automation.ranges import LAUNCHED_BY, RANGE_END, RANGE_START
 from alpha_assets.automation.schedules import daily_refresh, daily_training_check
-from alpha_assets.automation.sensors import new_bars, retraining, signals_after_training
+from alpha_assets.automation.sensors import new_bars, retraining, signals_after_training, watched_models
 from alpha_assets.automation.wishes import ASK_AGAIN
 from alpha_assets.partitions import SYMBOLS
 from alpha_assets.quant.calendars import bounds, calendar_name
 from alpha_assets.sources.base import Cause
 from alpha_assets.sources.files import Files
 from alpha_assets.sources.yahoo import Yahoo
+from alpha_assets.stores.lake import PREDICTIONS
 from alpha_assets_tests.assets.world import LAST, NOW, World, at, said
 
 
@@ -322,6 +324,39 @@ def test_a_training_by_the_command_is_left_to_the_command(world: World) -> None:
     world.follow("AAA")
     said = trained(world, ["AAA"], {LAUNCHED_BY: "alpha-assets"})
     assert isinstance(said, dg.SkipReason)
+
+
+# -- what is watched --------------------------------------------------------------------------------------------------
+
+
+def canary(world: World, symbol: str, *said: float | None) -> None:
+    """As if a version of a symbol were canary, and had said this of as many of its newest bars."""
+    decision = {"symbol": symbol, "regime": "all", "seq": 1, "verdict": "hold", "stage": "canary", "reason": "passed"}
+    model = {"training_id": f"of-{symbol}", "model_name": f"{symbol}.all", "model_version": "1"}
+    world.ledger.decide([{**decision, **model, "decided_at": NOW}])
+    stamps = world.lake.read("bars", symbols=[symbol])["timestamp"].tail(len(said)).to_list()
+    view = dict.fromkeys(PREDICTIONS) | {"symbol": symbol, "regime": "all", "origin": "shadow"}
+    rows = [
+        {**view, "training_id": f"of-{symbol}", "timestamp": stamp, "p_up": p_up, "made_at": NOW}
+        for stamp, p_up in zip(stamps, said, strict=True)
+    ]
+    world.lake.append("predictions", pl.DataFrame(rows, schema=dict(PREDICTIONS)))
+
+
+def test_a_canary_whose_shadow_has_ended_asks_for_one_decision_and_one_that_waits_for_none(world: World) -> None:
+    world.follow("AAA", "BBB", "CCC")
+    world.run("refresh", jobs.REFRESH, ["AAA", "BBB", "CCC"])
+    canary(world, "AAA", 0.5)
+    answer = tick(world, watched_models)
+    assert answer.run_requests == []
+    assert "no canary has completed its shadow" in answer.skip_message
+    canary(world, "BBB", None)
+    (request,) = tick(world, watched_models).run_requests
+    assert span(request) == ("all|BBB", "all|BBB")
+    result = world.launch("decide", request.tags, request.run_config)
+    assert said(result, "promoted_model")["all|BBB"]["state"] == "rejected"
+    assert world.ledger.last_decisions()["BBB", "all"]["who"] == "watch"
+    assert tick(world, watched_models).run_requests == []
 
 
 # -- schedules --------------------------------------------------------------------------------------------------------

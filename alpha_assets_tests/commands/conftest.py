@@ -12,7 +12,7 @@ FLOW = {
     "refresh": ("refresh", "--format", "json"),
     "train": ("train", "--format", "json"),
     "signals": ("signals", "--format", "json"),
-    "decisions": ("decisions", "--format", "json"),
+    "promotions": ("promotions", "--format", "json"),
 }
 
 

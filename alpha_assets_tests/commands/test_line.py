@@ -56,7 +56,7 @@ class TestTheFlowOfAFirstDay:
             assert row["reason"]
 
     def test_decisions_tell_what_was_promoted_and_why(self, worked: Worked) -> None:
-        verdicts = {row["symbol"]: (row["verdict"], row["reason"]) for row in worked[1]["decisions"].json}
+        verdicts = {row["symbol"]: (row["verdict"], row["reason"]) for row in worked[1]["promotions"].json}
         verbs = {"promoted": "promote", "rejected": "reject"}
         assert verdicts == {row["symbol"]: (verbs[row["decision"]], row["reason"]) for row in worked[1]["train"].json}
 
@@ -80,7 +80,7 @@ class TestTheSameAgain:
         assert "4 unchanged" in worked[2]["train"].err
 
     def test_leaves_decisions_and_versions_as_they_are(self, worked: Worked) -> None:
-        assert worked[2]["decisions"].json == worked[1]["decisions"].json
+        assert worked[2]["promotions"].json == worked[1]["promotions"].json
         stable = ("symbol", "signal", "confidence", "bar_time", "model_version", "reason")
         assert [[row[name] for name in stable] for row in worked[2]["signals"].json] == [
             [row[name] for name in stable] for row in worked[1]["signals"].json
@@ -123,7 +123,7 @@ class TestWhatCannotBeDone:
 
     def test_in_another_interval_is_refused_by_name(self, worked: Worked) -> None:
         with home(worked[0], INTERVAL="1h"):
-            for verb in (["refresh"], ["train"], ["signals"], ["status"], ["decisions"], ["universe", "list"]):
+            for verb in (["refresh"], ["train"], ["signals"], ["status"], ["promotions"], ["universe", "list"]):
                 said = call(*verb)
                 assert (said.code, said.out) == (1, "")
                 assert "ALPHA_INTERVAL=1h" in said.err

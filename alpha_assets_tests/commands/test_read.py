@@ -1,4 +1,4 @@
-"""Reading: signals, status, decisions."""
+"""Reading: signals, status, findings."""
 
 import json
 import subprocess
@@ -117,7 +117,7 @@ class TestSignals:
             assert call("signals", "--format", "csv").out.startswith("symbol,signal,confidence")
             assert call("signals").out == "no signals yet: alpha-assets refresh\n"
             assert call("status", "--format", "json").json == []
-            assert call("decisions", "--format", "json").json == []
+            assert call("promotions", "--format", "json").json == []
         assert not (tmp_path / "home").exists()
 
     def test_are_read_without_sqlalchemy_where_sqlite_will_do_because_its_import_is_most_of_the_time(
@@ -179,7 +179,7 @@ class TestOfARetiredSymbol:
         assert alone.err == said.err
         assert said.err.startswith("alpha-assets: BBB: retired, no longer followed; «alpha-assets universe add BBB»")
 
-    @pytest.mark.parametrize("verb", ["status", "signals", "findings", "decisions"])
+    @pytest.mark.parametrize("verb", ["status", "signals", "findings"])
     def test_or_of_no_symbol_at_all_nothing_is_shown(self, tmp_path: Path, verb: str) -> None:
         with home(tmp_path / "home", SOURCE="yahoo"):
             said = call(verb, "--symbols", ",")
@@ -223,21 +223,6 @@ class TestFindings:
             assert "2024-01-05 21:30 UTC" in call("findings").out
         with home(tmp_path / "other"):
             assert call("findings").out == "nothing was found\n"
-
-
-class TestDecisions:
-    def test_may_be_chosen_by_symbol_and_refuse_unknown_ones_by_name(self, worked: Worked) -> None:
-        with home(worked[0]):
-            assert {row["symbol"] for row in call("decisions", "--symbols", "SIM02", "--format", "json").json} == {
-                "SIM02"
-            }
-            assert call("decisions", "--symbols", "NOPE").code == 1
-
-    def test_are_a_table_for_people(self, worked: Worked) -> None:
-        with home(worked[0]):
-            said = call("decisions").out
-        assert "promote" in said
-        assert "SIM01" in said
 
 
 class TestTrouble:

@@ -62,7 +62,11 @@ class Line:
         return train(self.lake, self.ledger, self.registry, self.settings, cells, now)
 
     def promote(self, symbols: Sequence[str] = SYMBOLS, now: datetime = NOW, run: str | None = None) -> Report:
-        return promote(self.lake, self.ledger, self.registry, self.settings, symbols, now, run)
+        """A pass over the regime «all»; the report is by symbol."""
+        cells = [(symbol, "all") for symbol in symbols]
+        report = promote(self.lake, self.ledger, self.registry, self.settings, cells, now, run)
+        by_symbol = {key.removeprefix("all|"): figures for key, figures in report.partitions.items()}
+        return Report(by_symbol, report.totals)
 
     def signal(self, symbols: Sequence[str] = SYMBOLS, now: datetime = NOW) -> Report:
         return signal(self.lake, self.ledger, self.registry, self.settings, symbols, now)

@@ -1,6 +1,7 @@
 """The ledger's promises, each on SQLite and on PostgreSQL."""
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from alpha_assets.quant.lifecycle import standing
 from alpha_assets.reading import SIGNAL_FIELDS, signals
 from alpha_assets.settings import Settings
 from alpha_assets.stores import ledger as ledger_module
@@ -29,6 +31,7 @@ from alpha_assets.stores.ledger import DecidedElsewhere, Ledger, LedgerUnavailab
 from alpha_assets.stores.migrations import HEAD, LedgerOutdated
 from alpha_assets.stores.trouble import StoreTrouble
 from alpha_assets_tests import postgres
+from alpha_assets_tests.quant.test_lifecycle import told
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 YEAR = timedelta(days=365)
@@ -40,6 +43,20 @@ from alpha_assets.settings import load
 from alpha_assets.stores.ledger import Ledger
 row = {"symbol": sys.argv[1], "source": "simulated", "calendar": "XNYS", "added_at": datetime.now(UTC)}
 Ledger(load()).add_symbols([row])
+"""
+
+
+#: Takes the one decision that several want to take, once all of them are ready.
+DECIDER = """
+import sys
+from alpha_assets.settings import load
+from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
+from alpha_assets_tests.stores.test_ledger import decision
+try:
+    Ledger(load()).decide([decision("AAA", 1, reason=sys.argv[1])])
+    print("decided")
+except DecidedElsewhere:
+    print("DecidedElsewhere")
 """
 
 
@@ -417,6 +434,64 @@ class TestDecisions:
             ("BBB", "all"): 1,
         }
         assert [row["seq"] for row in ledger.decisions("AAA")] == [1, 2, 3, 4]
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_production_and_canaries_are_what_the_path_of_each_version_says(self, ledger: Ledger, seed: int) -> None:
+        chance = random.Random(seed)
+        words = ("promote", "reject", "canary", "block", "back")
+        for symbol in ("AAA", "BBB"):
+            some = told([(chance.choice(words), chance.randint(1, 4)) for _ in range(30)])
+            ledger.decide([decision(symbol, **row) for row in some])
+            for regime, rows in (("all", some), ("volatile", told([("canary", 1)]))):
+                stands = standing(rows)
+                if regime != "all":
+                    ledger.decide([decision(symbol, **row, regime=regime) for row in rows])
+                for found, expected in (
+                    (ledger.production(), stands.production),
+                    (ledger.canaries(), stands.canary),
+                ):
+                    row = found.get((symbol, regime))
+                    assert (row and row["seq"]) == (expected and expected["seq"])
+        assert [row["seq"] for row in ledger.history(["AAA"])["AAA", "all"]] == [
+            row["seq"] for row in ledger.decisions("AAA") if row["regime"] == "all"
+        ]
+        assert ledger.history().keys() == {(name, regime) for name in ("AAA", "BBB") for regime in ("all", "volatile")}
+
+    def test_a_decision_says_where_it_leaves_its_version_and_the_gate_takes_it_unless_it_says_who(
+        self, ledger: Ledger
+    ) -> None:
+        ledger.decide([decision("AAA", 1), decision("BBB", 1, "reject"), decision("CCC", 1, "hold", who="ann")])
+        left = {row["symbol"]: (row["stage"], row["who"]) for row in ledger.decisions()}
+        assert left == {"AAA": ("production", "gate"), "BBB": ("failed", "gate"), "CCC": ("staging", "ann")}
+
+    def test_of_many_processes_that_decide_the_same_step_exactly_one_does(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        ledger.migrate()
+        environment = {**os.environ, "ALPHA_HOME": str(settings.home), "ALPHA_LEDGER_URL": settings.ledger}
+        deciding = [
+            subprocess.Popen([sys.executable, "-c", DECIDER, str(number)], env=environment, stdout=subprocess.PIPE)
+            for number in range(3)
+        ]
+        said = sorted(process.communicate()[0].decode().strip() for process in deciding)
+        assert said == ["DecidedElsewhere", "DecidedElsewhere", "decided"]
+        assert len(ledger.decisions()) == 1
+
+    def test_what_was_decided_before_there_were_stages_has_the_stage_of_its_verdict(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        ledger.decide([decision(word, 1, word) for word in ("promote", "reject", "hold")])
+        engine = engine_of(settings)
+        with engine.begin() as connection:
+            for column in ("seconds", "who", "stage", "trained_at"):
+                connection.execute(sa.text(f"ALTER TABLE decisions DROP COLUMN {column}"))
+        set_revision(settings, "0002")
+        again = Ledger(settings)
+        again.migrate()
+        stages = {row["symbol"]: (row["stage"], row["who"]) for row in again.decisions()}
+        again.close()
+        expected = {"promote": "production", "reject": "failed", "hold": "staging"}
+        assert stages == {word: (stage, "gate") for word, stage in expected.items()}
 
     def test_the_newest_sittings_are_told_without_their_evidence_which_is_asked_for_by_id(self, ledger: Ledger) -> None:
         for seq in (1, 2, 3):

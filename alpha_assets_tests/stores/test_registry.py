@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from alpha_assets.stores.registry import (
     HEADS,
     SYMBOL,
     TRAINING,
+    WHOLE,
     ModelDamaged,
     Registry,
     RegistryUnavailable,
@@ -157,7 +159,7 @@ class TestVersions:
         self, registry: Registry, candidate: Candidate
     ) -> None:
         version = log(registry, "loads", candidate.files(), columns=LEARNT)
-        registry.set_production("loads", version.number, None, {})
+        registry.project("loads", {"production": version.number}, {})
         from mlflow.pyfunc import load_model
 
         model = load_model("models:/loads@production")
@@ -281,45 +283,70 @@ class TestReadingAVersion:
             registry.read_files(strange, version.number, version.location, version.digest)
 
 
-class TestProduction:
-    def test_setting_it_again_changes_nothing(self, registry: Registry) -> None:
+def promoted(number: str, previous: str | None, because: str = "because") -> tuple[dict[str, str | None], Any]:
+    """Aliases and tags of a promotion."""
+    tags = {number: {"state": "production", "promoted_because": because}}
+    archived = {previous: {"state": "archived"}} if previous else {}
+    return {"production": number, "previous": previous}, {**archived, **tags}
+
+
+class TestProjection:
+    def test_doing_it_again_changes_nothing(self, registry: Registry) -> None:
         first, second = (log(registry, "again", training_id=training) for training in ("t1", "t2"))
-        registry.set_production("again", first.number, None, {"promoted_because": "first"})
+        registry.project("again", *promoted(first.number, None))
         assert aliases_of(registry, "again") == {"production": "1", "staging": "2"}
         for _ in range(2):
-            registry.set_production("again", second.number, first.number, {"promoted_because": "second"})
+            registry.project("again", *promoted(second.number, first.number, "second"), {"2": "the second"})
             assert aliases_of(registry, "again") == {"previous": "1", "production": "2", "staging": "2"}
-            tags = {number: registry.client.get_model_version("again", number).tags for number in ("1", "2")}
-            assert tags["1"]["state"] == "archived"
-            assert tags["2"]["state"] == "production"
-            assert tags["2"]["promoted_because"] == "second"
+            versions = {number: registry.client.get_model_version("again", number) for number in ("1", "2")}
+            assert versions["1"].tags["state"] == "archived"
+            assert versions["2"].tags["state"] == "production"
+            assert versions["2"].tags["promoted_because"] == "second"
+            assert versions["2"].description == "the second"
 
-    def test_a_version_that_succeeds_itself_is_not_archived(self, registry: Registry) -> None:
-        version = log(registry, "itself")
-        registry.set_production("itself", version.number, version.number, {})
-        assert aliases_of(registry, "itself") == {"production": "1", "staging": "1"}
-        assert registry.client.get_model_version("itself", "1").tags["state"] == "production"
+    def test_an_alias_of_none_is_taken_away_and_may_be_taken_away_again(self, registry: Registry) -> None:
+        version = log(registry, "away")
+        registry.project("away", {"canary": version.number, "production": version.number}, {})
+        for _ in range(2):
+            registry.project("away", {"canary": None, "previous": None, "production": None}, {})
+            assert aliases_of(registry, "away") == {"staging": "1"}
 
+    def test_what_the_store_does_not_know_is_left_out(self, registry: Registry) -> None:
+        version = log(registry, "known")
+        registry.project("known", {"previous": "7", "production": version.number}, {"7": {"state": "archived"}})
+        registry.project("unknown", {"production": "1", "canary": None}, {"1": {"state": "production"}}, {"1": "text"})
+        assert aliases_of(registry, "known") == {"production": "1", "staging": "1"}
+
+    @pytest.mark.parametrize("call", ["update_model_version", "set_model_version_tag", "set_registered_model_alias"])
     def test_a_crash_anywhere_before_the_alias_leaves_the_old_production_in_place(
-        self, registry: Registry, monkeypatch: pytest.MonkeyPatch
+        self, registry: Registry, monkeypatch: pytest.MonkeyPatch, call: str
     ) -> None:
-        first, second = (log(registry, "crash", training_id=training) for training in ("t1", "t2"))
-        registry.set_production("crash", first.number, None, {})
+        name = f"crash-{call}"
+        first, second = (log(registry, name, training_id=training) for training in ("t1", "t2"))
+        registry.project(name, *promoted(first.number, None))
+        whole = getattr(registry.client, call)
 
-        whole = registry.client.set_model_version_tag
-
-        def die_at_the_second(name: str, number: str, *tag: str) -> None:
-            if number == second.number:
+        def die_at_the_second(*arguments: str) -> None:
+            if second.number in arguments:
                 raise KeyboardInterrupt
-            whole(name, number, *tag)
+            whole(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(registry.client, "set_model_version_tag", die_at_the_second)
+            patch.setattr(registry.client, call, die_at_the_second)
             with pytest.raises(KeyboardInterrupt):
-                registry.set_production("crash", second.number, first.number, {})
-        assert registry.production_versions()["crash"] == "1"
-        registry.set_production("crash", second.number, first.number, {})
-        assert registry.production_versions()["crash"] == "2"
+                registry.project(name, *promoted(second.number, first.number), {second.number: "text"})
+        assert registry.production_versions()[name] == "1"
+        registry.project(name, *promoted(second.number, first.number))
+        assert registry.production_versions()[name] == "2"
+
+    def test_a_mirror_that_was_cut_off_is_gone_on_with_and_not_doubled(self, registry: Registry) -> None:
+        tags = {"sitting": "cut", "part": WHOLE}
+        run_id = registry.open_sitting("gate all", tags)
+        assert registry.mirrored_sittings() & {"cut"} == set()
+        assert registry.open_sitting("gate all", tags) == run_id
+        for _ in range(2):
+            assert registry.log_decisions("gate all", metrics={"judged": 1.0}, tags=tags, report={}) == run_id
+            assert "cut" in registry.mirrored_sittings()
 
     def test_a_decision_is_mirrored_as_a_run_with_its_figures(self, registry: Registry) -> None:
         run_id = registry.log_decisions(

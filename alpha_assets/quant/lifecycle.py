@@ -1,0 +1,92 @@
+"""The path of a version, told by the decisions on its (symbol, regime) and by nothing else.
+
+``staging -> canary -> production -> archived``, or ``failed``: turned down, or taken back. A promotion puts a version
+on top of the line of those that have served; a rollback takes versions off that line until the one it names is on top,
+so that a second rollback goes one further back and never forth again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: A decision's fields that are read here: verdict, stage, model_name and model_version.
+Decision = Mapping[str, Any]
+
+#: The registered name and the number of a version.
+VersionKey = tuple[str, str]
+
+STAGING, CANARY, PRODUCTION, ARCHIVED, FAILED = "staging", "canary", "production", "archived", "failed"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the versions of one (symbol, regime) stand.
+
+    ``line`` holds the decisions that brought a version into production which has not been taken back, oldest first: the
+    last is what serves, the one before it what a rollback returns to. ``states`` is the state of every version that
+    was ever decided on.
+    """
+
+    line: tuple[Decision, ...]
+    canary: Decision | None
+    states: Mapping[VersionKey, str]
+
+    @property
+    def production(self) -> Decision | None:
+        """The decision that explains the version in production; None where none is."""
+        return self.line[-1] if self.line else None
+
+    @property
+    def previous(self) -> Decision | None:
+        """The decision whose version a rollback would restore; None where it would leave none."""
+        return self.line[-2] if len(self.line) > 1 else None
+
+
+def standing(history: Iterable[Decision]) -> Standing:
+    """The standing after these decisions on one (symbol, regime), oldest first."""
+    line: list[Decision] = []
+    canary: Decision | None = None
+    states: dict[VersionKey, str] = {}
+    for decision in history:
+        key = version_of(decision)
+        if canary is not None and version_of(canary) == key:
+            canary = None
+        if decision["verdict"] == "rollback":
+            states |= dict.fromkeys(_taken_back(line, key), FAILED)
+            line = [*_until(line, key), decision] if key else []
+            continue
+        if decision["verdict"] == "promote":
+            line = [*line[:-1], decision] if line and version_of(line[-1]) == key else [*line, decision]
+        if key:
+            states[key] = decision["stage"]
+        if decision["stage"] == CANARY or decision["verdict"] == "promote":
+            if canary is not None:
+                states[_sure(canary)] = ARCHIVED
+            canary = decision if decision["stage"] == CANARY else None
+    states |= {_sure(decision): ARCHIVED for decision in line[:-1]}
+    states |= {_sure(decision): PRODUCTION for decision in line[-1:]}
+    return Standing(tuple(line), canary, states)
+
+
+def version_of(decision: Decision) -> VersionKey | None:
+    """The version that a decision is about; None of a rollback to nothing."""
+    if decision["model_version"] is None:
+        return None
+    return str(decision["model_name"]), str(decision["model_version"])
+
+
+def _sure(decision: Decision) -> VersionKey:
+    key = version_of(decision)
+    assert key is not None, "only a rollback to nothing has no version, and it stands in no line"
+    return key
+
+
+def _until(line: list[Decision], key: VersionKey | None) -> list[Decision]:
+    """The line below the newest place of ``key`` in it; all of it where it has none."""
+    places = [place for place, decision in enumerate(line) if version_of(decision) == key]
+    return line[: places[-1]] if places else line
+
+
+def _taken_back(line: list[Decision], key: VersionKey | None) -> list[VersionKey]:
+    kept = len(_until(line, key)) if key else 0
+    return [_sure(decision) for decision in line[kept:] if version_of(decision) != key]

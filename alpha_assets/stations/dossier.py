@@ -1,0 +1,194 @@
+"""What is known of the models of a symbol: their versions, the ML profile, and why one of them serves.
+
+Views over decisions, candidates and MLflow; nothing of them is stored.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from alpha_assets.quant.lifecycle import PRODUCTION, STAGING, Standing, standing, version_of
+from alpha_assets.quant.symbols import REGIMES
+from alpha_assets.settings import Settings
+from alpha_assets.stores.ledger import Ledger, Row
+from alpha_assets.stores.registry import Registry
+
+Cell = tuple[str, str]
+
+LINE_FIELDS = ("line", "figure", "error", "bound", "threshold", "passed", "decides", "sentence")
+
+
+def version_rows(ledger: Ledger, symbols: Sequence[str] | None = None) -> list[Row]:
+    """A row a version that the ledger knows of, and one a cell that has none, with the reason.
+
+    ``state`` is staging, canary, production, archived or failed; ``training`` what the newest training of the cell
+    came to. Sorted by symbol, regime and age.
+    """
+    wanted = None if symbols is None else set(symbols)
+    histories = ledger.history(symbols)
+    candidates = {cell: row for cell, row in ledger.candidates().items() if wanted is None or cell[0] in wanted}
+    rows = []
+    for cell in sorted(histories.keys() | candidates.keys(), key=lambda cell: (cell[0], REGIMES.index(cell[1]))):
+        rows += _versions(cell, histories.get(cell, []), candidates.get(cell))
+    return rows
+
+
+def _versions(cell: Cell, history: Sequence[Row], candidate: Row | None) -> list[Row]:
+    stands = standing(history)
+    training = candidate["state"] if candidate else None
+    named = {"symbol": cell[0], "regime": cell[1], "training": training}
+    rows = []
+    for key, state in stands.states.items():
+        about = [row for row in history if version_of(row) == key]
+        last = _last_word(history, about)
+        rows.append({**named, **_shown(about[-1]), **_decision(last), "state": state})
+    open_candidate = candidate is not None and version_of(candidate) not in stands.states
+    if candidate is not None and open_candidate:
+        has_version = candidate["model_version"] is not None
+        if has_version or not rows:
+            waiting = {"state": STAGING if has_version else None, "reason": candidate["reason"]}
+            rows.append({**named, **_shown(candidate), **waiting})
+    return rows
+
+
+def _last_word(history: Sequence[Row], about: Sequence[Row]) -> Row:
+    """The newest decision on a version; that which took it back is one, though it is about the version before."""
+    version = about[-1]["model_version"]
+    taken = [row for row in history if row["verdict"] == "rollback" and row["previous_version"] == version]
+    return max([*about, *taken], key=lambda row: int(row["seq"]))
+
+
+def _shown(row: Mapping[str, Any]) -> Row:
+    return {"model": row["model_name"], "version": row["model_version"], "trained_at": row["trained_at"]}
+
+
+def _decision(row: Row) -> Row:
+    return {name: row[name] for name in ("decided_at", "verdict", "who", "reason")}
+
+
+def explanation(ledger: Ledger, cell: Cell) -> Row | None:
+    """Why a version of this cell is in production, ready for JSON; None where none is.
+
+    ``lines`` is the gate's table at the decision that judged this training, ``baseline`` what served before,
+    ``window`` the out-of-fold predictions it was judged on, ``shadow`` what its shadow showed, ``history`` every
+    decision on this cell.
+    """
+    history = [row for row in ledger.decisions(cell[0]) if row["regime"] == cell[1]]
+    serving = standing(history).production
+    if serving is None:
+        return None
+    judged = next(
+        (
+            row
+            for row in reversed(history)
+            if row["training_id"] == serving["training_id"] and row["evidence"].get("symbol")
+        ),
+        None,
+    )
+    evidence = judged["evidence"] if judged else {}
+    named = (
+        *("symbol", "regime", "model_name", "model_version", "previous_version", "verdict", "who", "reason"),
+        *("training_id", "features_set", "dagster_run", "seconds"),
+    )
+    return {
+        **{name: serving[name] for name in named},
+        **{name: _iso(serving[name]) for name in ("decided_at", "trained_at")},
+        "judged_at": _iso(judged["decided_at"]) if judged else None,
+        "judged_by": judged["who"] if judged else None,
+        "lines": _lines(evidence),
+        "attempt": evidence.get("pool", {}).get("attempt"),
+        "level": evidence.get("pool", {}).get("level"),
+        "baseline": evidence.get("baseline"),
+        "window": evidence.get("window"),
+        "shadow": serving["evidence"].get("shadow"),
+        "history": [_told(row) for row in history],
+    }
+
+
+def _lines(evidence: Mapping[str, Any]) -> list[Row]:
+    lines = [{**line, "line": line["name"]} for line in evidence.get("pool", {}).get("lines", ())]
+    symbol = evidence.get("symbol")
+    if symbol:
+        lines.append(
+            {
+                "line": "symbol",
+                "figure": symbol["probability"],
+                "error": None,
+                "bound": None,
+                "threshold": symbol["threshold"],
+                "passed": symbol["decision"] == "promote",
+                "decides": True,
+                "sentence": symbol["reason"],
+            }
+        )
+    return [{name: line.get(name) for name in LINE_FIELDS} for line in lines]
+
+
+def _told(row: Row) -> Row:
+    names = ("seq", "verdict", "stage", "model_name", "model_version", "previous_version", "who", "reason")
+    return {**{name: row[name] for name in names}, "decided_at": _iso(row["decided_at"])}
+
+
+def ml_profile(ledger: Ledger, registry: Registry, settings: Settings, symbol: str, now: datetime) -> Row:
+    """The models of one symbol by regime, ready for JSON.
+
+    Per regime: the newest training with its result, how many versions there are, the version in production with its
+    age, parameters and metrics, the canary, and the last decision with its reason.
+    """
+    histories, candidates = ledger.history([symbol]), ledger.candidates()
+    return {
+        regime: _of_regime(
+            registry, settings, histories.get((symbol, regime), []), candidates.get((symbol, regime)), now
+        )
+        for regime in REGIMES
+        if (symbol, regime) in histories or (symbol, regime) in candidates
+    }
+
+
+def _of_regime(
+    registry: Registry, settings: Settings, history: Sequence[Row], candidate: Row | None, now: datetime
+) -> Row:
+    stands = standing(history)
+    versions = set(stands.states) | ({version_of(candidate)} if candidate and version_of(candidate) else set())
+    document: Row = {"versions": len(versions), "status": _status(stands, candidate)}
+    if candidate is not None:
+        names = ("state", "reason", "model_name", "model_version", "rows", "features_set", "training_id")
+        document["training"] = {**{name: candidate[name] for name in names}, "at": _iso(candidate["trained_at"])}
+    serving = stands.production
+    if serving is not None:
+        since = serving["trained_at"] or serving["decided_at"]
+        parameters, metrics = registry.figures_of(serving["model_name"], serving["model_version"])
+        document[PRODUCTION] = {
+            "model_name": serving["model_name"],
+            "model_version": serving["model_version"],
+            "since": _iso(serving["decided_at"]),
+            "age_days": round((now - since) / timedelta(days=1), 2),
+            "expires_in_days": round(settings.promotion.expiry_days - (now - since) / timedelta(days=1), 2),
+            "parameters": parameters,
+            "metrics": metrics,
+        }
+    if stands.canary is not None:
+        about = ("model_name", "model_version", "reason")
+        document["canary"] = {
+            **{name: stands.canary[name] for name in about},
+            "since": _iso(stands.canary["decided_at"]),
+        }
+    if history:
+        document["last_decision"] = _told(history[-1])
+    return document
+
+
+def _status(stands: Standing, candidate: Row | None) -> str:
+    """In a word how far the models of this cell have come."""
+    if stands.production is not None:
+        return PRODUCTION
+    if stands.canary is not None:
+        return "canary"
+    key = version_of(candidate) if candidate else None
+    if key is not None:
+        return stands.states.get(key, STAGING)
+    return str(candidate["state"]) if candidate else "none"
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="seconds")

@@ -1,0 +1,244 @@
+"""MLflow in line with the ledger: a run for each sitting, aliases and tags of the versions it decided on.
+
+The ledger's row is the decision; all of this may be killed anywhere and done again. The order makes it so: tags, then
+aliases with ``production`` last, then the runs of single decisions, then the run of the whole sitting. Where there is
+that run, finished, there is everything.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from alpha_assets.quant.lifecycle import ARCHIVED, CANARY, FAILED, PRODUCTION, STAGING, Standing, standing
+from alpha_assets.stations.decisions import GATE, WATCH
+from alpha_assets.stores.ledger import Ledger, Row
+from alpha_assets.stores.registry import WHOLE, Registry
+
+#: Sittings whose mirror in MLflow is looked for: those that a kill may have left without one.
+SITTINGS = 20
+
+#: A version that several symbols share has the state of the one for which it does most.
+RANK = (PRODUCTION, CANARY, STAGING, ARCHIVED, FAILED)
+
+#: A sitting's evidence and rows as metrics.
+Figures = Callable[[Mapping[str, Any], Sequence[Row]], dict[str, float]]
+
+
+def bring_into_line(ledger: Ledger, registry: Registry, figures: Figures, tags: Mapping[str, str] | None = None) -> int:
+    """Mirror what has no mirror yet, set the aliases that differ; how many names had one set. Idempotent.
+
+    ``tags`` go on the runs that this call makes. One process at a time does it.
+    """
+    if not ledger.sittings(1):
+        return 0
+    with registry.alone():
+        mirrored = registry.mirrored_sittings()
+        due = {digest: rows for digest, rows in _sittings(ledger).items() if digest not in mirrored}
+        moved = _name(ledger, registry, [row for rows in due.values() for row in rows])
+        for digest, rows in due.items():
+            _mirror(ledger, registry, figures, digest, rows, tags or {})
+        return moved
+
+
+def _name(ledger: Ledger, registry: Registry, decided: Sequence[Row]) -> int:
+    """Tags and aliases of the names that ``decided`` is about, and of those whose alias is not what was decided."""
+    aliased = registry.aliases()
+    serving = _by_name(ledger.production().values())
+    watched = _by_name(ledger.canaries().values())
+    ours = {row["model_name"] for row in ledger.candidates().values()} | serving.keys() | watched.keys()
+    differing = {
+        name
+        for name in ours & aliased.keys()
+        if any(
+            aliased[name].get(alias) != (wanted[name]["model_version"] if name in wanted else None)
+            for alias, wanted in ((PRODUCTION, serving), (CANARY, watched))
+        )
+    }
+    due = differing | {row["model_name"] for row in decided}
+    if not due:
+        return 0
+    stands = {cell: standing(history) for cell, history in ledger.history().items()}
+    # The version before production may be of another name, a pooled model's: it is archived or named there.
+    due |= {former["model_name"] for row in decided for former in stands[row["symbol"], row["regime"]].line[-2:]}
+    moved = 0
+    for name in sorted(due - {None}):
+        about = [stand for stand in stands.values() if any(key[0] == name for key in stand.states)]
+        wanted = _aliases(name, about, serving, watched)
+        known = aliased.get(name, {})
+        changed = {alias: number for alias, number in wanted.items() if known.get(alias) != number}
+        registry.project(name, changed, *_pages(ledger, name, about, decided, serving))
+        moved += bool(changed)
+    return moved
+
+
+def _by_name(rows: Iterable[Row]) -> dict[str, Row]:
+    """By registered name the newest of these decisions: symbols that share a model may stand at different versions."""
+    return {str(row["model_name"]): row for row in sorted(rows, key=lambda row: int(row["id"]))}
+
+
+def _aliases(
+    name: str, about: Sequence[Standing], serving: Mapping[str, Row], watched: Mapping[str, Row]
+) -> dict[str, str | None]:
+    newest = serving.get(name)
+    previous = next(
+        (
+            stand.previous
+            for stand in about
+            if newest is not None and stand.production is not None and stand.production["id"] == newest["id"]
+        ),
+        None,
+    )
+    named = {"previous": previous, CANARY: watched.get(name), PRODUCTION: newest}
+    return {
+        alias: str(row["model_version"]) if row is not None and row["model_name"] == name else None
+        for alias, row in named.items()
+    }
+
+
+def _pages(
+    ledger: Ledger, name: str, about: Sequence[Standing], decided: Sequence[Row], serving: Mapping[str, Row]
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Tags and description of the versions of ``name`` whose state may have changed."""
+    states: dict[str, str] = {}
+    for stand in about:
+        for (other, number), state in stand.states.items():
+            if other == name:
+                states[number] = min(state, states.get(number, state), key=RANK.index)
+    changed = {str(row[key]) for row in decided for key in ("model_version", "previous_version") if row[key]}
+    changed |= {number for number, state in states.items() if state in (PRODUCTION, CANARY)}
+    tags = {number: {"state": states[number]} for number in sorted(changed & states.keys())}
+    row = serving.get(name)
+    if row is None:
+        return tags, {}
+    number = str(row["model_version"])
+    tags[number] = {
+        **tags.get(number, {}),
+        "promoted_at": row["decided_at"].isoformat(),
+        "promoted_because": row["reason"][:5000],
+        "promoted_by": row["who"],
+    }
+    return tags, {number: described(row, ledger.evidence([row["id"]])[row["id"]])}
+
+
+def described(row: Row, evidence: Mapping[str, Any]) -> str:
+    """Why a version stands where it does, as MLflow's pages show it: the decision, the window, the gate's table."""
+    lines = evidence.get("pool", {}).get("lines", ())
+    told = [
+        f"**{row['verdict']}** by {row['who']} at {row['decided_at']:%Y-%m-%d %H:%M} UTC: {row['reason']}",
+        _spanned(evidence.get("window")),
+        f"Before it: version {row['previous_version']}." if row["previous_version"] else "",
+        f"Dagster run {row['dagster_run']}." if row["dagster_run"] else "",
+    ]
+    table = ["| line | figure | error | bound | threshold | passed | decides |", "|---|---|---|---|---|---|---|"]
+    table += [
+        f"| {line['name']} | {_short(line['figure'])} | {_short(line['error'])} | {_short(line['bound'])} | "
+        f"{_short(line['threshold'])} | {'yes' if line['passed'] else 'no'} | {'yes' if line['decides'] else 'no'} |"
+        for line in lines
+    ]
+    return "\n\n".join([part for part in told if part] + (["\n".join(table)] if lines else []))
+
+
+def _spanned(window: Mapping[str, Any] | None) -> str:
+    if not window:
+        return ""
+    return f"Out-of-fold predictions from {window['first']} to {window['last']}, {window['rows']:,} rows."
+
+
+def _short(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.4g}"
+
+
+def _sittings(ledger: Ledger) -> dict[str, list[Row]]:
+    """The newest sittings, oldest first, each under a digest of what it decided."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in ledger.sittings(SITTINGS):
+        groups.setdefault((row["dagster_run"], row["decided_at"], _person(row)), []).append(row)
+    return {_digest(rows): rows for rows in groups.values()}
+
+
+def _person(row: Row) -> str | None:
+    return None if row["who"] in (GATE, WATCH) else f"{row['who']} {row['id']}"
+
+
+def _digest(rows: Sequence[Row]) -> str:
+    decided = sorted(f"{row['symbol']}|{row['regime']}#{row['seq']}" for row in rows)
+    return hashlib.sha256("\n".join(decided).encode()).hexdigest()[:32]
+
+
+def _mirror(
+    ledger: Ledger, registry: Registry, figures: Figures, digest: str, rows: Sequence[Row], tags: Mapping[str, str]
+) -> None:
+    """One sitting: a run of the whole; below it one a regime where there are several, and one a moved alias.
+
+    What a person decided alone is a run by itself.
+    """
+    evidence = ledger.evidence([row["id"] for row in rows])
+    shared = {**tags, "sitting": digest, "decided_at": rows[0]["decided_at"].isoformat()}
+    if rows[0]["dagster_run"]:
+        shared["decided_by"] = rows[0]["dagster_run"]
+    if _person(rows[0]) is not None:
+        _log_single(registry, rows[0], evidence[rows[0]["id"]], {**shared, "part": WHOLE}, None)
+        return
+    regimes = sorted({row["regime"] for row in rows})
+    name = f"gate {', '.join(regimes)}"
+    whole = {**shared, "part": WHOLE, "regime": ", ".join(regimes)}
+    parent = registry.open_sitting(name, whole)
+    for row in rows:
+        if row["stage"] in (PRODUCTION, CANARY):
+            part = f"{row['regime']}|{row['symbol']}"
+            _log_single(registry, row, evidence[row["id"]], {**shared, "part": part}, parent)
+    by_regime = {regime: [row for row in rows if row["regime"] == regime] for regime in regimes}
+    told = {regime: figures(_pool(evidence, some), some) for regime, some in by_regime.items()}
+    for regime, some in by_regime.items() if len(regimes) > 1 else ():
+        registry.log_decisions(
+            f"gate {regime}",
+            metrics=told[regime],
+            tags={**shared, "part": regime, "regime": regime},
+            report=_report(evidence, some),
+            parent=parent,
+        )
+    counts = {"promoted": "promote", "rejected": "reject", "held": "hold", "rolled_back": "rollback"}
+    metrics = {word: float(sum(row["verdict"] == verdict for row in rows)) for word, verdict in counts.items()}
+    metrics |= {"judged": float(len(rows)), "seconds": max(float(row["seconds"] or 0.0) for row in rows)}
+    metrics["samples"] = float(sum(_pool(evidence, some).get("rows", 0) for some in by_regime.values()))
+    alone = told[regimes[0]] if len(regimes) == 1 else {}
+    registry.log_decisions(name, metrics={**alone, **metrics}, tags=whole, report=_report(evidence, rows))
+
+
+def _pool(evidence: Mapping[int, Any], rows: Sequence[Row]) -> Mapping[str, Any]:
+    return next((evidence[row["id"]]["pool"] for row in rows if evidence[row["id"]].get("pool")), {})
+
+
+def _report(evidence: Mapping[int, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """The whole table of a sitting, with what it was decided on."""
+    named = ("symbol", "regime", "seq", "verdict", "stage", "reason", "who", "model_name", "model_version")
+    decisions = [
+        {
+            **{name: row[name] for name in (*named, "previous_version", "seconds")},
+            **{name: evidence[row["id"]].get(name) for name in ("baseline", "window", "shadow", "live")},
+        }
+        for row in rows
+    ]
+    regimes = {row["regime"]: _pool(evidence, [row]) for row in rows if _pool(evidence, [row])}
+    symbols = {f"{row['regime']}|{row['symbol']}": evidence[row["id"]].get("symbol") for row in rows}
+    return {"judgement": {"pools": regimes, "symbols": symbols}, "decisions": decisions}
+
+
+def _log_single(
+    registry: Registry, row: Row, evidence: Mapping[str, Any], tags: Mapping[str, str], parent: str | None
+) -> None:
+    about = {name: str(row[name]) for name in ("symbol", "regime", "verdict", "stage", "who", "model_name")}
+    versions = {name: str(row[name]) for name in ("model_version", "previous_version") if row[name] is not None}
+    said = {"reason": row["reason"][:5000], "mlflow.note.content": described(row, evidence)}
+    judged = evidence.get("symbol") or {}
+    figures = {name: judged.get(name) for name in ("ic", "error", "effect", "probability", "rows")}
+    metrics = {name: float(value) for name, value in figures.items() if value is not None}
+    if row["seconds"] is not None:
+        metrics["seconds"] = float(row["seconds"])
+    registry.log_decisions(
+        f"{row['verdict']} {row['model_name']} {row['model_version'] or 'to none'}",
+        metrics=metrics,
+        tags={**tags, **about, **versions, **said},
+        report={"decision": {**about, **versions, "reason": row["reason"]}, "evidence": dict(evidence)},
+        parent=parent,
+    )

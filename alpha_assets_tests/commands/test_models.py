@@ -1,0 +1,154 @@
+"""Models from the command: their versions, the decisions, why one serves, what a person decides, the clean-up."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from alpha_assets.commands.decide import person
+from alpha_assets.commands.models import MODEL_FIELDS, PROMOTION_FIELDS
+from alpha_assets_tests.commands.call import Answer, call, home
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
+
+REGIMES = ("all", "trending", "sideways", "volatile", "consolidation")
+
+
+@pytest.fixture(scope="module")
+def decided(worked: Worked, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the home in which persons may decide; its model files are those of the original."""
+    folder = tmp_path_factory.mktemp("decided") / "home"
+    shutil.copytree(worked[0], folder)
+    return folder
+
+
+def promoted(worked: Worked) -> str:
+    return str(next(row["symbol"] for row in worked[1]["train"].json if row["decision"] == "promoted"))
+
+
+def rejected(worked: Worked) -> str:
+    return str(next(row["symbol"] for row in worked[1]["train"].json if row["decision"] == "rejected"))
+
+
+class TestReading:
+    def test_models_are_a_row_a_version_with_its_state(self, worked: Worked) -> None:
+        with home(worked[0]):
+            rows = call("models", "--format", "json").json
+            table = call("models", "--format", "csv").csv
+            one = call("models", "SIM02", "--format", "json").json
+        assert [tuple(row) for row in (rows[0], table[0])] == [MODEL_FIELDS] * 2
+        of_all = {row["symbol"]: row["state"] for row in rows if row["regime"] == "all"}
+        told = {"promoted": "production", "rejected": "failed"}
+        assert of_all == {row["symbol"]: told[row["decision"]] for row in worked[1]["train"].json}
+        assert one == [row for row in rows if row["symbol"] == "SIM02"]
+
+    def test_promotions_are_the_whole_history(self, worked: Worked) -> None:
+        with home(worked[0]):
+            rows = call("promotions", "--format", "json").json
+            one = call("promotions", "SIM02", "--format", "csv").csv
+            said = call("promotions").out
+        assert tuple(rows[0]) == PROMOTION_FIELDS
+        assert {row["who"] for row in rows} == {"gate"}
+        assert [row["symbol"] for row in one] == ["SIM02"]
+        assert "promote" in said
+        assert "SIM01" in said
+
+    def test_explain_tells_the_decision_and_the_gates_table(self, worked: Worked) -> None:
+        symbol = promoted(worked)
+        with home(worked[0]):
+            told = call("models", "explain", symbol, "all", "--format", "json").json
+            lines = call("models", "explain", symbol, "all", "--format", "csv").csv
+            said = call("models", "explain", symbol, "all").out
+        assert (told["who"], told["verdict"], told["judged_by"]) == ("gate", "promote", "gate")
+        assert [line["line"] for line in lines] == [line["line"] for line in told["lines"]]
+        assert {"skill", "symbol"} <= {line["line"] for line in lines}
+        skill = next(line for line in told["lines"] if line["line"] == "skill")
+        assert skill["bound"] > skill["threshold"]
+        assert told["window"]["rows"] > 1000
+        assert [row["verdict"] for row in told["history"]] == ["promote"]
+        assert f"{symbol} all: {symbol}.all version 1 is in production since" in said
+        assert "Out-of-fold predictions from" in said
+
+    def test_the_ml_profile_tells_the_models_of_each_regime(self, worked: Worked) -> None:
+        symbol = promoted(worked)
+        with home(worked[0]):
+            told = call("profile", symbol, "--kind", "ml", "--format", "json").json["ml"]["document"]["all"]
+            rows = call("profile", symbol, "--kind", "ml", "--format", "csv").csv
+            other = call("profile", rejected(worked), "--kind", "ml", "--format", "json").json["ml"]["document"]["all"]
+        assert (told["status"], told["versions"], told["training"]["state"]) == ("production", 1, "trained")
+        assert told["production"]["model_version"] == "1"
+        assert 0 <= told["production"]["age_days"] < 1
+        assert told["production"]["metrics"]
+        assert told["production"]["parameters"]["features_set"] == told["training"]["features_set"]
+        assert told["last_decision"]["verdict"] == "promote"
+        assert ("production" in other, other["status"]) == (False, "failed")
+        assert {"all.status", "all.production.age_days"} <= {row["field"] for row in rows}
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (["models", "NOPE"], "NOPE: not in the universe"),
+            (["promotions", "NOPE"], "NOPE: not in the universe"),
+            (["models", "explain", "NOPE", "all"], "NOPE: not in the universe"),
+            (["models", "explain", "SIM01", "calm"], "calm: no regime is called so; there are all, trending"),
+            (["models", "explain", "SIM01", "volatile"], "SIM01 volatile has no version in production"),
+            (["profile", "NOPE", "--kind", "ml"], "NOPE: not in the universe"),
+            (["profile", "--kind", "ml"], "alpha-assets profile SYMBOL --kind ml"),
+            (["rollback", "SIM01", "volatile", "--why", "x"], "SIM01.volatile has no version"),
+            (["promote", "SIM01", "all", "--why", " "], "--why says nothing"),
+        ],
+    )
+    def test_what_is_not_there_is_refused_by_name(self, worked: Worked, arguments: list[str], sentence: str) -> None:
+        with home(worked[0]):
+            said = call(*arguments)
+        assert (said.code, said.out) == (1, "")
+        assert sentence in said.err
+
+    def test_of_an_empty_home_say_what_to_do_and_create_nothing(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home"):
+            assert call("models").out == "no model was trained yet: alpha-assets train\n"
+            assert call("promotions").out == "nothing was decided yet: alpha-assets train\n"
+            assert call("models", "clean").out == "no version is registered\n"
+        assert not (tmp_path / "home").exists()
+
+
+class TestAPerson:
+    def test_takes_a_version_back_and_brings_it_in_again_recorded_with_who_and_why(
+        self, worked: Worked, decided: Path
+    ) -> None:
+        symbol = promoted(worked)
+        with home(decided):
+            (back,) = call("rollback", symbol, "all", "--why", "it scares me", "--format", "json").json
+            gone = call("models", "explain", symbol, "all")
+            (again,) = call(
+                "promote", symbol, "all", "--version", "1", "--why", "not any more", "--format", "json"
+            ).json
+            told = call("models", "explain", symbol, "all", "--format", "json").json
+        assert (back["verdict"], back["model_version"], back["previous_version"]) == ("rollback", None, "1")
+        assert (back["who"], back["reason"]) == (person(), "it scares me")
+        assert "the last decision was rollback: it scares me" in gone.err
+        assert (again["seq"], again["stage"]) == (3, "production")
+        assert (told["who"], told["reason"], told["judged_by"]) == (person(), "not any more", "gate")
+        assert told["lines"]
+
+    def test_is_refused_what_makes_no_sense(self, worked: Worked, decided: Path) -> None:
+        with home(decided):
+            said = call("reject", rejected(worked), "all", "--why", "twice")
+        assert said.code == 1
+        assert "version 1 is turned down already" in said.err
+
+    def test_has_to_say_why(self, decided: Path) -> None:
+        with home(decided):
+            said = call("promote", "SIM01", "all")
+        assert said.code == 2
+        assert "--why" in said.err
+
+
+def test_the_clean_up_shows_first_and_keeps_what_has_an_alias(worked: Worked) -> None:
+    with home(worked[0]):
+        rows = call("models", "clean", "--keep", "1", "--format", "json").json
+    assert {row["fate"] for row in rows} == {"keep"}
+    assert {row["model"] for row in rows} >= {"SIM01.all"}
+    assert all(row["why"] for row in rows)

@@ -1,0 +1,113 @@
+"""The path of a version: what serves, what a rollback returns to, and where every version stands."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alpha_assets.quant.lifecycle import standing, version_of
+
+#: A word and the version it is about; ``back`` takes production back as far as it says.
+WORDS = st.lists(
+    st.tuples(st.sampled_from(["promote", "reject", "canary", "block", "back"]), st.integers(1, 5)), max_size=25
+)
+
+
+def decision(verdict: str, version: int | None, stage: str, seq: int = 0) -> dict[str, Any]:
+    number = None if version is None else str(version)
+    return {"verdict": verdict, "stage": stage, "model_name": "AAA.all", "model_version": number, "seq": seq}
+
+
+def told(words: list[tuple[str, int]]) -> list[dict[str, Any]]:
+    """Decisions as the stations take them: what serves is not turned down, and nothing is taken back from none."""
+    history: list[dict[str, Any]] = []
+    for word, version in words:
+        stands = standing(history)
+        serving = int(stands.production["model_version"]) if stands.production else None
+        if word == "back" and serving is not None:
+            line = stands.line[:-1]
+            to = int(line[-min(version, len(line))]["model_version"]) if line else None
+            history.append(decision("rollback", to, "production", len(history) + 1))
+        elif word in ("promote", "reject", "canary", "block") and version != serving:
+            verdict, stage = {
+                "promote": ("promote", "production"),
+                "reject": ("reject", "failed"),
+                "canary": ("hold", "canary"),
+                "block": ("hold", "staging"),
+            }[word]
+            history.append(decision(verdict, version, stage, len(history) + 1))
+    return history
+
+
+def serving(history: list[dict[str, Any]]) -> str | None:
+    """The version that the newest promotion or rollback names: a decision is all it takes."""
+    newest = next((row for row in reversed(history) if row["verdict"] in ("promote", "rollback")), None)
+    return newest["model_version"] if newest else None
+
+
+@given(words=WORDS)
+def test_the_newest_promotion_or_rollback_says_what_serves(words: list[tuple[str, int]]) -> None:
+    history = told(words)
+    production = standing(history).production
+    assert (production["model_version"] if production else None) == serving(history)
+
+
+@given(words=WORDS)
+def test_at_most_one_version_is_in_production_and_one_is_canary_and_each_has_its_decision(
+    words: list[tuple[str, int]],
+) -> None:
+    stands = standing(told(words))
+    for state, explained in (("production", stands.production), ("canary", stands.canary)):
+        named = [key for key, other in stands.states.items() if other == state]
+        assert named == ([version_of(explained)] if explained else [])
+
+
+@given(words=WORDS)
+def test_going_back_again_and_again_visits_each_former_version_once_and_ends_with_none(
+    words: list[tuple[str, int]],
+) -> None:
+    history = told(words)
+    line = [row["model_version"] for row in standing(history).line]
+    for expected in [*reversed(line[:-1]), None][: len(line)]:
+        previous = standing(history).previous
+        assert (previous["model_version"] if previous else None) == expected
+        history += told_back(history)
+        assert serving(history) == expected
+    assert standing(history).production is None
+
+
+def told_back(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    previous = standing(history).previous
+    return [decision("rollback", int(previous["model_version"]) if previous else None, "production")]
+
+
+@given(words=WORDS, more=WORDS)
+def test_no_later_decision_makes_a_former_one_disappear(
+    words: list[tuple[str, int]], more: list[tuple[str, int]]
+) -> None:
+    before, after = told(words), told(words + more)
+    assert after[: len(before)] == before
+    assert standing(before).states.keys() <= standing(after).states.keys()
+
+
+def test_the_path_of_three_versions_and_a_rollback() -> None:
+    history = [
+        decision("promote", 1, "production"),
+        decision("hold", 2, "canary"),
+        decision("promote", 2, "production"),
+        decision("hold", 3, "canary"),
+    ]
+    stands = standing(history)
+    states = {("AAA.all", "1"): "archived", ("AAA.all", "2"): "production", ("AAA.all", "3"): "canary"}
+    assert stands.states == states
+    stands = standing([*history, decision("rollback", 1, "production")])
+    assert stands.states == {**states, ("AAA.all", "1"): "production", ("AAA.all", "2"): "failed"}
+    assert stands.previous is None
+    assert stands.canary is not None
+
+
+def test_a_canary_that_another_one_replaces_is_archived_and_one_turned_down_has_failed() -> None:
+    history = [decision("hold", 1, "canary"), decision("hold", 2, "canary"), decision("reject", 2, "failed")]
+    stands = standing(history)
+    assert stands.canary is None
+    assert stands.states == {("AAA.all", "1"): "archived", ("AAA.all", "2"): "failed"}
