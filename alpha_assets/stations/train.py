@@ -26,7 +26,7 @@ from alpha_assets.quant.learners import (
 )
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.schema import TIME, empty
-from alpha_assets.quant.splits import Fold, walk_forward
+from alpha_assets.quant.splits import Fold, learnt_until, walk_forward
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
@@ -243,7 +243,8 @@ def _fit(symbol: str, rows: pl.DataFrame, identity: str, columns: Sequence[str],
     if refusal is not None:
         return Fit(symbol, identity, seconds, None, None, refusal.reason)
     assert isinstance(predictions, pl.DataFrame)
-    return Fit(symbol, identity, seconds, learner(parameters).save(model), predictions, None)
+    evidence = predictions.join(learnt_until(rows, folds).drop("symbol"), on="timestamp", maintain_order="left")
+    return Fit(symbol, identity, seconds, learner(parameters).save(model), evidence, None)
 
 
 def _folds(rows: pl.DataFrame, parameters: LearningParameters) -> list[Fold]:
@@ -340,6 +341,7 @@ def _prediction_rows(fit: Fit, now: datetime) -> pl.DataFrame:
         "timestamp",
         pl.lit(fit.training_id).alias("training_id"),
         pl.lit(OUT_OF_FOLD).alias("origin"),
+        "learnt_until",
         "p_up",
         "score",
         "prior",
