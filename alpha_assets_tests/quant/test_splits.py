@@ -306,11 +306,12 @@ def test_a_walk_forward_leaves_the_proof_that_nothing_overlaps_and_a_k_fold_that
     walked = told(walk_forward(spans, 4, embargo, 30))
     assert walked.height > 0
     assert overlapping(walked).is_empty()
-    windows = purged_k_fold(spans, 4, embargo)
-    seen = overlapping(told([window.fold(spans) for window in windows]))
-    # All but the newest block learn from what came after them.
-    assert seen.height == spans.filter(pl.col("timestamp") < windows[-1].first).height
-    assert seen["timestamp"].max() < windows[-1].first
+    tiled = [window.fold(spans) for window in purged_k_fold(spans, 4, embargo)]
+    known = spans["known_at"]
+    learnt_later = [known.gather(fold.train).max() > known.gather(fold.test).max() for fold in tiled]
+    assert (learnt_later[0], learnt_later[-1]) == (True, False)
+    seen = sum(len(fold.test) for fold, later in zip(tiled, learnt_later, strict=True) if later)
+    assert overlapping(told(tiled)).height == seen
 
 
 def test_a_prediction_may_have_learnt_until_the_instant_before_its_bar_was_known() -> None:
