@@ -16,6 +16,7 @@ from alpha_assets.automation.sensors import SENSORS
 from alpha_assets.checks import bars as bar_checks
 from alpha_assets.checks import features as feature_checks
 from alpha_assets.checks import models as model_checks
+from alpha_assets.checks import training as training_checks
 from alpha_assets.clock import Clock
 from alpha_assets.settings import Settings, load
 from alpha_assets.sources.all import Sources
@@ -32,7 +33,12 @@ def assemble(settings: Settings) -> dg.Definitions:
     locks = RunLocks(settings)
     return dg.Definitions(
         assets=ASSETS,
-        asset_checks=[*bar_checks.CHECKS, *feature_checks.CHECKS, *model_checks.CHECKS],
+        asset_checks=[
+            *bar_checks.CHECKS,
+            *feature_checks.CHECKS,
+            *training_checks.CHECKS,
+            *model_checks.CHECKS,
+        ],
         jobs=JOBS,
         sensors=SENSORS,
         schedules=SCHEDULES,

@@ -12,7 +12,7 @@ symbol keeps of a window is a part of what the pool has of it: a filter can neit
 embargo, and the models of one pool are tested on the same dates.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -163,6 +163,29 @@ def vault(spans: pl.DataFrame, share: float, embargo: int) -> Window | None:
     if kept == 0:
         return None
     return walk_forward_windows(spans, 1, embargo, dates - kept)[0]
+
+
+def learnt_until(spans: pl.DataFrame, folds: Sequence[Fold]) -> pl.DataFrame:
+    """Of every row that a fold tests: symbol, timestamp and ``learnt_until``, when its fit's last label was known.
+
+    ``spans`` holds symbol, timestamp and label_end, the rows that the folds number. Stored beside what the fit said of
+    the row, it is the proof that the fit had not seen the row's window, whatever became of the splits since.
+    """
+    nothing = spans.clear().select("symbol", "timestamp", learnt_until="label_end")
+    tested = (
+        spans[fold.test].select("symbol", "timestamp", learnt_until=pl.lit(spans["label_end"].gather(fold.train).max()))
+        for fold in folds
+    )
+    return pl.concat([nothing, *tested])
+
+
+def overlapping(predictions: pl.DataFrame) -> pl.DataFrame:
+    """The predictions of a fit that had seen a label which was not known before the prediction's own bar.
+
+    ``predictions`` holds known_at of the bar and ``learnt_until``; one that does not say how far its fit had learnt
+    (null) is not among the answer.
+    """
+    return predictions.filter(pl.col("learnt_until") >= pl.col("known_at"))
 
 
 def _blocks(first: int, count: int, folds: int) -> Iterator[tuple[int, int]]:

@@ -24,6 +24,7 @@ from alpha_assets.quant.labels import open_to_open, untrainable_regimes
 from alpha_assets.quant.learners import libraries, training_id
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.schema import TIME, empty
+from alpha_assets.quant.splits import learnt_until
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
@@ -437,7 +438,8 @@ def _fit(task: Task, columns: Sequence[str], parameters: LearningParameters) -> 
     seconds = time.perf_counter() - started
     if isinstance(learnt, Refusal):
         return Fit(task.name, task.identity, seconds, None, None, None, learnt.reason)
-    return Fit(task.name, task.identity, seconds, files, learnt.evidence, learnt.report, None)
+    evidence = learnt.evidence.join(learnt_until(task.rows, folds), on=list(KEYED), maintain_order="left")
+    return Fit(task.name, task.identity, seconds, files, evidence, learnt.report, None)
 
 
 def model_name(symbol: str, regime: str = ALL) -> str:

@@ -108,6 +108,7 @@ PREDICTIONS: Mapping[str, pl.DataType] = {
     "timestamp": TIME,
     "training_id": pl.String(),
     "origin": pl.String(),
+    "learnt_until": TIME,
     "p_up": pl.Float64(),
     "score": pl.Float64(),
     "prior": pl.Float64(),

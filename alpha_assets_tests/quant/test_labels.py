@@ -188,7 +188,7 @@ def assert_same_labels(found: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert_frame_equal(found, expected, check_exact=False, rel_tol=1e-9, abs_tol=1e-12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), horizon=st.integers(1, 12), first=st.integers(0, 60), count=st.integers(30, 90))
 def test_labels_of_a_chunk_are_those_of_the_whole_where_its_bars_reach(
     seed: int, horizon: int, first: int, count: int
@@ -218,7 +218,7 @@ def test_labels_of_a_chunk_are_those_of_the_whole_where_its_bars_reach(
     assert known.filter(pl.col("label_end") <= pl.col("known")).height == part["label_return"].count()
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), horizon=st.integers(1, 12), by=st.floats(1e-4, 1e4))
 def test_scaling_prices_changes_no_label(seed: int, horizon: int, by: float) -> None:
     frame = troubled(seed)
@@ -226,7 +226,7 @@ def test_scaling_prices_changes_no_label(seed: int, horizon: int, by: float) -> 
     assert_same_labels(every_label(scaled, horizon), every_label(frame, horizon))
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), horizon=st.integers(1, 12))
 def test_every_kind_of_label_stays_in_its_listing_and_is_there_for_the_same_bars(seed: int, horizon: int) -> None:
     frame = troubled(seed)
@@ -345,7 +345,7 @@ def by_hand(frame: pl.DataFrame, row: int, scale: float, horizon: int) -> tuple[
     return "time", opened / entry - 1, stamp
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), horizon=st.integers(1, 12))
 def test_barriers_are_those_of_one_position_after_the_other(seed: int, horizon: int) -> None:
     frame = troubled(seed)

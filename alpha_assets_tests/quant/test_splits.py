@@ -13,6 +13,8 @@ from alpha_assets.quant.splits import (
     Fold,
     Window,
     inner_windows,
+    learnt_until,
+    overlapping,
     purged_k_fold,
     vault,
     walk_forward,
@@ -286,3 +288,44 @@ def test_a_window_says_what_it_is() -> None:
     (window,) = walk_forward_windows(regular(30, 2), 1, 0, 20)
     known = START + timedelta(days=20, hours=21)
     assert window == Window(START + timedelta(days=20), START + timedelta(days=29), known, None)
+
+
+# -- what is stored of a fold -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), symbols=st.integers(1, 4), embargo=st.integers(0, 3))
+def test_a_walk_forward_leaves_the_proof_that_nothing_overlaps_and_a_k_fold_that_it_learnt_later(
+    seed: int, symbols: int, embargo: int
+) -> None:
+    spans = panel(np.random.default_rng(seed), symbols, 80, 0.9)
+
+    def told(folds: list[Fold]) -> pl.DataFrame:
+        return learnt_until(spans, folds).join(spans, on=["symbol", "timestamp"], validate="1:1")
+
+    walked = told(walk_forward(spans, 4, embargo, 30))
+    assert walked.height > 0
+    assert overlapping(walked).is_empty()
+    tiled = [window.fold(spans) for window in purged_k_fold(spans, 4, embargo)]
+    known = spans["known_at"]
+    learnt_later = [known.gather(fold.train).max() > known.gather(fold.test).max() for fold in tiled]
+    assert (learnt_later[0], learnt_later[-1]) == (True, False)
+    seen = sum(len(fold.test) for fold, later in zip(tiled, learnt_later, strict=True) if later)
+    assert overlapping(told(tiled)).height == seen
+
+
+def test_a_prediction_may_have_learnt_until_the_instant_before_its_bar_was_known() -> None:
+    known = START + timedelta(days=9, hours=21)
+    learnt = [known - timedelta(microseconds=1), known, known + timedelta(days=1), None]
+    said = pl.DataFrame({"known_at": [known] * 4, "learnt_until": learnt, "number": range(4)})
+    assert overlapping(said)["number"].to_list() == [1, 2]
+
+
+def test_what_was_learnt_is_the_last_label_of_the_fit_that_answers() -> None:
+    spans = regular(100, 5)
+    told = learnt_until(spans, walk_forward(spans, 2, 3, 60))
+    # tested from day 60 and 80; three dates of embargo and seven of a label before them
+    expected = [START + timedelta(days=first - 4, hours=21) for first in (60, 80)]
+    assert told["learnt_until"].unique(maintain_order=True).to_list() == expected
+    assert told["timestamp"].to_list() == spans["timestamp"].to_list()[60:]
+    assert learnt_until(spans, []).is_empty()
