@@ -25,6 +25,7 @@ from alpha_assets.quant.parameters import (
     CALENDAR_NAMES,
     LEARNER_NAMES,
     CleaningParameters,
+    DriftParameters,
     FeatureParameters,
     GateParameters,
     LearningParameters,
@@ -53,7 +54,18 @@ Interval = Literal["1m", "2m", "5m", "15m", "30m", "1h", "1d"]
 
 
 #: Groups of settings: a field of one is ``ALPHA_GROUP__FIELD``.
-GROUPS = ("cleaning", "simulation", "features", "regimes", "patterns", "profiles", "learning", "gate", "signal")
+GROUPS = (
+    "cleaning",
+    "simulation",
+    "features",
+    "regimes",
+    "patterns",
+    "profiles",
+    "learning",
+    "gate",
+    "drift",
+    "signal",
+)
 
 
 class WrongSetting(Exception):
@@ -134,6 +146,7 @@ class Settings(BaseSettings):
     profiles: ProfileParameters = Field(ProfileParameters(), description="the documents of a symbol")
     learning: LearningParameters = Field(LearningParameters(), description="labels, splits and learner")
     gate: GateParameters = Field(GateParameters(), description="what counts as evidence")
+    drift: DriftParameters = Field(DriftParameters(), description="when features have drifted")
     signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
 
     @field_validator("home")
