@@ -190,7 +190,7 @@ def calibrate(reference: pl.DataFrame, columns: Sequence[str], parameters: Drift
         counts = _count(cells)
         used = _used(values)
         references[symbol] = Reference(len(values), times[0], times[-1], edges, counts, used)
-        replays.append(_replay(cells, times, used, parameters.window // STRIDES))
+        replays.append(_replay(cells, times, used, parameters.stride))
     empty = np.full(len(columns), np.nan)
     calibration = Calibration(
         tuple(columns), parameters.window, empty, empty, None, 0, 0.0, None, None, references, left_out
@@ -581,8 +581,8 @@ def confirmed(
 
     Both frames hold timestamp and what ``excess_loss`` reads; ``live`` holds only predictions whose outcome is known.
     The increase of the mean excess is confirmed if its one-sided lower bound at ``confirm_level`` is above 0. Dates are
-    the unit: rows of a date are averaged, and the error is Newey and West's (1987), with Bartlett weights over at least two
-    horizons where labels overlap, with Student's t on as many degrees as there are lags in the live dates, less one.
+    the unit: rows of a date are averaged, and the error is Newey and West's (1987), with Bartlett weights over at least
+    two horizons where labels overlap, with Student's t on as many degrees as there are lags in the live dates, less one.
     Without an alarm nothing is confirmed, nor with fewer live dates than ``confirm_labels`` horizons.
     """
     ours, expected = (_by_date(excess_loss(frame, loss)) for frame in (live, out_of_fold))

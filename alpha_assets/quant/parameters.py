@@ -274,7 +274,7 @@ class GateParameters:
 class DriftParameters:
     """When features have drifted (``quant.drift``), and when realised loss bears it out; the reasons are in GATE.md."""
 
-    window: int = 120  # rows of each of the two windows; shorter ones of a persistent feature show one mood of it
+    stride: int = 30  # rows, a quarter of each of the two windows; shorter ones show one mood of a persistent feature
     level: float = 0.05  # chance of an alarm at one look at one undrifted symbol
     feature_level: float = 0.1  # share of undrifted windows that flag a feature; of so few replays p99 is noise
     reference_windows: int = 6  # windows that a symbol's reference holds at least: one pair, and twice as many to be it
@@ -283,13 +283,16 @@ class DriftParameters:
 
     def __post_init__(self) -> None:
         """Refuses what no alarm can rest on."""
-        _at_least("window", self.window, 20)
-        if self.window % 4:
-            raise ValueError(f"window is {self.window}: it must be a multiple of 4, its strides are quarters")
+        _at_least("stride", self.stride, 5)
         for name in ("level", "feature_level", "confirm_level"):
             _between(name, getattr(self, name), 0.0, 0.5)
         _at_least("reference_windows", self.reference_windows, 4)
         _at_least("confirm_labels", self.confirm_labels, 10)
+
+    @property
+    def window(self) -> int:
+        """Rows of each of the two windows: four strides."""
+        return 4 * self.stride
 
     @property
     def pair(self) -> int:

@@ -30,7 +30,7 @@ from alpha_assets.quant.parameters import DriftParameters
 from benchmarks import drifting
 
 SHIPPED = DriftParameters()
-SMALL = DriftParameters(window=20)
+SMALL = DriftParameters(stride=5)
 COLUMNS = ["f0", "f1", "f2"]
 
 
@@ -78,7 +78,7 @@ def test_a_rising_function_of_a_feature_changes_neither_psi_nor_ks_nor_threshold
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), memory=st.sampled_from([0.0, 0.5, 0.9]), level=st.sampled_from([0.05, 0.2]))
 def test_no_more_of_the_replays_alarm_than_the_level_allows(seed: int, memory: float, level: float) -> None:
-    parameters = DriftParameters(window=20, level=level)
+    parameters = DriftParameters(stride=5, level=level)
     calibration = calibrate(market(seed, memory=memory), COLUMNS, parameters)
     if calibration.k is not None:
         assert calibration.replayed is not None
