@@ -14,6 +14,7 @@ from alpha_assets.automation.jobs import JOBS
 from alpha_assets.automation.schedules import SCHEDULES
 from alpha_assets.automation.sensors import SENSORS
 from alpha_assets.checks import bars as bar_checks
+from alpha_assets.checks import drift as drift_checks
 from alpha_assets.checks import features as feature_checks
 from alpha_assets.clock import Clock
 from alpha_assets.settings import Settings, load
@@ -31,7 +32,7 @@ def assemble(settings: Settings) -> dg.Definitions:
     locks = RunLocks(settings)
     return dg.Definitions(
         assets=ASSETS,
-        asset_checks=[*bar_checks.CHECKS, *feature_checks.CHECKS],
+        asset_checks=[*bar_checks.CHECKS, *feature_checks.CHECKS, *drift_checks.CHECKS],
         jobs=JOBS,
         sensors=SENSORS,
         schedules=SCHEDULES,

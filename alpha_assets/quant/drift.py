@@ -582,7 +582,8 @@ def confirmed(
     Both frames hold timestamp and what ``excess_loss`` reads; ``live`` holds only predictions whose outcome is known.
     The increase of the mean excess is confirmed if its one-sided lower bound at ``confirm_level`` is above 0. Dates are
     the unit: rows of a date are averaged, and the error is Newey and West's (1987), with Bartlett weights over at least
-    two horizons where labels overlap, with Student's t on as many degrees as there are lags in the live dates, less one.
+    two horizons where labels overlap, and with Student's t on as many degrees as the live dates hold stretches of lags,
+    less one.
     Without an alarm nothing is confirmed, nor with fewer live dates than ``confirm_labels`` horizons.
     """
     ours, expected = (_by_date(excess_loss(frame, loss)) for frame in (live, out_of_fold))
