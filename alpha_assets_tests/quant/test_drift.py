@@ -231,6 +231,20 @@ def test_values_that_cease_are_drift_of_psi_and_have_no_ks() -> None:
         assert all(drift.ks is None and drift.psi > 5 and drift.flagged for drift in finding.features)
 
 
+def test_rows_without_a_value_are_a_bin_of_psi_and_no_part_of_ks() -> None:
+    reference, newest = market(40), later(market(41, rows=40), 240)
+    gaps = pl.when(pl.col("timestamp").dt.ordinal_day() % 2 == 0).then(pl.col("f0"))
+    found = findings(reference, newest.with_columns(f0=gaps))["S006"].features[0]
+    trained, seen = (frame.filter(pl.col("symbol") == "S006")["f0"].to_numpy() for frame in (reference, newest))
+    kept = newest.with_columns(f0=gaps).filter(pl.col("symbol") == "S006")["f0"][20:].drop_nulls().to_numpy()
+    edges = np.sort(trained)[[24 * part - 1 for part in range(1, 10)]]
+    ours, theirs = (np.bincount(np.searchsorted(edges, values), minlength=10) for values in (kept, trained))
+    shares = [np.maximum(bins / total, 1e-4) for bins, total in ((np.append(ours, 10), 20), (np.append(theirs, 0), 240))]
+    assert len(seen) == 40
+    assert found.psi == pytest.approx(((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum())
+    assert found.ks == pytest.approx(ks_2samp(kept, trained).statistic, abs=1 / CELLS + 1e-12)
+
+
 def test_a_symbol_with_a_short_reference_is_told_so_and_stops_no_other() -> None:
     short = pl.col("symbol") == "S004"
     reference = market(27).filter(~short | (pl.col("timestamp").rank("ordinal").over("symbol") <= 119))
