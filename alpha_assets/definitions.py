@@ -14,6 +14,7 @@ from alpha_assets.automation.jobs import JOBS
 from alpha_assets.automation.schedules import SCHEDULES
 from alpha_assets.automation.sensors import SENSORS
 from alpha_assets.checks import bars as bar_checks
+from alpha_assets.checks import drift as drift_checks
 from alpha_assets.checks import features as feature_checks
 from alpha_assets.checks import models as model_checks
 from alpha_assets.checks import training as training_checks
@@ -38,6 +39,7 @@ def assemble(settings: Settings) -> dg.Definitions:
             *feature_checks.CHECKS,
             *training_checks.CHECKS,
             *model_checks.CHECKS,
+            *drift_checks.CHECKS,
         ],
         jobs=JOBS,
         sensors=SENSORS,

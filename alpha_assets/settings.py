@@ -26,6 +26,7 @@ from alpha_assets.quant.parameters import (
     HEAD_NAMES,
     SPEAKERS,
     CleaningParameters,
+    DriftParameters,
     FeatureParameters,
     GateParameters,
     LearningParameters,
@@ -65,6 +66,7 @@ GROUPS = (
     "learning",
     "gate",
     "promotion",
+    "drift",
     "signal",
 )
 
@@ -151,6 +153,7 @@ class Settings(BaseSettings):
     learning: LearningParameters = Field(LearningParameters(), description="labels, splits and heads")
     gate: GateParameters = Field(GateParameters(), description="what counts as evidence")
     promotion: PromotionParameters = Field(PromotionParameters(), description="the path of a version after the gate")
+    drift: DriftParameters = Field(DriftParameters(), description="when features have drifted")
     signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
 
     @field_validator("home")

@@ -15,7 +15,7 @@ from alpha_assets.quant.indicators import default_set, market_column
 from alpha_assets.quant.parameters import FeatureParameters
 from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets_tests.quant.walks import walk
-from benchmarks import features, frame, ingest, market, pandas_twin, talib_loop, training
+from benchmarks import drifting, features, frame, ingest, market, pandas_twin, talib_loop, training
 
 INGEST = {
     *("data", "symbols", "rows", "load_s", "rows_per_s", "updates", "update_s", "update_cpu_s", "update_worst_s"),
@@ -39,6 +39,15 @@ TRAINING = {
     *("predicted", "version_kib", "predict505_cold_s", "predict505_warm_s"),
     *("minute_rows", "minute_state", "minute_train_s", "minute_peak_gib"),
 }
+DRIFT_CELLS = [f"ar{memory}_{rows}" for memory in (90, 95, 99) for rows in (950, 2500)]
+WITH_ERRORS = {
+    *("drift_false", "drift_power", "drift_power_third", "drift_textbook_false_psi", "drift_textbook_false_ks"),
+    *("drift_untold", *(f"{what}_{cell}" for what in ("false", "power") for cell in DRIFT_CELLS)),
+}
+DRIFTING = {
+    *("markets", "symbols", "features", "drift_false_upper", "drift_power_least"),
+    *(WITH_ERRORS | {f"{name}_error" for name in WITH_ERRORS}),
+}
 SMALL = (
     *("--symbols", "2", "--years", "0.5", "--scales", "1", "3", "--repeats", "1", "--pandas-symbols", "1"),
     *("--no-qlib", "--qlib-repeats", "1", "--updates", "1", "--minute-rows", "400", "--minute-updates", "1"),
@@ -55,6 +64,18 @@ def test_the_ingest_benchmark_prints_its_documented_figures_and_says_where_the_s
     assert figures["data"] == f"simulated market ({tmp_path / 'sp500.parquet'} is absent)"
     assert (figures["symbols"], figures["updates"]) == (2, 2)
     assert all(figure > 0 for name, figure in figures.items() if name.endswith(("_s", "_growth")))
+
+
+def test_the_drift_benchmark_prints_its_documented_figures_with_their_errors(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    drifting.main(["--markets", "2", "--symbols", "6", "--features", "2", "--format", "json"])
+    figures = json.loads(capsys.readouterr().out)
+    assert set(figures) == DRIFTING
+    assert (figures["markets"], figures["symbols"], figures["features"]) == (2, 6, 2)
+    assert figures["drift_textbook_false_ks"] > figures["drift_false"]
+    assert figures["drift_false"] == max(figures[f"false_{cell}"] for cell in DRIFT_CELLS)
+    assert figures["drift_power_least"] == min(figures[f"power_{cell}"] for cell in DRIFT_CELLS)
 
 
 @pytest.mark.slow

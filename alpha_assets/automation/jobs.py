@@ -37,4 +37,13 @@ say_signals = dg.define_asset_job(
     description="Signals alone, after a training changed what is promoted.",
 )
 
-JOBS = [refresh, train, decide, say_signals]
+# The checks alone, over the whole universe: a drift shows between two trainings, not in them.
+look_for_drift = dg.define_asset_job(
+    "look_for_drift",
+    selection=dg.AssetSelection.checks(
+        *(dg.AssetCheckKey(promoted_model.key, name) for name in ("features_undrifted", "loss_undrifted"))
+    ),
+    description="Whether the newest features still look like those that the models were trained on.",
+)
+
+JOBS = [refresh, train, decide, say_signals, look_for_drift]

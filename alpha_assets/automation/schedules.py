@@ -1,4 +1,4 @@
-"""Schedules: the daily refresh, and the daily look whether a training is due. Switched off until somebody wants one."""
+"""Schedules: the daily refresh, the daily looks for drift and whether a training is due. Switched off until wanted."""
 
 import dagster as dg
 
@@ -59,4 +59,21 @@ def daily_training_check(
     return dg.RunRequest(tags=run.tags(ALL), run_config=run.config(jobs.TRAIN, ALL))
 
 
-SCHEDULES = [daily_refresh, daily_training_check]
+@dg.schedule(job=jobs.look_for_drift, cron_schedule="0 23 * * *", execution_timezone="UTC")
+def daily_drift_check(
+    context: dg.ScheduleEvaluationContext,
+    ledger: dg.ResourceParam[Ledger],
+    registry: dg.ResourceParam[Registry],
+    locks: dg.ResourceParam[RunLocks],
+) -> dg.RunRequest | dg.SkipReason:
+    """One look at the drift of every version, between the refresh and the look whether a training is due."""
+    fail_dead_runs(context.instance, locks, registry)
+    if not ledger.candidates():
+        return dg.SkipReason("no model is trained yet: there is nothing to compare with")
+    running = under_way(context.instance, jobs.look_for_drift.name)
+    if running:
+        return dg.SkipReason(f"run {running[:8]} of {jobs.look_for_drift.name} is still under way")
+    return dg.RunRequest()
+
+
+SCHEDULES = [daily_refresh, daily_drift_check, daily_training_check]

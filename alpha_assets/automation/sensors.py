@@ -18,6 +18,7 @@ from alpha_assets.partitions import SYMBOLS
 from alpha_assets.settings import Settings
 from alpha_assets.sources.all import Sources
 from alpha_assets.sources.base import reach
+from alpha_assets.stations.drift import confirmed_symbols
 from alpha_assets.stations.promote import due
 from alpha_assets.stations.train import ALL
 from alpha_assets.stores.lake import Lake
@@ -124,6 +125,8 @@ def training_wish(settings: Settings, ledger: Ledger, clock: Clock) -> Wish:
         after_bars=settings.retrain_after_bars,
         after=timedelta(days=settings.retrain_after_days),
         least_bars=settings.learning.min_rows,
+        drifted=confirmed_symbols(ledger),
+        drifted_after_bars=settings.drift.stride,
     )
 
 
@@ -136,7 +139,7 @@ def retraining(
     locks: dg.ResourceParam[RunLocks],
     clock: dg.ResourceParam[Clock],
 ) -> dg.SensorResult:
-    """Asks for a training of the symbols with enough new bars, or with an old model and something new."""
+    """Asks for a training of the symbols with enough new bars, an old model and something new, or confirmed drift."""
     fail_dead_runs(context.instance, locks, registry)
     wish = training_wish(settings, ledger, clock)
     if wish.symbols and under_way(context.instance, "refresh"):

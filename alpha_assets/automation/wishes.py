@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -67,12 +67,16 @@ def training_wanted(
     after_bars: int,
     after: timedelta,
     least_bars: int,
+    drifted: Collection[str] = (),
+    drifted_after_bars: int = 1,
 ) -> Wish:
     """The symbols with enough new bars since their last training, or with an old model and something new.
 
-    A symbol never trained is wanted once it holds ``least_bars``.
+    A symbol never trained is wanted once it holds ``least_bars``. ``drifted`` are those whose drift realised loss bears
+    out: they are due after fewer bars, but not at every one, because each attempt at the gate spends level.
     """
     marks: dict[str, str] = {}
+    early = []
     for member in members:
         symbol = member["symbol"]
         state = states.get(symbol, {})
@@ -85,6 +89,9 @@ def training_wanted(
         else:
             new = bars - (candidate["bars"] or 0)
             wanted = new >= after_bars or (new > 0 and now - candidate["trained_at"] > after)
+            if not wanted and symbol in drifted and new >= drifted_after_bars:
+                wanted = True
+                early.append(symbol)
         if wanted:
             marks[symbol] = str(state["last_bar"])
     if not marks:
@@ -93,7 +100,9 @@ def training_wanted(
             f"no symbol of {len(members)} has {after_bars} new bars or a model older than {after.days} days with news",
         )
     symbols = sorted(marks)
-    return Wish(symbols, f"{len(symbols)} of {len(members)} symbols are due for a training, first {symbols[0]}", marks)
+    because = f"; {len(early)} because their drift is confirmed, first {min(early)}" if early else ""
+    due = f"{len(symbols)} of {len(members)} symbols are due for a training, first {symbols[0]}"
+    return Wish(symbols, due + because, marks)
 
 
 def decisions_wanted(due: Mapping[tuple[str, str], str], decisions: Mapping[tuple[str, str], Row]) -> dict[str, Wish]:

@@ -357,6 +357,41 @@ class PromotionParameters:
 
 
 @dataclass(frozen=True)
+class DriftParameters:
+    """When features have drifted (``quant.drift``), and when realised loss bears it out; the reasons are in GATE.md."""
+
+    stride: int = 30  # rows, a quarter of each of the two windows; shorter ones show one mood of a persistent feature
+    level: float = 0.05  # chance of an alarm at one look at one undrifted symbol
+    feature_level: float = 0.1  # share of undrifted windows that flag a feature; of so few replays p99 is noise
+    reference_windows: int = 6  # windows that a symbol's reference holds at least: one pair, and twice as many to be it
+    confirm_level: float = 0.05  # chance that a loss no larger than before confirms an alarm
+    confirm_labels: int = 30  # live dates in horizons, below which no loss says anything
+
+    def __post_init__(self) -> None:
+        """Refuses what no alarm can rest on."""
+        _at_least("stride", self.stride, 5)
+        for name in ("level", "feature_level", "confirm_level"):
+            _between(name, getattr(self, name), 0.0, 0.5)
+        _at_least("reference_windows", self.reference_windows, 4)
+        _at_least("confirm_labels", self.confirm_labels, 10)
+
+    @property
+    def window(self) -> int:
+        """Rows of each of the two windows: four strides."""
+        return 4 * self.stride
+
+    @property
+    def pair(self) -> int:
+        """Rows of the two windows together."""
+        return 2 * self.window
+
+    @property
+    def least_reference(self) -> int:
+        """Rows of a symbol's reference, below which nothing is told of it."""
+        return self.reference_windows * self.window
+
+
+@dataclass(frozen=True)
 class SignalParameters:
     """When a promoted model's opinion is a signal (``quant.blend``)."""
 

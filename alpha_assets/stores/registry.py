@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 TRAINING = "alpha/training"
 PROMOTION = "alpha/promotion"
+DRIFT = "alpha/drift"
 
 #: Where the native files of a candidate lie below a version's place.
 HEADS = "data/heads"
@@ -122,7 +123,7 @@ class Registry:
         try:
             with self.alone(FIRST_USE_LOCK):
                 client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
-                self._experiments = {name: self._experiment(client, name) for name in (TRAINING, PROMOTION)}
+                self._experiments = {name: self._experiment(client, name) for name in (TRAINING, PROMOTION, DRIFT)}
         except Exception as error:
             raise self._unavailable(error) from error
         self._client = client
@@ -408,6 +409,32 @@ class Registry:
             max_results=10_000,
         )
         return {run.data.tags["part"]: run.info.run_id for run in runs if "part" in run.data.tags}
+
+    def log_drift(
+        self,
+        run_name: str,
+        digest: str,
+        *,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        report: Mapping[str, Any],
+    ) -> str:
+        """One look at drift as a run: counts as metrics, every finding in ``drift.json``; its id.
+
+        ``digest`` is of what was found; a finished run that has it is the same look, and none is added.
+        """
+        from mlflow.entities import Metric
+
+        known = self.client.search_runs(
+            [self._experiments[DRIFT]], f"attributes.status = 'FINISHED' and tags.look = '{digest}'", max_results=1
+        )
+        if known:
+            return str(known[0].info.run_id)
+        with self._run(DRIFT, run_name, {**tags, "look": digest}) as run_id:
+            now = int(time.time() * 1000)
+            self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+            self.client.log_dict(run_id, dict(report), "drift.json")
+            return run_id
 
     def mirrored_sittings(self, newest: int = 50) -> set[str]:
         """The tag ``sitting`` of the newest finished mirrors; one that a kill cut off is none."""

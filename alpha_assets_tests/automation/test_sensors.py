@@ -11,7 +11,7 @@ import pytest
 
 from alpha_assets.automation import jobs
 from alpha_assets.automation.ranges import LAUNCHED_BY, RANGE_END, RANGE_START
-from alpha_assets.automation.schedules import daily_refresh, daily_training_check
+from alpha_assets.automation.schedules import daily_drift_check, daily_refresh, daily_training_check
 from alpha_assets.automation.sensors import new_bars, retraining, signals_after_training, watched_models
 from alpha_assets.automation.wishes import ASK_AGAIN
 from alpha_assets.partitions import SYMBOLS
@@ -19,6 +19,7 @@ from alpha_assets.quant.calendars import bounds, calendar_name
 from alpha_assets.sources.base import Cause
 from alpha_assets.sources.files import Files
 from alpha_assets.sources.yahoo import Yahoo
+from alpha_assets.stations.drift import CONFIRMED, DRIFTED, RULES, rule_of
 from alpha_assets.stores.lake import PREDICTIONS
 from alpha_assets_tests.assets.world import LAST, NOW, World, at, said
 
@@ -242,6 +243,21 @@ def test_a_week_old_model_is_trained_again_only_with_something_new(world: World)
     assert [span(request) for request in tick(world, retraining).run_requests] == [("all|AAA", "all|AAA")]
 
 
+def test_a_drift_that_the_loss_bears_out_asks_for_a_training_and_one_that_it_does_not_asks_for_none(
+    world: World,
+) -> None:
+    world.follow("AAA", "BBB")
+    world.ledger.note_candidates([candidate("AAA"), candidate("BBB")])
+    holds(world, "AAA", "BBB", bars=600 + world.settings.drift.stride)
+    rules = {"AAA": [DRIFTED], "BBB": [DRIFTED, CONFIRMED]}
+    for symbol, whats in rules.items():
+        found = [{"symbol": symbol, "rule": rule_of(what, "all"), "day": LAST, "seen_at": NOW} for what in whats]
+        world.ledger.note_findings({symbol: None}, RULES, found)
+    (request,) = tick(world, retraining).run_requests
+    assert (request.job_name, span(request)) == ("train", ("all|BBB", "all|BBB"))
+    assert request.tags["alpha/reason"].endswith("1 because their drift is confirmed, first BBB")
+
+
 def test_why_no_training_is_due_is_said(world: World) -> None:
     world.follow("AAA")
     assert tick(world, retraining).skip_message == (
@@ -397,6 +413,16 @@ def test_the_daily_training_check_asks_for_one_run_or_says_why_not(lasting_world
     assert [span(request) for request in scheduled(lasting_world, daily_training_check).run_requests] == [
         ("all|AAA", "all|BBB")
     ]
+
+
+def test_the_daily_look_for_drift_is_one_run_without_partitions_once_there_is_a_model(lasting_world: World) -> None:
+    lasting_world.follow("AAA")
+    assert "no model is trained yet" in scheduled(lasting_world, daily_drift_check).skip_message
+    lasting_world.ledger.note_candidates([candidate("AAA")])
+    (request,) = scheduled(lasting_world, daily_drift_check).run_requests
+    assert lasting_world.launch("look_for_drift", request.tags, request.run_config).success
+    run_id = unfinished(lasting_world, "look_for_drift", dg.DagsterRunStatus.STARTED)
+    assert f"run {run_id[:8]}" in scheduled(lasting_world, daily_drift_check).skip_message
 
 
 @pytest.mark.parametrize(("schedule", "job"), [(daily_refresh, "refresh"), (daily_training_check, "train")])

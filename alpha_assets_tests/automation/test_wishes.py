@@ -94,6 +94,16 @@ def test_a_symbol_whose_features_lag_behind_its_bars_waits_for_them() -> None:
     assert training({"bars": 5000, "features_until": NEWEST - DAY}, None).symbols == []
 
 
+def test_confirmed_drift_asks_sooner_for_a_training_but_not_at_every_bar_and_the_reason_says_so() -> None:
+    fewer = {"drifted": {"A"}, "drifted_after_bars": 30}
+    assert training({"bars": 1029}, {"bars": 1000}, **fewer).symbols == []
+    assert training({"bars": 1030}, {"bars": 1000}).symbols == []
+    wish = training({"bars": 1030}, {"bars": 1000}, **fewer)
+    assert wish.symbols == ["A"]
+    assert wish.reason.endswith("due for a training, first A; 1 because their drift is confirmed, first A")
+    assert "drift" not in training({"bars": 1100}, {"bars": 1000}, **fewer).reason
+
+
 def test_why_no_training_is_wanted_is_a_sentence() -> None:
     assert (
         training({"bars": 0}, None).reason == "no symbol of 1 has 100 new bars or a model older than 7 days with news"

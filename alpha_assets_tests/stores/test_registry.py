@@ -123,12 +123,12 @@ def first_use(settings: Settings, processes: int) -> list[str]:
 
 class TestFirstUse:
     def test_several_processes_may_open_a_fresh_store_at_once(self, tmp_path: Path) -> None:
-        assert first_use(Settings(home=tmp_path), 3) == ["3 {}"] * 3  # MLflow's own «Default» is the third experiment
+        assert first_use(Settings(home=tmp_path), 3) == ["4 {}"] * 3  # MLflow's own «Default» is the fourth experiment
 
     @pytest.mark.slow
     def test_several_processes_may_open_a_fresh_store_on_postgresql_at_once(self, tmp_path: Path) -> None:
         with postgres.database() as url:
-            assert first_use(Settings(home=tmp_path, mlflow_url=SecretStr(url)), 4) == ["3 {}"] * 4
+            assert first_use(Settings(home=tmp_path, mlflow_url=SecretStr(url)), 4) == ["4 {}"] * 4
 
     def test_asking_whether_a_store_exists_creates_nothing(self, tmp_path: Path) -> None:
         assert not Registry(Settings(home=tmp_path / "fresh")).exists()

@@ -1,0 +1,185 @@
+"""Drift of the versions of a home: found where the features moved, confirmed where the loss did, remembered for all."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alpha_assets.quant.parameters import DriftParameters
+from alpha_assets.stations.base import Report
+from alpha_assets.stations.drift import (
+    CONFIRMED,
+    DRIFTED,
+    RULES,
+    confirmed_symbols,
+    confirmed_verdict,
+    drift,
+    drift_verdict,
+    rule_of,
+)
+from alpha_assets.stations.sets import recipe_of
+from alpha_assets.stations.train import ALL
+from alpha_assets.stores.registry import DRIFT
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+
+pytestmark = pytest.mark.xdist_group("line")
+
+#: Four symbols of six years are worth too little for windows of 120 rows.
+SHORT = DriftParameters(stride=10)
+
+
+@pytest.fixture
+def line(trained: Path, tmp_path: Path) -> Line:
+    return copied(trained, tmp_path / "home", drift=SHORT)
+
+
+def look(line: Line, *symbols: str, now: Any = NOW) -> Report:
+    return drift(line.lake, line.ledger, line.registry, line.settings, symbols or SYMBOLS, now, {"asset": "promoted"})
+
+
+def moved(line: Line, symbol: str, rows: int = SHORT.pair) -> pl.DataFrame:
+    """Store features far from all that was trained on in the newest rows of a symbol; what was there before."""
+    table = recipe_of(line.settings).table
+    held = line.lake.read(table, symbols=[symbol])
+    newest = pl.int_range(pl.len()) >= pl.len() - rows
+    risen = pl.col(recipe_of(line.settings).columns)
+    columns = pl.when(newest).then(risen + 100).otherwise(risen)
+    line.lake.replace(table, held.with_columns(columns), [symbol])
+    return held
+
+
+def said_live(line: Line, symbol: str, right: float, seed: int = 1) -> None:
+    """Store live views of the newest rows whose direction is right that often."""
+    candidate = line.ledger.candidates()[symbol, ALL]
+    bars = line.lake.read("bars", symbols=[symbol]).tail(SHORT.pair)
+    rises = (bars["open"].shift(-2) > bars["open"].shift(-1)).fill_null(False).to_numpy()
+    agrees = np.random.default_rng(seed).random(bars.height) < right
+    line.lake.append(
+        "predictions",
+        bars.select(
+            "symbol",
+            "timestamp",
+            regime=pl.lit(ALL),
+            training_id=pl.lit(candidate["training_id"]),
+            origin=pl.lit("live"),
+            p_up=pl.Series(np.where(rises == agrees, 0.75, 0.25)),
+            score=pl.lit(None, pl.Float64),
+            prior=pl.lit(None, pl.Float64),
+            made_at=pl.lit(NOW),
+        ).select(line.lake.read("predictions", symbols=[]).columns),
+    )
+
+
+def looks(line: Line) -> list[Any]:
+    client = line.registry.client
+    return client.search_runs([client.get_experiment_by_name(DRIFT).experiment_id])
+
+
+def test_features_that_moved_are_found_in_that_symbol_alone_and_named(line: Line) -> None:
+    before = look(line)
+    assert set(before.states()) <= {"undrifted", "drifted"}
+    assert before.partitions["all|SIM01"]["state"] == "undrifted"
+    moved(line, "SIM01")
+    report = look(line)
+    found = report.partitions.pop("all|SIM01")
+    assert found["state"] == "drifted"
+    assert found["reason"].startswith("SIM01: drift, ")
+    assert "SIM01: drift is not confirmed, 0 live and " in found["reason"]
+    assert found["flagged"] >= found["needed"]
+    states = {key: figures["state"] for key, figures in report.partitions.items()}
+    assert states == {key: before.partitions[key]["state"] for key in states}
+    verdict = drift_verdict(line.ledger)
+    assert not verdict.passed
+    assert any(sample.startswith("SIM01 all 2023-12-") for sample in verdict.sample)
+    assert confirmed_verdict(line.ledger).passed
+
+
+def test_what_is_healed_is_forgotten(line: Line) -> None:
+    before = moved(line, "SIM01")
+    look(line)
+    line.lake.replace(recipe_of(line.settings).table, before, ["SIM01"])
+    look(line, "SIM01")
+    assert not any(row["symbol"] == "SIM01" for row in line.ledger.findings(RULES))
+
+
+def test_one_window_that_moved_is_no_drift_yet(line: Line) -> None:
+    moved(line, "SIM02", rows=SHORT.window)
+    assert look(line).partitions["all|SIM02"]["state"] == "undrifted"
+
+
+def test_drift_is_confirmed_by_live_views_that_lose_and_not_by_such_that_win(line: Line, tmp_path: Path) -> None:
+    moved(line, "SIM01")
+    other = copied(line.settings.home, tmp_path / "other", drift=SHORT)
+    said_live(line, "SIM01", right=0.1)
+    said_live(other, "SIM01", right=0.9)
+    assert look(line).partitions["all|SIM01"]["state"] == "confirmed"
+    assert look(other).partitions["all|SIM01"]["state"] == "drifted"
+    assert (confirmed_symbols(line.ledger), confirmed_symbols(other.ledger)) == ({"SIM01"}, set())
+    kept = {row["rule"] for row in line.ledger.findings(RULES) if row["symbol"] == "SIM01"}
+    assert kept == {rule_of(DRIFTED, ALL), rule_of(CONFIRMED, ALL)}
+    assert confirmed_verdict(line.ledger).sentence == "1 drifted models lose more than their training led to expect"
+
+
+def test_live_views_that_lose_without_drift_confirm_nothing(line: Line) -> None:
+    said_live(line, "SIM01", right=0.1)
+    assert look(line).partitions["all|SIM01"]["state"] == "undrifted"
+    assert confirmed_symbols(line.ledger) == set()
+
+
+def test_who_is_asked_about_changes_no_threshold(line: Line) -> None:
+    moved(line, "SIM01")
+    together = look(line)
+    for symbol in ("SIM01", "SIM04"):
+        alone = look(line, symbol)
+        assert alone.partitions == {f"all|{symbol}": together.partitions[f"all|{symbol}"]}
+
+
+def test_a_look_at_one_symbol_forgets_nothing_of_another_and_the_retired_are_not_reported(line: Line) -> None:
+    moved(line, "SIM01")
+    look(line)
+    look(line, "SIM02")
+    assert any(sample.startswith("SIM01 ") for sample in drift_verdict(line.ledger).sample)
+    line.ledger.retire(["SIM01"], NOW)
+    assert not any(sample.startswith("SIM01 ") for sample in drift_verdict(line.ledger).sample)
+
+
+def test_the_same_look_again_doubles_nothing_and_another_is_a_run_of_its_own(line: Line) -> None:
+    look(line)
+    once = line.ledger.findings(RULES)
+    look(line)
+    assert (line.ledger.findings(RULES), len(looks(line))) == (once, 1)
+    moved(line, "SIM01")
+    look(line, now=later(days=1))
+    newest = max(looks(line), key=lambda run: run.info.start_time)
+    assert len(looks(line)) == 2
+    assert newest.data.tags["asset"] == "promoted"
+    assert newest.data.metrics["drifted"] >= 1
+
+
+def test_too_little_reference_is_told_and_is_no_health(trained: Path, tmp_path: Path) -> None:
+    shipped = copied(trained, tmp_path / "home")
+    report = look(shipped)
+    assert set(report.states()) == {"untold"}
+    assert "too little reference" in report.partitions["all|SIM01"]["reason"]
+    assert "flagged" not in report.partitions["all|SIM01"]
+    verdict = drift_verdict(shipped.ledger)
+    assert verdict.passed
+    assert verdict.sentence.endswith("of 4 nothing can be told yet")
+
+
+def test_a_symbol_without_a_version_and_one_whose_features_are_no_longer_kept_stop_no_other(line: Line) -> None:
+    candidates = line.ledger.candidates()
+    old = {**candidates["SIM02", ALL], "features_set": "features/core-000000000000"}
+    line.ledger.note_candidates([old, {**candidates["SIM04", ALL], "model_version": None}])
+    states = {key: figures["state"] for key, figures in look(line).partitions.items()}
+    assert (states["all|SIM02"], states["all|SIM04"]) == ("unreadable", "no_model")
+    assert {"all|SIM01", "all|SIM03"} <= states.keys()
+
+
+def test_the_version_in_production_is_looked_at_before_a_newer_candidate(promoted: Path, tmp_path: Path) -> None:
+    line = copied(promoted, tmp_path / "home", drift=SHORT)
+    ((symbol, _), serving), *_ = line.ledger.production().items()
+    line.ledger.note_candidates([{**line.ledger.candidates()[symbol, ALL], "model_version": "99"}])
+    assert look(line, symbol).partitions[f"all|{symbol}"]["version"] == serving["model_version"] != "99"
