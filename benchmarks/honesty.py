@@ -148,17 +148,21 @@ def _told(ic: float, bars: int, pool: int) -> tuple[str, float, float]:
 
 
 def whole(options: Namespace, each: Callable[..., list]) -> dict[str, Figure]:
-    """Every line on the stated market: h = 5, volatility 2 % a bar, a persistent feature of IC 0.10, costs on."""
+    """The stated market: h = 5, volatility 2 % a bar, a persistent feature of IC 0.10, costs on.
+
+    How often each line is passed, and how often all that decide are: ``whole_gate``.
+    """
     passed = each("whole", partial(_passed, 0.10, 2500, 5), options.power_pools)
     figures: dict[str, Figure] = {}
-    for name in GATE_LINES:
+    for name in (*GATE_LINES, "gate"):
         if hits := [lines[name] for lines in passed if name in lines]:
             figures |= share(hits, f"whole_{name}")
     return figures
 
 
 def _passed(ic: float, bars: int, horizon: int, pool: int) -> dict[str, bool]:
-    return {line.name: line.passed for line in found(ic, bars, pool, horizon).pool.lines}
+    pool_verdict = found(ic, bars, pool, horizon).pool
+    return {**{line.name: line.passed for line in pool_verdict.lines}, "gate": pool_verdict.decision == "promote"}
 
 
 def mixed(options: Namespace, each: Callable[..., list]) -> dict[str, Figure]:

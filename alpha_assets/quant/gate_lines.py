@@ -176,8 +176,9 @@ def trades(sample: Sample) -> Trades:
 def money_line(sample: Sample) -> Line:
     """Mean return of a trade, net of costs and in excess of holding the same mean exposure, above 0."""
     parameters = sample.parameters
-    if not sample.holds("expected_return", "label_return"):
-        why = "the evidence lacks expected_return or label_return"
+    missing = [name for name in ("expected_return", "label_return") if not sample.holds(name)]
+    if missing:
+        why = f"the evidence lacks {' and '.join(missing)}"
         return undefined("money", why, decides=_decides("money", sample))
     made = trades(sample)
     taken = np.abs(made.position)

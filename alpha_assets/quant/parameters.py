@@ -308,10 +308,11 @@ class GateParameters:
     precision_floor: float = 0.0  # the same for the share of ups that were right
     recall_floor: float = 0.0  # the same for the share of rises that were said
     symbol_probability: float = 0.9  # P(effect > 0) from which a symbol is promoted
-    #: The lines that decide; the others are reported. Money is not among them: at a horizon of one bar and 10 bp a side
-    #: an oracle of IC 0.15, the edge of what is credible, only just pays its costs, so the line would say nothing of
-    #: skill. Who trades over longer horizons adds it. The deflated Sharpe ratio is before costs and decides: it alone
-    #: knows how many configurations were tried.
+    #: The lines that decide; the others are reported. Money is not among them: what is left of an edge depends on
+    #: horizon, volatility and costs as much as on skill. At 2 % a bar, 10 bp a side and 2,500 bars it passed at an IC
+    #: of 0.10 in 15 of 24 markets at a horizon of one bar and in 47 % at five, at an IC of 0.05 in none. Who trades at
+    #: known costs adds it. The deflated Sharpe ratio is before costs and decides: it alone knows how many
+    #: configurations were tried.
     deciding_lines: tuple[str, ...] = (
         *("sample", "skill", "suspicion", "calibration"),
         *("deflated_sharpe", "champion", "linear", "drift"),

@@ -302,7 +302,7 @@ def test_without_its_columns_money_is_told_to_have_no_figure_and_rejects_where_i
     assert judge(evidence, PARAMETERS, horizon=1).pool.decision == "promote"
     asked = judge(evidence, MONEY, horizon=1).pool
     assert asked.decision == "reject"
-    assert "no figure: the evidence lacks expected_return or label_return" in asked.reason
+    assert "no figure: the evidence lacks expected_return and label_return" in asked.reason
 
 
 def test_the_more_trials_were_counted_the_more_their_best_has_to_show() -> None:
