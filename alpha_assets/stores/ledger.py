@@ -267,10 +267,11 @@ class Ledger:
     def decide(self, rows: Sequence[Row]) -> None:
         """Append decisions, all or none; each carries the ``seq`` after the last one its author had read.
 
-        Raises DecidedElsewhere where one of them is taken.
+        Raises DecidedElsewhere where one of them is taken, ValueError where they do not name the same columns.
         """
         if not rows:
             return
+        _refuse_uneven(tables.decisions, rows)
         try:
             with self._writing() as connection:
                 connection.execute(tables.decisions.insert(), list(rows))
@@ -410,12 +411,17 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+def _refuse_uneven(table: Table, rows: Sequence[Row]) -> None:
+    """Of rows written together the first decides which columns are: what only another one names would be lost."""
+    if any(row.keys() != rows[0].keys() for row in rows):
+        raise ValueError(f"the rows for {table.name} do not all name the same columns")
+
+
 def _upsert_in(
     connection: Connection, table: Table, rows: Sequence[Row], only_where: Callable[[Any, Any], Any] | None = None
 ) -> None:
     """Overwrite the rows that have the keys, only those for which ``only_where(stored, new)`` holds."""
-    if any(row.keys() != rows[0].keys() for row in rows):
-        raise ValueError(f"the rows for {table.name} do not all name the same columns")
+    _refuse_uneven(table, rows)
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
     else:

@@ -436,34 +436,42 @@ class TestDecisions:
         assert [row["seq"] for row in ledger.decisions("AAA")] == [1, 2, 3, 4]
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_production_and_canaries_are_what_the_path_of_each_version_says(self, ledger: Ledger, seed: int) -> None:
+    def test_production_and_canaries_are_after_every_decision_what_the_path_of_each_version_says(
+        self, ledger: Ledger, seed: int
+    ) -> None:
         chance = random.Random(seed)
-        words = ("promote", "reject", "canary", "block", "back")
-        for symbol in ("AAA", "BBB"):
-            some = told([(chance.choice(words), chance.randint(1, 4)) for _ in range(30)])
-            ledger.decide([decision(symbol, **row) for row in some])
-            for regime, rows in (("all", some), ("volatile", told([("canary", 1)]))):
-                stands = standing(rows)
-                if regime != "all":
-                    ledger.decide([decision(symbol, **row, regime=regime) for row in rows])
-                for found, expected in (
-                    (ledger.production(), stands.production),
-                    (ledger.canaries(), stands.canary),
-                ):
-                    row = found.get((symbol, regime))
-                    assert (row and row["seq"]) == (expected and expected["seq"])
-        assert [row["seq"] for row in ledger.history(["AAA"])["AAA", "all"]] == [
-            row["seq"] for row in ledger.decisions("AAA") if row["regime"] == "all"
+        words = [
+            (chance.choice(("promote", "reject", "canary", "canary", "block", "back")), chance.randint(1, 3))
+            for _ in range(40)
         ]
-        assert ledger.history().keys() == {(name, regime) for name in ("AAA", "BBB") for regime in ("all", "volatile")}
+        ledger.decide([decision("BBB", **row) for row in told([("promote", 1), ("canary", 2)])])
+        history = told(words)
+        for number, row in enumerate(history, 1):
+            ledger.decide([decision("AAA", **row)])
+            stands = standing(history[:number])
+            for found, expected in ((ledger.production(), stands.production), (ledger.canaries(), stands.canary)):
+                explained = found.get(("AAA", "all"))
+                assert (explained and explained["seq"]) == (expected and expected["seq"]), history[:number]
+                assert found["BBB", "all"]["seq"] in (1, 2)
+        assert [row["seq"] for row in ledger.history(["AAA"])["AAA", "all"]] == list(range(1, len(history) + 1))
+        assert ledger.history().keys() == {("AAA", "all"), ("BBB", "all")}
 
     def test_a_decision_says_where_it_leaves_its_version_and_the_gate_takes_it_unless_it_says_who(
         self, ledger: Ledger
     ) -> None:
-        ledger.decide([decision("AAA", 1), decision("BBB", 1, "reject"), decision("CCC", 1, "hold", who="ann")])
+        ledger.decide([decision("AAA", 1), decision("BBB", 1, "reject")])
+        ledger.decide([decision("CCC", 1, "hold", who="ann")])
         left = {row["symbol"]: (row["stage"], row["who"]) for row in ledger.decisions()}
         assert left == {"AAA": ("production", "gate"), "BBB": ("failed", "gate"), "CCC": ("staging", "ann")}
 
+    def test_that_do_not_name_the_same_columns_are_refused_because_what_one_alone_names_would_be_lost(
+        self, ledger: Ledger
+    ) -> None:
+        with pytest.raises(ValueError, match="decisions do not all name the same columns"):
+            ledger.decide([decision("AAA", 1), decision("BBB", 1, who="ann")])
+        assert ledger.decisions() == []
+
+    @pytest.mark.slow
     def test_of_many_processes_that_decide_the_same_step_exactly_one_does(
         self, settings: Settings, ledger: Ledger
     ) -> None:
