@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 #: Fewer heads than a home has: the commands do the same with them, in a third of the time.
 LIGHT_HEADS = '["gb_return", "gb_direction", "ridge", "logistic"]'
 
