@@ -43,7 +43,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from alpha_assets.quant import calendars
 from alpha_assets.quant.alpha158 import ALPHA158
 from alpha_assets.quant.feature_set import compute
 from alpha_assets.quant.parameters import FeatureParameters
@@ -68,6 +67,7 @@ from benchmarks.market import (
     loaded_home,
     minute_bars,
     peak_gib,
+    planned_days,
     sessions_from,
 )
 
@@ -194,7 +194,7 @@ def _beside_rivals(home: Home, bars: pl.DataFrame, symbols: Sequence[str], optio
     columns = recipe_of(home.settings).columns
     series = _for_talib(bars, symbols[0])
     few = bars.filter(pl.col("symbol").is_in(symbols[: options.pandas_symbols]))
-    naive, sessions = _for_pandas(few, bars, symbols[0]), _planned(bars)
+    naive, sessions = _for_pandas(few, bars, symbols[0]), planned_days(bars)
     ours, talib, talib_cpu, pandas = [], [], [], []
     for _ in range(options.repeats):
         ours.append(_built(home, symbols))
@@ -238,13 +238,6 @@ def _for_talib(bars: pl.DataFrame, benchmark: str) -> list[talib_loop.Series]:
 def _for_pandas(few: pl.DataFrame, bars: pl.DataFrame, benchmark: str) -> pd.DataFrame:
     joined = _with_market(few.select("symbol", "timestamp", *OHLCV), bars, benchmark)
     return joined.with_columns(pl.col("timestamp").dt.replace_time_zone(None)).to_pandas()
-
-
-def _planned(bars: pl.DataFrame) -> pd.DatetimeIndex:
-    first: date = bars["timestamp"].dt.date().min()  # type: ignore[assignment]
-    last: date = bars["timestamp"].dt.date().max()  # type: ignore[assignment]
-    planned = calendars.planned_sessions(CALENDAR, first - timedelta(days=40), last + timedelta(days=40))
-    return pd.DatetimeIndex(planned.to_pandas())
 
 
 def _beside_qlib(

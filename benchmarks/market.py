@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 
 from alpha_assets.quant import calendars
@@ -83,6 +84,14 @@ def sessions_from(last: date, count: int) -> list[date]:
     """The sessions after a day."""
     sessions = calendars.sessions(CALENDAR, last + timedelta(days=1), last + timedelta(days=3 * count + 10))
     return sessions.head(count).to_list()
+
+
+def planned_days(bars: pl.DataFrame) -> pd.DatetimeIndex:
+    """The sessions that were planned around the bars, for those who look whether a week is complete."""
+    first: date = bars["timestamp"].dt.date().min()  # type: ignore[assignment]
+    last: date = bars["timestamp"].dt.date().max()  # type: ignore[assignment]
+    planned = calendars.planned_sessions(CALENDAR, first - timedelta(days=40), last + timedelta(days=40))
+    return pd.DatetimeIndex(planned.to_pandas())
 
 
 def bars_of_sessions(bars: pl.DataFrame, days: Sequence[date]) -> pl.DataFrame:

@@ -4,7 +4,7 @@ Every figure is of one run on this machine.
 
 - ``universe75_s``: pooled models, candidates of every (symbol, regime) and the gate, over the first 75 symbols by name,
   registry included, from features in the lake on; ``pool_s``, ``candidates_s`` and ``gate_s`` are its stages, ``cells``
-  and ``versions`` what came of it, ``fit_cpu_s`` the seconds that the fits took in their threads.
+  and ``versions`` what came of it, ``fit_cpu_s`` the processor's seconds that the fits took.
 - ``registry_ms``: one version of that size logged when nothing else is done, over ``registry_versions`` of them;
   ``registry_last_ms`` the last tenth. ``vs_default_logging``: as a multiple of it, the same candidate logged by
   MLflow's ``pyfunc.log_model`` as a tutorial has it.
@@ -34,7 +34,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alpha_assets.quant import calendars
 from alpha_assets.quant.heads import ANSWERS, INDEX
 from alpha_assets.quant.learners import Lesson, learner, lesson
 from alpha_assets.quant.parameters import LearningParameters
@@ -51,7 +50,6 @@ from alpha_assets.stores.registry import HEADS, Registry, digest_of, quieten
 from benchmarks import pandas_twin
 from benchmarks.frame import Figure, lap, run
 from benchmarks.market import (
-    CALENDAR,
     MINUTES_FROM,
     Home,
     as_source_rows,
@@ -61,6 +59,7 @@ from benchmarks.market import (
     loaded_home,
     minute_bars,
     peak_gib,
+    planned_days,
 )
 
 #: The heads that the plain way has too.
@@ -257,15 +256,12 @@ def _own(part: pl.DataFrame, columns: Sequence[str], learning: LearningParameter
 def _theirs(
     bars: pl.DataFrame, parts: Sequence[pl.DataFrame], columns: Sequence[str], learning: LearningParameters
 ) -> list[Told]:
-    import pandas as pd
     from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier, RandomForestRegressor
 
     naive = bars.with_columns(pl.col("timestamp").dt.replace_time_zone(None)).to_pandas()
     # No benchmark is set in ours: whatever is taken with one is unknown in both.
     naive["market"] = np.nan
-    first, final = bars["timestamp"].dt.date().min(), bars["timestamp"].dt.date().max()
-    sessions = pd.DatetimeIndex(calendars.sessions(CALENDAR, first, final).to_list())  # type: ignore[arg-type]
-    made = pandas_twin.features(naive, sessions)
+    made = pandas_twin.features(naive, planned_days(bars))
     told: list[Told] = []
     for part in parts:
         symbol = part["symbol"][0]

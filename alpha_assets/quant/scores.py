@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from alpha_assets.quant.calibration import loss
 from alpha_assets.quant.learners import BUY, SELL, Kind, Lesson
@@ -110,7 +109,9 @@ def reliability(p_up: Array, rows: Lesson) -> list[Mapping[str, Any]]:
 
 
 def _ranks(values: Array) -> Array:
-    return np.asarray(pl.Series(values).rank("average").to_numpy())
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values))
 
 
 def _mean(values: list[float | None]) -> float | None:

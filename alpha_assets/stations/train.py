@@ -86,7 +86,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a worker hands back: a candidate as native files with its evidence, or why there is none."""
+    """What a worker hands back: a candidate as native files with its evidence, or why there is none.
+
+    ``seconds`` are of the processor: on the wall a fit takes as long as its neighbours let it.
+    """
 
     name: str
     training_id: str
@@ -424,7 +427,7 @@ def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
 def _fit(task: Task, columns: Sequence[str], parameters: LearningParameters) -> Fit:
     from threadpoolctl import threadpool_limits
 
-    started = time.perf_counter()
+    started = time.thread_time()
     try:
         # A sum over two threads rounds otherwise than over one, and the same rows are to give the same bytes.
         with threadpool_limits(1):
@@ -434,8 +437,8 @@ def _fit(task: Task, columns: Sequence[str], parameters: LearningParameters) -> 
             files = learnt.candidate.files() if isinstance(learnt, Learnt) else None
     except Exception as error:  # one fit of many: it becomes a record with its reason, and the others go on
         reason = f"the fit failed: {type(error).__name__}: {error}"
-        return Fit(task.name, task.identity, time.perf_counter() - started, None, None, None, reason, failed=True)
-    seconds = time.perf_counter() - started
+        return Fit(task.name, task.identity, time.thread_time() - started, None, None, None, reason, failed=True)
+    seconds = time.thread_time() - started
     if isinstance(learnt, Refusal):
         return Fit(task.name, task.identity, seconds, None, None, None, learnt.reason)
     evidence = learnt.evidence.join(learnt_until(task.rows, folds), on=list(KEYED), maintain_order="left")

@@ -15,7 +15,7 @@ class Heads:
     def __init__(self, folder: Path) -> None:
         self._candidate = Candidate.load({file.name: file.read_bytes() for file in folder.iterdir()})
 
-    def predict(self, features: "pd.DataFrame") -> "pd.DataFrame":
+    def predict(self, features: "pd.DataFrame", params: object = None) -> "pd.DataFrame":  # noqa: ARG002 - MLflow's
         """What the candidate says of every row; columns are taken by name, ``symbol`` sets a pooled intercept."""
         import pandas as pd
 

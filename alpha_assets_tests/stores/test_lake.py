@@ -234,8 +234,8 @@ class TestATableOfAnOlderProgram:
         spec = lake_module.TABLES["predictions"]
         with monkeypatch.context() as patch:
             patch.setattr(lake_module, "TABLES", {**lake_module.TABLES, "predictions": replace(spec, schema=old)})
-            home.lake.append("predictions", prediction("A", "2024-06-03").select(old))
-            home.lake.append("predictions", prediction("A", "2023-06-05").select(old))
+            home.lake.append("predictions", prediction("A", "2024-06-03").select(list(old)))
+            home.lake.append("predictions", prediction("A", "2023-06-05").select(list(old)))
         return home
 
     def test_is_read_with_nulls_where_it_has_no_column(self, older: Home) -> None:
