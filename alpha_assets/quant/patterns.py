@@ -41,7 +41,7 @@ Array = np.ndarray
 HORIZONS = (1, 5, 10, 20)
 
 #: Raised by hand whenever the same bars give other events or outcomes.
-VERSION = 1
+VERSION = 2
 
 #: What ``events`` answers.
 EVENTS: Mapping[str, pl.DataType] = {
@@ -273,7 +273,7 @@ def outcomes(found: pl.DataFrame, bars: pl.DataFrame, horizons: Sequence[int] = 
     ``found`` are ``events``; ``bars`` are those of ``labels.open_to_open``, which defines outcome and label alike.
     ``return_h`` is the total return from open(t+1) to open(t+1+h), null while it is unknown and where a flagged bar or
     the end of the listing voids it; ``success_h`` says whether it goes in the event's direction (null for direction 0;
-    a return of nothing is none); ``known_h`` is the instant from which on it is known.
+    a return of nothing, up to ``TIE``, is none); ``known_h`` is the instant from which on it is known.
     """
     label_of = {horizon: open_to_open(bars, horizon) for horizon in horizons}
     table = found
@@ -289,7 +289,7 @@ def outcomes(found: pl.DataFrame, bars: pl.DataFrame, horizons: Sequence[int] = 
             how="left",
             maintain_order="left",
         )
-    along = {h: pl.col(f"return_{h}") * pl.col("direction") > 0 for h in horizons}
+    along = {h: pl.col(f"return_{h}") * pl.col("direction") > TIE for h in horizons}
     return table.with_columns(
         pl.when(pl.col("direction") != 0).then(along[h]).alias(f"success_{h}") for h in horizons
     ).select(*EVENTS, *(f"{kind}_{h}" for kind in ("return", "success", "known") for h in horizons))
