@@ -23,8 +23,9 @@ from alpha_assets.quant.schema import OHLCV, TIME
 
 Array = np.ndarray
 
-#: Updates group the features by how far they remember, so that a one-bar return is not computed over 400 bars.
-REACHES = (32, 72, 128)
+#: Updates group the features by how far they remember, so that a one-bar return is not computed over 518 bars; 252 is
+#: the longest window of daily bars.
+REACHES = (32, 72, 128, 252)
 
 #: A bar counts as warm when every feature of at most this warm-up has a value. A window of 200 bars is null for longer,
 #: which a learner takes for missing; to wait for it would cost each new listing most of its first year.
@@ -37,7 +38,8 @@ class Feature:
 
     ``warm_up`` counts the bars at the start of a listing that have no value. ``memory`` counts the bars
     before the first wanted one after which a value equals that of the whole series within 1e-9 standard
-    deviations: as long as the window where that is all a feature sees, longer for a recursion.
+    deviations: as long as the window where that is all a feature sees, longer for a recursion
+    (``indicators.FORGOTTEN`` says up to which fall of the price).
     ``doc`` is the formula and its source. ``needs`` names the columns it reads beside OHLCV.
     ``version`` is raised by hand whenever the function's values change, never otherwise.
     """

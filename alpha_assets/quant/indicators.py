@@ -45,8 +45,12 @@ FLAT = 1e-9
 #: Bars of the longest period of the next higher timeframe: a week of days, a day of hours, an hour of minutes.
 BARS_A_PERIOD: Mapping[str, int] = {"1m": 60, "2m": 30, "5m": 12, "15m": 4, "30m": 2, "1h": 24, "1d": 7}
 
-#: Bars after which a recursion has forgotten its start: (25/27)^400 = 4e-14 for an EMA of 26, 1e-13 for Wilder's 14.
-FORGOTTEN = 400
+#: Bars after which a recursion has forgotten its start. The slowest is ADX 14, an average of averages: n bars leave
+#: (n / 14) (13/14)^n of what it began with, times as much as the ranges have shrunk since, for what is old was large
+#: then. 518 bars leave 8e-16: after a fall to 1 / 50,000 of the price, or of its moves, still less than 1e-9
+#: deviations, where 400 were enough for a fall to 1 / 10. Beyond, the error grows with the fall (1e-8 after one to a
+#: millionth): no number of bars is enough for every fall. The regimes' ADX reads as many.
+FORGOTTEN = 518
 
 #: Gain of the steady-state Kalman filter of a local linear trend at a tracking index of 0.1, and its memory.
 TRACKING_INDEX = 0.1

@@ -22,6 +22,10 @@ import polars as pl
 
 from alpha_assets.quant.symbols import REGIMES
 
+#: Relative difference below which two prices are the same price: far above the rounding of an adjustment, far below a
+#: tick.
+TIE = 1e-9
+
 LISTING = ("symbol", "listing")
 
 #: What a bar's scaled return says to do, in the order of a classifier's columns.
@@ -56,7 +60,7 @@ def open_to_open(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
     - held_until: the stamp of bar t+1+h, at whose open the position is left; null like the two
     - scale: deviation of the one-bar log returns of the last 20 bars, times the root of h; known at t
     - scaled_return: label_return / scale; null where either is, or where prices stood ``STILL``
-    - up: label_return > 0
+    - up: label_return > 0, by more than ``TIE``
     - past_return, momentum_return: log return of close over the last h and the last 20 bars, known at t, whose signs
       are the naive rivals persistence and momentum
 
@@ -88,7 +92,7 @@ def open_to_open(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
             scaled_return=pl.when(pl.col("scale") > STILL * math.sqrt(horizon)).then(
                 pl.col("label_return") / pl.col("scale")
             ),
-            up=pl.col("label_return") > 0,
+            up=pl.col("label_return") > TIE,
         )
     )
 
@@ -181,9 +185,9 @@ def _first_barrier(
 def in_direction(outcome: pl.Expr, direction: pl.Expr) -> pl.Expr:
     """Whether a return goes the way that an event said (+1 or -1); null for 0 and for an unknown return.
 
-    A return of nothing goes no way.
+    A return of nothing, up to ``TIE``, goes no way: which side of it the rounding of a later split puts it is no news.
     """
-    return pl.when(direction != 0).then(outcome * direction > 0)
+    return pl.when(direction != 0).then(outcome * direction > TIE)
 
 
 def pattern_success(events: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:

@@ -28,7 +28,7 @@ from functools import cache
 import numpy as np
 import polars as pl
 
-from alpha_assets.quant.labels import LISTING, in_direction, open_to_open
+from alpha_assets.quant.labels import LISTING, TIE, in_direction, open_to_open
 from alpha_assets.quant.panel import refuse_bad_prices
 from alpha_assets.quant.parameters import PatternParameters
 from alpha_assets.quant.rolling import bars_since_min, rolling_max, rolling_mean, shifted
@@ -41,7 +41,7 @@ Array = np.ndarray
 HORIZONS = (1, 5, 10, 20)
 
 #: Raised by hand whenever the same bars give other events or outcomes.
-VERSION = 1
+VERSION = 2
 
 #: What ``events`` answers.
 EVENTS: Mapping[str, pl.DataType] = {
@@ -59,10 +59,6 @@ PATTERN_OUTCOMES: Mapping[str, pl.DataType] = {
     **{f"success_{bars}": pl.Boolean() for bars in HORIZONS},
     **{f"known_{bars}": TIME for bars in HORIZONS},
 }
-
-#: Relative difference below which two prices are the same price: far above the rounding of an adjustment, far below a
-#: tick.
-TIE = 1e-9
 
 #: Bars among which the close is that the candles of a bar are measured by. At 64, runs of one close are 32 bars long on
 #: average, and the bars read again before each add less than half to the work.
@@ -273,7 +269,7 @@ def outcomes(found: pl.DataFrame, bars: pl.DataFrame, horizons: Sequence[int] = 
     ``found`` are ``events``; ``bars`` are those of ``labels.open_to_open``, which defines outcome and label alike.
     ``return_h`` is the total return from open(t+1) to open(t+1+h), null while it is unknown and where a flagged bar or
     the end of the listing voids it; ``success_h`` says whether it goes in the event's direction (null for direction 0;
-    a return of nothing is none); ``known_h`` is the instant from which on it is known.
+    a return of nothing, up to ``TIE``, is none); ``known_h`` is the instant from which on it is known.
     """
     label_of = {horizon: open_to_open(bars, horizon) for horizon in horizons}
     table = found

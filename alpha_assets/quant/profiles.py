@@ -39,7 +39,7 @@ LAGS = (1, 2, 5, 10, 20)
 #: A deviation of one-bar returns up to here is rounding or no movement: its ratios would be noise.
 STILL = 1e-7
 
-#: A return up to here is the rounding of an adjustment, no gain.
+#: A return up to here is the rounding of an adjustment, no gain, and returns or falls that differ by no more are equal.
 ROUNDING = 1e-12
 
 #: More calendar days than any exchange has been closed in a row.
@@ -306,21 +306,33 @@ class Drawdowns:
         new = close[start:]
         if not len(new):
             return self
-        before = close[self.highest]
-        highest = np.maximum.accumulate(np.concatenate(([before], new)))[1:]
-        fall = new / highest - 1.0
-        deepest = int(fall.argmin())
+        fall = new / np.maximum.accumulate(np.maximum(new, close[self.highest])) - 1.0
         peak, trough, recovery = self.peak, self.trough, self.recovery
         worst = 0.0 if peak is None or trough is None else close[trough] / close[peak] - 1.0
         seek = start
-        if fall[deepest] < worst:
-            peak = self.highest if highest[deepest] == before else start + int(new[: deepest + 1].argmax())
-            trough, recovery, seek = start + deepest, None, start + deepest + 1
+        if fall.min() < worst - ROUNDING:
+            trough, recovery = start + _first_near(fall, fall.min()), None
+            peak, seek = _highest(close, self.highest, start, trough), trough + 1
         if peak is not None and recovery is None:
-            back = np.flatnonzero(close[seek:] >= close[peak])
+            back = np.flatnonzero(close[seek:] >= close[peak] * (1.0 - ROUNDING))
             recovery = seek + int(back[0]) if len(back) else None
-        top = int(new.argmax())
-        return Drawdowns(start + top if new[top] > before else self.highest, peak, trough, recovery)
+        return Drawdowns(_highest(close, self.highest, start, len(close)), peak, trough, recovery)
+
+
+def _first_near(values: Floats, extreme: float) -> int:
+    """Place of the first value that is ``extreme``, their highest or lowest, but for rounding.
+
+    Which of equals is the very highest is decided by rounding, and by another one after the next split or dividend.
+    """
+    return int((np.abs(values - extreme) <= ROUNDING * (1.0 + abs(extreme))).argmax())
+
+
+def _highest(close: Floats, held: int, start: int, end: int) -> int:
+    """Place of the highest close, among ``held`` and those from ``start`` up to ``end``; of equals the first."""
+    new = close[start:end]
+    if new.max(initial=0.0) <= close[held] * (1.0 + ROUNDING):
+        return held
+    return start + _first_near(new / new.max(), 1.0)
 
 
 def resumable(document: Mapping[str, Any] | None, series: Series) -> bool:
@@ -437,7 +449,7 @@ def _returns(
     deviation, spread = logs.deviation, gains.deviation
     downside = math.sqrt(squares / gains.count)
     deepest = _deepest(series, falls)
-    best, worst = int(simple.argmax()), int(simple.argmin())
+    best, worst = _first_near(simple, simple.max()), _first_near(simple, simple.min())
     return {
         "total": _grown(total),
         "annual": annual,
@@ -468,7 +480,7 @@ def _drawdown(series: Series, falls: Drawdowns) -> Document:
     return {
         "max": _deepest(series, falls),
         **{name: _stamp(series.at[place]) for name, place in places.items() if place is not None},
-        "now": float(series.close[-1] / series.close[falls.highest] - 1.0),
+        "now": min(float(series.close[-1] / series.close[falls.highest] - 1.0), 0.0),
     }
 
 

@@ -149,15 +149,13 @@ class Kitchen:
         """What is missing after each symbol's time."""
         if not onward:
             return self._nothing()
-        remembered = regime_memory(self.recipe.regimes)
-        memory = None if remembered is None else max(self.recipe.feature_set.memory, remembered)
         stored = self._stored_regimes(onward)
         # Where the row to go on from is gone (a table brought back from a backup) the symbol is built.
         torn = sorted(set(onward) - {symbol for symbol, at, _ in stored.iter_rows() if at == onward[symbol]})
         whole = {symbol: until for symbol, until in onward.items() if symbol not in torn}
         rows, held, failed = self.build(torn)
         if whole:
-            bars, held_now = pending_bars(self.lake, self.settings, self.names, whole, memory)
+            bars, held_now = pending_bars(self.lake, self.settings, self.names, whole, self.memory)
             first: datetime | None = bars["timestamp"].min()  # type: ignore[assignment]
             benchmark = self.benchmark(first)
             if benchmark.held is not None:
@@ -168,6 +166,12 @@ class Kitchen:
             rows = pl.concat([rows, _written(values)])
             held, failed = held | held_now, failed | failed_now
         return rows, held, failed
+
+    @property
+    def memory(self) -> int | None:
+        """Bars before the first wanted one that features and regimes need; None: the listing from its first bar."""
+        remembered = regime_memory(self.recipe.regimes)
+        return None if remembered is None else max(self.recipe.feature_set.memory, remembered)
 
     def values(
         self,

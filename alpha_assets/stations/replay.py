@@ -25,7 +25,7 @@ from alpha_assets.stores.ledger import Ledger, Row
 #: Symbols and bars of each that one look takes.
 SYMBOLS, BARS = 4, 4
 
-#: Bars of the past that are computed anew at most, and rows before a sampled one that say how much a column varies.
+#: Bars of a past that is computed anew whole, and rows before a sampled one that say how much a column varies.
 LONG, AROUND = 20_000, 500
 
 #: What rounding may do to a stored value: two units in the last place of f32, and this share of the column's deviation.
@@ -76,12 +76,16 @@ def _is_settled(state: Row, table: str) -> bool:
 
 
 def _from_its_past(kitchen: Kitchen, benchmark: Benchmark, past: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the bars; of a long past those of its end, the regime's path taken up from the stored row before."""
+    """The rows of the bars; of a long past the last one, the regime's path taken up from the stored row before.
+
+    The long past is cut where regimes have a memory; a fitted filter needs it from the first bar on.
+    """
     if past.height <= LONG or stored.height < 2:
         return kitchen.values(past, benchmark)
     before = stored.slice(stored.height - 2, 1)
     after = {before["symbol"][0]: before["timestamp"][0]}
-    return kitchen.values(past.tail(LONG), benchmark, after, before.select("symbol", "timestamp", "regime"))
+    read = past if kitchen.memory is None else past.tail(max(LONG, kitchen.memory + 1))
+    return kitchen.values(read, benchmark, after, before.select("symbol", "timestamp", "regime"))
 
 
 def _differences(stored: pl.DataFrame, anew: pl.DataFrame) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from alpha_assets.checks.features import DESCRIPTIONS
 from alpha_assets.quant import feature_set
 from alpha_assets.quant.panel import Panel
+from alpha_assets.quant.parameters import RegimeParameters
 from alpha_assets.stations import featurise as station
 from alpha_assets.stations import replay, sets
 from alpha_assets.stations.featurise import featurise
@@ -46,10 +48,10 @@ def tampered(line: House, symbol: str, place: int, how: Callable[[pl.Expr], pl.E
     return f"{rows['timestamp'][place]:%Y-%m-%d}"
 
 
-def built(folder: Path, sessions: int, *more: int) -> House:
+def built(folder: Path, sessions: int, *more: int, **knobs: Any) -> House:
     """Two symbols with features of so many sessions, brought on by so many more."""
     market = simulated(2, date(2020, 1, 2), date(2022, 12, 30), split_rate=2.0)
-    home, days = House(folder, market), market.sessions()
+    home, days = House(folder, market, **knobs), market.sessions()
     for place in (sessions, *more):
         home.refresh(days[place - 1])
         featurise(home.lake, home.ledger, home.settings, home.symbols)
@@ -62,6 +64,20 @@ def test_a_healthy_home_passes_on_any_day_and_by_a_sample_only(tmp_path: Path) -
         verdict = looked(home, date(2024, 1, day))
         assert (verdict.passed, verdict.count, verdict.sample) == (True, 0, [])
         assert verdict.sentence == "8 rows of 2 symbols equal what their own past gives"
+
+
+@pytest.mark.parametrize(
+    "regimes",
+    [RegimeParameters(), RegimeParameters(method="hmm", hmm_bars=100, hmm_iterations=3)],
+    ids=["rules", "hmm"],
+)
+def test_a_past_too_long_to_be_computed_anew_is_cut_only_as_far_as_features_and_regimes_remember(
+    regimes: RegimeParameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fitted filter remembers the first bars of its listing for ever."""
+    monkeypatch.setattr(replay, "LONG", 150)
+    verdict = looked(built(tmp_path, 610, 620, regimes=regimes))
+    assert (verdict.sample, verdict.sentence) == ([], "8 rows of 2 symbols equal what their own past gives")
 
 
 def test_a_home_without_features_passes_and_says_so(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 The bars here are random walks on real sessions with gaps in level and scale; the last tests run on real bars.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,30 +68,64 @@ def test_a_feature_is_null_during_its_declared_warm_up_and_not_after(feature: Fe
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    cut=st.integers(CORE.memory + 10, 690),
+    cut=st.integers(CORE.memory + 10, 790),
     tail=st.integers(1, 8),
     calendar=st.sampled_from(MARKETS),
 )
 def test_a_tail_of_the_declared_memory_gives_what_a_full_rebuild_gives(
     seed: int, cut: int, tail: int, calendar: str
 ) -> None:
-    bars = seen(walk(700, seed, calendar=calendar), calendar)
+    bars = seen(walk(800, seed, calendar=calendar), calendar)
     full = compute(bars, CORE)
     part = compute(bars.slice(cut - CORE.memory, CORE.memory + tail), CORE, after={"SYM": bars["timestamp"][cut - 1]})
     assert part.height == tail
     assert not excess(worst(part, full.slice(cut, tail), full, CORE.columns), 1e-9)
 
 
+#: The bar at which something happens in the histories below.
+SHOCK = 150
+
+
+def fallen(bars: pl.DataFrame, to: float, within: int = 1) -> pl.DataFrame:
+    """Prices times ``to`` from ``SHOCK`` on, after a fall of so many bars."""
+    share = ((pl.int_range(pl.len()) - SHOCK + within) / within).clip(0, 1)
+    return bars.with_columns(pl.col(*OHLC) * to**share)
+
+
+def calmed(bars: pl.DataFrame, share: float, first: int) -> pl.DataFrame:
+    """Every move from bar ``first`` on shrunk to ``share`` of itself."""
+    level = bars["close"][first]
+    shrunk = (level * (pl.col(name) / level) ** share for name in OHLC)
+    return bars.with_columns(
+        pl.when(pl.int_range(pl.len()) < first).then(name).otherwise(one).alias(name)
+        for name, one in zip(OHLC, shrunk, strict=True)
+    )
+
+
+#: What a recursion remembers longest, each with the bound that is declared for it.
+HISTORIES: Mapping[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], float]] = {
+    "as ever": (lambda bars: bars, 1e-9),
+    "a coin of a thousandth of the moves leaves its peg": (lambda bars: fallen(calmed(bars, 1e-3, 0), 0.88), 1e-9),
+    "a fall of 99 % in one bar": (lambda bars: fallen(bars, 0.01), 1e-9),
+    "a hundredth of the volatility": (lambda bars: calmed(bars, 0.01, SHOCK), 1e-9),
+    "a fall to 1 / 10,000 in ten bars": (lambda bars: fallen(bars, 1e-4, within=10), 1e-9),
+    "a fall to a millionth in one bar": (lambda bars: fallen(bars, 1e-6), 3e-8),
+}
+
+
 @pytest.mark.parametrize("denoiser", ["none", "ema", "kalman"])
-def test_a_feature_forgets_within_its_declared_memory(denoiser: str) -> None:
+@pytest.mark.parametrize("history", HISTORIES)
+def test_a_feature_forgets_within_its_declared_memory(history: str, denoiser: str) -> None:
     chosen = default_set("1d", FeatureParameters(denoiser=denoiser, benchmark="SPY"))
-    for seed in range(3):
-        bars = seen(walk(800, seed))
-        full = compute(bars, chosen)
-        for feature in chosen.features:
-            part = compute(bars.slice(750 - feature.memory, feature.memory + 1), FeatureSet("one", (feature,)))
-            deviation = float(full[feature.name].std())  # type: ignore[arg-type]
-            assert abs(part[feature.name][-1] - full[feature.name][750]) <= 1e-9 * deviation, feature.name
+    happens, bound = HISTORIES[history]
+    bars = seen(happens(walk(SHOCK + chosen.memory + 1, len(history))))
+    full = compute(bars, chosen)
+    for memory in {feature.memory for feature in chosen.features}:
+        alike = FeatureSet("alike", tuple(feature for feature in chosen.features if feature.memory == memory))
+        for before in (0, 1, 14, 27):
+            last = SHOCK - before + memory
+            part = compute(bars.slice(SHOCK - before, memory + 1), alike).tail(1)
+            assert not excess(worst(part, full.slice(last, 1), full, alike.columns), bound), before
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import talib
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -410,6 +410,36 @@ def test_outcomes_are_the_same_at_every_scale(seed: int, price: float, volume: f
     scaled = bars.with_columns(pl.col(*OHLC) * price, pl.col("volume") * volume)
     ours, theirs = (outcomes(events(one, CHOSEN), one) for one in (scaled, bars))
     assert_frame_equal(ours, theirs, rel_tol=1e-9, abs_tol=1e-12)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6), paid=st.floats(0.01, 0.5))
+@example(seed=16, paid=0.11)
+def test_a_dividend_changes_no_outcome_before_it_and_a_return_of_nothing_across_a_split_is_none(
+    seed: int, paid: float
+) -> None:
+    """As traded the open is a third after the split, in whole cents: many returns across it are exactly nothing."""
+    place = pl.int_range(pl.len())
+    traded = labelled(in_cents(300, seed, tick=0.03)).with_columns(
+        pl.when(place < 150).then(name).otherwise(pl.col(name) / 3).round(2).alias(name) for name in OHLC
+    )
+    actions = pl.DataFrame(
+        [
+            ("SYM", (START + timedelta(days=150)).date(), "split", 3.0),
+            ("SYM", (START + timedelta(days=270)).date(), "dividend", paid),
+        ],
+        schema=dict(ACTIONS),
+        orient="row",
+    )
+    before, after = (
+        outcomes(events(bars, CHOSEN), bars)
+        for bars in (adjusted(traded.head(270), actions.head(1)), adjusted(traded, actions))
+    )
+    settled = after.filter(pl.col("timestamp") < START + timedelta(days=240))
+    assert_frame_equal(before.head(settled.height), settled, rel_tol=1e-9, abs_tol=1e-12)
+    still = settled.filter(pl.col("return_1").abs() < 1e-12, pl.col("direction") != 0)
+    assert still.height > 0
+    assert not still["success_1"].any()
 
 
 def test_another_parameter_is_another_table_of_outcomes() -> None:

@@ -86,6 +86,34 @@ def test_of_equal_peaks_the_first_counts_also_where_the_second_came_later() -> N
     assert known["drawdown"] == statistical_profile(own, 252)["drawdown"]
 
 
+#: A fifth is lost four times over, and each time made good and more.
+EQUAL_FALLS = (28.72, 22.976, 43.08, 34.464, 64.62, 51.696, 96.93, 77.544, 145.395, 145.395)
+
+
+def test_of_equal_falls_the_first_counts_whatever_a_later_dividend_does_to_the_last_digits() -> None:
+    bars, paid = bars_of(*EQUAL_FALLS), actions_of((START + timedelta(days=9), "dividend", 0.1))
+    before, own = statistical_profile(series(bars.head(9)), 252), series(bars, paid)
+    places = {"peak": "2020-01-01", "trough": "2020-01-02", "recovery": "2020-01-03"}
+    for document in (before, statistical_profile(own, 252, before), statistical_profile(own, 252)):
+        assert {name: document["drawdown"][name][:10] for name in places} == places
+
+
+@pytest.mark.parametrize("factor", [1.0, 1 / 7, 0.3, 1e-3, 7.0])
+def test_of_equal_returns_and_equal_peaks_the_first_counts_at_every_scale(factor: float) -> None:
+    """What is equal by its decimals need not be in binary: 3 x 0.7 is less than 2.1."""
+    falls = statistical_profile(closes(*(price * factor for price in EQUAL_FALLS)), 252)
+    assert falls["returns"]["worst"]["at"][:10] == "2020-01-02"
+    assert falls["returns"]["best"]["at"][:10] == "2020-01-03"
+    peaks = [price * factor for price in (1.0, 2.1, 0.7 * 3, 1.5, 2.1, 0.7 * 3)]
+    drawdown = statistical_profile(closes(*peaks), 252)["drawdown"]
+    assert (drawdown["peak"][:10], drawdown["recovery"][:10]) == ("2020-01-02", "2020-01-05")
+    assert -1e-15 < drawdown["now"] <= 0.0
+
+
+def test_a_close_that_only_rounding_moves_has_not_fallen() -> None:
+    assert "peak" not in statistical_profile(closes(2.1, 0.7 * 3, 2.1, 0.7 * 3), 252)["drawdown"]
+
+
 def test_moments_are_those_of_scipy() -> None:
     returns = np.diff(np.log(walk(500)))
     found = statistical_profile(closes(*walk(500)), 252)["distribution"]
