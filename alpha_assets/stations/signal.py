@@ -353,7 +353,7 @@ def _prediction(
         "training_id": decision["training_id"],
         "origin": origin,
         "made_at": now,
-        **{name: None if math.isnan(value) else value for name, value in opinion["said"].items()},
+        **{name: None if math.isnan(value) else value for name, value in opinion.get("said", {}).items()},
     }
 
 

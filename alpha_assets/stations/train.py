@@ -115,7 +115,7 @@ def labelled_rows(
     features = lake.read(recipe.table, symbols=symbols)
     if features.is_empty():
         # A table that nobody has written yet has no columns to join and choose.
-        features = empty({**KEYED, **dict.fromkeys(recipe.columns, pl.Float32())})
+        features = empty({**KEYED, "regime": pl.String(), **dict.fromkeys(recipe.columns, pl.Float32())})
     key = ["symbol", "timestamp"]
     return features.join(labels, on=key, maintain_order="left").join(warm, on=key, maintain_order="left"), held
 

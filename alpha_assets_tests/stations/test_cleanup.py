@@ -119,7 +119,7 @@ def test_what_goes_goes_with_its_files_and_a_rollback_still_finds_its_own(shelf:
     for expected in ("4", "2"):
         row = roll_back(shelf.ledger, CELL, None, why="back", who="ann", now=NOW)
         assert row["model_version"] == expected
-        assert shelf.registry.read_head(*(row[f"model_{name}"] for name in ("name", "version", "location", "digest")))
+        assert shelf.registry.read_files(*(row[f"model_{name}"] for name in ("name", "version", "location", "digest")))
 
 
 def test_the_newest_few_stay(shelf: Shelf) -> None:
