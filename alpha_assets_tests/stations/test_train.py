@@ -1,5 +1,6 @@
 """Candidates: trained where something changed, once, whatever happens in between."""
 
+import json
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from alpha_assets.quant.indicators import default_set
 from alpha_assets.quant.learners import BoostedDirection, Lesson, matrix
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.signal import signal
-from alpha_assets.stations.train import labelled_rows, lacking, model_name, train, usable
+from alpha_assets.stations.train import METRICS, labelled_rows, lacking, model_name, train, usable
 from alpha_assets.stores.registry import Registry
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, impossible, later
 from alpha_assets_tests.stations.market import QUICK, House, simulated
@@ -49,6 +50,27 @@ class TestTraining:
             (symbol, row["training_id"]) for (symbol, _), row in candidates.items()
         }
         assert predictions["p_up"].is_between(0, 1, closed="none").all()
+
+    def test_tells_the_figures_in_sixty_metrics_at_most_and_the_rest_in_one_report(
+        self, trained: Path, tmp_path: Path
+    ) -> None:
+        line = copied(trained, tmp_path / "home")
+        version, tags = line.registry.newest("SIM01.all") or pytest.fail("no version")
+        run = line.registry.client.get_run(version.run_id)
+        assert len(run.data.metrics) <= METRICS
+        assert {"oof_ts_ic", "oof_log_loss", "gb_return_rmse", "gb_direction_brier", "logistic_ic"} & set(
+            run.data.metrics
+        ) == {"oof_ts_ic", "oof_log_loss", "gb_return_rmse", "logistic_ic"}, "the Brier score is in the report"
+        assert run.data.metrics["training_seconds"] > 0
+        assert run.data.params["heads"] == ", ".join(LIGHT.heads)
+        assert {"symbols", "trained_from", "bars_version", "features_version", "features_set", "recipe"} <= tags.keys()
+        report = json.loads((Path(run.info.artifact_uri) / "report.json").read_text())
+        assert set(report["heads"]) == set(LIGHT.heads)
+        assert len(report["heads"]["gb_direction"]["folds"]) == LIGHT.folds
+        assert "brier" in report["heads"]["gb_direction"]["together"]
+        assert {"half", "pooled_prior", "symbol_prior", "persistence", "momentum", "linear"} == set(report["rivals"])
+        evidence = line.predictions().filter(pl.col("symbol") == "SIM01")
+        assert report["out_of_fold"]["rows"] == sum(step["answered"] for step in report["learning"]) == evidence.height
 
     def test_twice_says_unchanged_and_writes_nothing(self, trained: Path, tmp_path: Path) -> None:
         line = copied(trained, tmp_path / "home")
