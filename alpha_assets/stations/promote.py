@@ -62,12 +62,18 @@ class Known:
     last: Mapping[Cell, Row]
     production: Mapping[Cell, Row]
     canaries: Mapping[Cell, Row]
+    states: Mapping[str, Row]
 
     @classmethod
     def of(cls, ledger: Ledger) -> "Known":
         """Read from the ledger."""
         return cls(
-            ledger.candidates(), ledger.decided(), ledger.last_decisions(), ledger.production(), ledger.canaries()
+            ledger.candidates(),
+            ledger.decided(),
+            ledger.last_decisions(),
+            ledger.production(),
+            ledger.canaries(),
+            ledger.states(),
         )
 
 
@@ -94,9 +100,7 @@ def promote(
     known = Known.of(ledger)
     rows = _watched(lake, ledger, settings, known, cells, now, dagster_run, report)
     to_judge = [
-        cell
-        for cell in cells
-        if _key(cell) not in report.partitions and _is_open(cell, known, ledger, settings, report)
+        cell for cell in cells if _key(cell) not in report.partitions and _is_open(cell, known, settings, report)
     ]
     progress("candidates to judge", len(cells) - len(to_judge), len(cells))
     for regime in dict.fromkeys(regime for _, regime in to_judge):
@@ -206,11 +210,11 @@ def _out_of_shadow(known: Known, cell: Cell, verdict: ShadowVerdict, now: dateti
     )
 
 
-def _is_open(cell: Cell, known: Known, ledger: Ledger, settings: Settings, report: Report) -> bool:
+def _is_open(cell: Cell, known: Known, settings: Settings, report: Report) -> bool:
     """Whether the gate has to judge the candidate of this cell; where not, the report says why."""
     candidate, decided = known.candidates.get(cell), known.decided.get(cell)
     if candidate is None or candidate["model_version"] is None:
-        report.say(_key(cell), "no_candidate", reason=_why_none(cell, candidate, ledger, settings))
+        report.say(_key(cell), "no_candidate", reason=_why_none(cell, known, settings))
     elif decided is not None:
         last = known.last[cell]
         taken_back = last["verdict"] == "rollback" and last["previous_version"] == candidate["model_version"]
@@ -224,10 +228,11 @@ def _is_open(cell: Cell, known: Known, ledger: Ledger, settings: Settings, repor
     return False
 
 
-def _why_none(cell: Cell, candidate: Row | None, ledger: Ledger, settings: Settings) -> str:
+def _why_none(cell: Cell, known: Known, settings: Settings) -> str:
+    candidate = known.candidates.get(cell)
     if cell[1] != ALL and candidate is None:
         return f"no model of this regime is trained yet; «{ALL}» serves it"
-    return why_untrained(candidate, ledger.states().get(cell[0]), settings)
+    return why_untrained(candidate, known.states.get(cell[0]), settings)
 
 
 def _judged(
