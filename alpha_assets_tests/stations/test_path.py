@@ -125,8 +125,9 @@ class TestCanary:
 
         asked = signal._predict
 
-        def silent(decision: dict[str, Any], *rest: Any) -> float:
-            return float("nan") if decision["model_version"] == "2" else asked(decision, *rest)
+        def silent(symbol: str, decision: dict[str, Any], *rest: Any) -> dict[str, float]:
+            said = asked(symbol, decision, *rest)
+            return said | {"p_up": float("nan")} if decision["model_version"] == "2" else said
 
         monkeypatch.setattr(signal, "_predict", silent)
         now = trade_on(second, 2)
