@@ -102,9 +102,10 @@ def test_thresholds_are_those_of_replaying_every_stretch_by_hand() -> None:
         for first in range(0, 81, 5):
             begin = 130 - 40 - first
             rest = np.concatenate([values[(130 % 5) : max(begin - 5, 0)], values[begin + 45 :]])
+            size = 20 * len(rest) / (20 + len(rest))
             for window in (values[begin : begin + 20], values[begin + 20 : begin + 40]):
-                psi.append(psi_by_hand(window, rest, edges))
-                ks.append(max(abs((window <= edge).mean() - (rest <= edge).mean()) for edge in edges))
+                psi.append(size * psi_by_hand(window, rest, edges))
+                ks.append(size**0.5 * max(abs((window <= edge).mean() - (rest <= edge).mean()) for edge in edges))
     calibration = calibrate(frame, ["f0"], SMALL)
     for figures, threshold in ((psi, calibration.psi_thresholds[0]), (ks, calibration.ks_thresholds[0])):
         assert threshold == pytest.approx(np.quantile(figures, 0.9, method="inverted_cdf"), abs=1e-9)
@@ -156,6 +157,19 @@ def test_few_undrifted_symbols_alarm_where_the_textbook_flags_most_and_a_shift_i
     assert fmean(look.false for look in seen) <= 0.08
     assert fmean(look.textbook_ks for look in seen) >= 0.5
     assert fmean(look.power for look in seen) >= 0.8
+
+
+@pytest.mark.slow
+def test_a_symbol_with_a_short_reference_among_long_ones_alarms_no_oftener() -> None:
+    false = []
+    for seed in range(40):
+        values = drifting.persistent(np.random.default_rng([9, seed]), 2500 + 540, 20, 20, 0.99)
+        late = (pl.col("symbol") >= "S015") & (pl.col("timestamp").dt.epoch("d") < 2500 - SHIPPED.least_reference)
+        columns = [f"f{feature}" for feature in range(20)]
+        calibration = calibrate(drifting.as_frame(values[:2500]).filter(~late), columns, SHIPPED)
+        found = examine_all(drifting.as_frame(values[-240:]), calibration, SHIPPED)
+        false.append(fmean(finding.alarm is True for symbol, finding in found.items() if symbol >= "S015"))
+    assert fmean(false) <= 0.06
 
 
 @pytest.mark.slow
@@ -239,7 +253,9 @@ def test_rows_without_a_value_are_a_bin_of_psi_and_no_part_of_ks() -> None:
     kept = newest.with_columns(f0=gaps).filter(pl.col("symbol") == "S006")["f0"][20:].drop_nulls().to_numpy()
     edges = np.sort(trained)[[24 * part - 1 for part in range(1, 10)]]
     ours, theirs = (np.bincount(np.searchsorted(edges, values), minlength=10) for values in (kept, trained))
-    shares = [np.maximum(bins / total, 1e-4) for bins, total in ((np.append(ours, 10), 20), (np.append(theirs, 0), 240))]
+    shares = [
+        np.maximum(bins / total, 1e-4) for bins, total in ((np.append(ours, 10), 20), (np.append(theirs, 0), 240))
+    ]
     assert len(seen) == 40
     assert found.psi == pytest.approx(((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum())
     assert found.ks == pytest.approx(ks_2samp(kept, trained).statistic, abs=1 / CELLS + 1e-12)
