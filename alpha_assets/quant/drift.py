@@ -68,7 +68,8 @@ class Reference:
 class Calibration:
     """What no drift looks like: each symbol's reference, and what its replays, pooled over symbols, set as thresholds.
 
-    ``psi_thresholds`` and ``ks_thresholds`` are in the order of ``columns``; NaN for a feature that no symbol uses.
+    ``psi_thresholds`` and ``ks_thresholds`` are in the order of ``columns``, of PSI times n m / (n + m) and of KS times
+    its root, n and m the rows of window and reference; NaN for a feature that no symbol uses.
     ``k`` is None where ``problem`` says why nothing can be told. ``replayed`` is the share of replays that alarm at
     ``k``; ``effective`` the number of independent ones that they are worth. ``left_out``: reason by symbol.
     """
@@ -322,7 +323,7 @@ def kolmogorov_smirnov(window: Array, reference: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Replays:
-    """The replays of one symbol: statistics (replays x 2 windows x features x 2), NaN where unused; their end times."""
+    """The replays of one symbol: statistics by size, replays x 2 windows x features x 2 (NaN: unused); end times."""
 
     statistics: Array
     ends: Array
@@ -337,6 +338,16 @@ def _statistics(window: Array, reference: Array, used: Array) -> Array:
     return np.where(used[:, None], both, np.nan)
 
 
+def _sizes(window: int, reference: Array | int) -> Array:
+    """What PSI and KS are multiplied by to mean the same for any length of reference, on a last axis.
+
+    Chance makes PSI as large as 1 / n + 1 / m, the rows compared, and KS as its root. Without it a symbol of 720 rows
+    among those of 2,500 was held to theirs, and alarmed undrifted in 8 % of looks instead of 3 % (AR 0.99).
+    """
+    size = np.asarray(window * reference / (window + reference))
+    return np.stack([size, np.sqrt(size)], axis=-1)
+
+
 def _replay(cells: Array, times: pl.Series, used: Array, stride: int) -> _Replays:
     """Every stretch of two windows against the rest of the reference, a stride on either side left out."""
     until = _strides(cells, stride)
@@ -346,6 +357,7 @@ def _replay(cells: Array, times: pl.Series, used: Array, stride: int) -> _Replay
     rest = until[-1] - (until[np.minimum(end + 1, strides)] - until[np.maximum(begin - 1, 0)])
     windows = (until[middle] - until[begin], until[end] - until[middle])
     statistics = np.stack([_statistics(window, rest, used) for window in windows], axis=1)
+    statistics *= _sizes(STRIDES * stride, rest[:, 0, -1])[:, None, None, :]
     return _Replays(statistics, times.to_physical().to_numpy()[len(times) - 1 - (strides - end) * stride])
 
 
@@ -431,6 +443,7 @@ def _finding(
     symbol: str, times: pl.Series, statistics: Array, reference: Reference, calibration: Calibration
 ) -> DriftFinding:
     thresholds = np.stack([calibration.psi_thresholds, calibration.ks_thresholds], axis=-1)
+    thresholds /= _sizes(calibration.window, reference.rows)
     flags = _flagged(statistics, thresholds)
     before, newest = (int(count) for count in flags.sum(axis=-1))
     used, k = int(reference.used.sum()), calibration.k

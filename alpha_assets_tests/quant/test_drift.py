@@ -102,9 +102,10 @@ def test_thresholds_are_those_of_replaying_every_stretch_by_hand() -> None:
         for first in range(0, 81, 5):
             begin = 130 - 40 - first
             rest = np.concatenate([values[(130 % 5) : max(begin - 5, 0)], values[begin + 45 :]])
+            size = 20 * len(rest) / (20 + len(rest))
             for window in (values[begin : begin + 20], values[begin + 20 : begin + 40]):
-                psi.append(psi_by_hand(window, rest, edges))
-                ks.append(max(abs((window <= edge).mean() - (rest <= edge).mean()) for edge in edges))
+                psi.append(size * psi_by_hand(window, rest, edges))
+                ks.append(size**0.5 * max(abs((window <= edge).mean() - (rest <= edge).mean()) for edge in edges))
     calibration = calibrate(frame, ["f0"], SMALL)
     for figures, threshold in ((psi, calibration.psi_thresholds[0]), (ks, calibration.ks_thresholds[0])):
         assert threshold == pytest.approx(np.quantile(figures, 0.9, method="inverted_cdf"), abs=1e-9)
@@ -156,6 +157,19 @@ def test_few_undrifted_symbols_alarm_where_the_textbook_flags_most_and_a_shift_i
     assert fmean(look.false for look in seen) <= 0.08
     assert fmean(look.textbook_ks for look in seen) >= 0.5
     assert fmean(look.power for look in seen) >= 0.8
+
+
+@pytest.mark.slow
+def test_a_symbol_with_a_short_reference_among_long_ones_alarms_no_oftener() -> None:
+    false = []
+    for seed in range(40):
+        values = drifting.persistent(np.random.default_rng([9, seed]), 2500 + 540, 20, 20, 0.99)
+        late = (pl.col("symbol") >= "S015") & (pl.col("timestamp").dt.epoch("d") < 2500 - SHIPPED.least_reference)
+        columns = [f"f{feature}" for feature in range(20)]
+        calibration = calibrate(drifting.as_frame(values[:2500]).filter(~late), columns, SHIPPED)
+        found = examine_all(drifting.as_frame(values[-240:]), calibration, SHIPPED)
+        false.append(fmean(finding.alarm is True for symbol, finding in found.items() if symbol >= "S015"))
+    assert fmean(false) <= 0.06
 
 
 @pytest.mark.slow
