@@ -28,7 +28,7 @@ from alpha_assets.stores.run_locks import RunLocks
             columns=[
                 dg.TableColumn("symbol", "string", "partition of the row"),
                 dg.TableColumn("timestamp", "datetime", "start of the bar, UTC"),
-                *(dg.TableColumn(feature.name, "float", feature.doc) for feature in default_set().features),
+                *(dg.TableColumn(one.name, "float", f"{one.doc} ({one.source})") for one in default_set().features),
                 dg.TableColumn("regime", "string", "regime at the bar; null during its warm-up"),
                 *(dg.TableColumn(f"regime_p_{name}", "float", f"probability of {name}") for name in REGIMES),
             ]

@@ -14,7 +14,7 @@ from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 
 DESCRIPTIONS = {
-    "prefix_invariant": "Sampled past rows equal what the bars up to their own time give: no feature looks ahead",
+    "prefix_invariant": "Sampled past rows and their patterns equal what the bars up to then give: nothing looks ahead",
     "features_complete": "Features reach the last bar of every symbol that is not quarantined",
 }
 

@@ -5,11 +5,11 @@ from argparse import Namespace
 from alpha_assets.commands import show
 from alpha_assets.settings import Settings
 
-FIELDS = ("feature", "group", "formula", "warm_up", "memory", "version")
+FIELDS = ("feature", "group", "formula", "source", "window", "warm_up", "memory", "version")
 
 
 def features(settings: Settings, options: Namespace) -> int:
-    """A row a column: its formula, the bars before it has a value and the bars that an update reads for it."""
+    """A row a column: its formula with source and window, the bars before it has a value, those an update reads."""
     from alpha_assets.stations.sets import recipe_of
 
     rows = [
@@ -17,6 +17,8 @@ def features(settings: Settings, options: Namespace) -> int:
             "feature": feature.name,
             "group": feature.group,
             "formula": feature.doc,
+            "source": feature.source,
+            "window": feature.window,
             "warm_up": feature.warm_up,
             "memory": feature.memory,
             "version": feature.version,

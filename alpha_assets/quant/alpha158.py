@@ -44,6 +44,8 @@ Array = np.ndarray
 #: Lengths of the windows in bars, as qlib has them.
 WINDOWS = (5, 10, 20, 30, 60)
 
+SOURCE = "qlib 0.9.7, Alpha158"
+
 #: Below this variance over the squared mean a window is flat: slopes, correlations and the like are rounding.
 FLAT = 1e-8
 
@@ -367,7 +369,7 @@ _ROLLING: tuple[tuple[str, Function, dict[str, str], int, str], ...] = (
 ALPHA158 = FeatureSet(
     "alpha158",
     (
-        *(Feature(name, "alpha158", function, {}, 0, 0, f"{doc} (qlib)") for name, function, doc in _CANDLE),
+        *(Feature(name, "alpha158", function, {}, 0, 0, doc, SOURCE, 1) for name, function, doc in _CANDLE),
         *(
             Feature(
                 name=f"{name}{bars}",
@@ -376,7 +378,9 @@ ALPHA158 = FeatureSet(
                 parameters={"bars": bars, **reads},
                 warm_up=bars - 1 + before,
                 memory=bars - 1 + before,
-                doc=f"{doc}, n = {bars} (qlib)",
+                doc=f"{doc}, n = {bars}",
+                source=SOURCE,
+                window=bars,
             )
             for name, function, reads, before, doc in _ROLLING
             for bars in WINDOWS

@@ -40,7 +40,10 @@ class Feature:
     before the first wanted one after which a value equals that of the whole series within 1e-9 standard
     deviations: as long as the window where that is all a feature sees, longer for a recursion
     (``indicators.FORGOTTEN`` says up to which fall of the price).
-    ``doc`` is the formula and its source. ``needs`` names the columns it reads beside OHLCV.
+    ``doc`` is the formula, ``source`` the paper, book or library that it is from («ours» where it is of this project).
+    ``window`` counts the bars that the formula spans, its own included; a change over n bars spans n, a figure of n
+    returns n, a recursion the period of its slowest average. It is full where the feature has its first value.
+    ``needs`` names the columns it reads beside OHLCV.
     ``version`` is raised by hand whenever the function's values change, never otherwise.
     """
 
@@ -51,6 +54,8 @@ class Feature:
     warm_up: int
     memory: int
     doc: str
+    source: str
+    window: int
     needs: tuple[str, ...] = ()
     version: int = 1
 

@@ -518,24 +518,51 @@ GROUPS: Mapping[str, str] = {
 }
 
 
+#: Works that several features come from.
+WILDER = "Wilder (1978), New Concepts in Technical Trading Systems"
+APPEL = "Appel (2005), Technical Analysis: Power Tools for Active Investors"
+LANE = "Lane (1984), Lane's Stochastics"
+CHANDE = "Chande (1995), A Time Price Oscillator"
+BOLLINGER = "Bollinger (2001), Bollinger on Bollinger Bands"
+KAUFMAN = "Kaufman (1995), Smarter Trading; here of logarithms"
+AVERAGES = "Brock, Lakonishok and LeBaron (1992), Simple Technical Trading Rules; the logarithm is ours"
+RETURNS = "Campbell, Lo and MacKinlay (1997), The Econometrics of Financial Markets, 1.4"
+SERIAL = "Campbell, Lo and MacKinlay (1997), The Econometrics of Financial Markets, 2.4"
+VOLATILITY = "Hull (2018), Options, Futures, and Other Derivatives: volatility from historical data"
+YANG_ZHANG = "Yang and Zhang (2000), Drift-Independent Volatility Estimation"
+DRAWDOWN = "Magdon-Ismail and Atiya (2004), Maximum Drawdown"
+PEARSON = "Pearson (1895), Note on Regression and Inheritance"
+MOMENTS = "Joanes and Gill (1998), Comparing Measures of Sample Skewness and Kurtosis"
+WEEKEND = "French (1980), Stock Returns and the Weekend Effect"
+
+
 def _window(
     name: str,
     group: str,
     function: Callable[..., Array],
     warm_up: int,
     doc: str,
+    source: str,
+    window: int,
     needs: tuple[str, ...] = (),
     **parameters: int | float | str,
 ) -> Feature:
     """A feature whose window is all it sees."""
-    return Feature(name, group, function, parameters, warm_up, memory=warm_up, doc=doc, needs=needs)
+    return Feature(name, group, function, parameters, warm_up, warm_up, doc, source, window, needs)
 
 
 def _recursion(
-    name: str, group: str, function: Callable[..., Array], warm_up: int, doc: str, **parameters: int | float | str
+    name: str,
+    group: str,
+    function: Callable[..., Array],
+    warm_up: int,
+    doc: str,
+    source: str,
+    window: int,
+    **parameters: int | float | str,
 ) -> Feature:
     """A feature with TA-Lib's exponential memory."""
-    return Feature(name, group, function, parameters, warm_up, memory=FORGOTTEN, doc=doc)
+    return Feature(name, group, function, parameters, warm_up, FORGOTTEN, doc, source, window)
 
 
 def _denoised(feature: Feature, denoiser: str) -> Feature:
@@ -546,10 +573,15 @@ def _denoised(feature: Feature, denoiser: str) -> Feature:
 
 def _of_the_level() -> list[Feature]:
     macd = {"fast": 12, "slow": 26, "signal": 9}
+    ours = f"ours: TA-Lib's MOM over the range of {WILDER}"
+    trix = "Hutson (1983), Good TRIX; TA-Lib's TRIX"
+    line = "Least squares: TA-Lib's LINEARREG_SLOPE, of logarithms"
+    fit = "Wright (1921), Correlation and Causation: coefficient of determination"
+    position, width = "(C - mean 20) / 2 deviations, null on a flat stretch", "4 deviations / mean 20"
     return [
-        _recursion("rsi_14", "momentum", _rsi, 14, "Relative strength index / 100: Wilder (1978)", bars=14),
+        _recursion("rsi_14", "momentum", _rsi, 14, "Relative strength index / 100", WILDER, 14, bars=14),
         *(
-            _recursion(f"macd_{label}", "momentum", _macd, 33, f"{doc} / C: Appel (1979)", **macd, part=part)
+            _recursion(f"macd_{label}", "momentum", _macd, 33, f"{doc} / C", APPEL, 26, **macd, part=part)
             for part, (label, doc) in enumerate(
                 (
                     ("line", "EMA 12 of C less EMA 26"),
@@ -558,37 +590,23 @@ def _of_the_level() -> list[Feature]:
                 )
             )
         ),
-        _window("roc_12", "momentum", _rate_of_change, 12, "C / C 12 bars ago - 1: TA-Lib's ROC / 100", bars=12),
-        _recursion("momentum_10", "momentum", _momentum, 14, "(C - C 10 bars ago) / ATR 14", bars=10, of_range=14),
-        _recursion("trix_15", "momentum", _trix, 43, "Change of the triple EMA 15 of C, %: Hutson (1983)", bars=15),
+        _window("roc_12", "momentum", _rate_of_change, 12, "C / C 12 bars ago - 1", "TA-Lib's ROC / 100", 12, bars=12),
+        _recursion(
+            "momentum_10", "momentum", _momentum, 14, "(C - C 10 bars ago) / ATR 14", ours, 14, bars=10, of_range=14
+        ),
+        _recursion("trix_15", "momentum", _trix, 43, "Change of the triple EMA 15 of C, %", trix, 15, bars=15),
         *(
-            _window(f"mean_ratio_{bars}", "trend", _mean_ratio, bars - 1, f"ln(C / mean C of {bars} bars)", bars=bars)
-            for bars in (5, 10, 20, 50, 200)
+            _window(f"mean_ratio_{n}", "trend", _mean_ratio, n - 1, f"ln(C / mean C of {n} bars)", AVERAGES, n, bars=n)
+            for n in (5, 10, 20, 50, 200)
         ),
         *(
-            _recursion(f"ema_ratio_{bars}", "trend", _ema_ratio, bars - 1, f"ln(C / EMA {bars} of C)", bars=bars)
-            for bars in (12, 26)
+            _recursion(f"ema_ratio_{n}", "trend", _ema_ratio, n - 1, f"ln(C / EMA {n} of C)", AVERAGES, n, bars=n)
+            for n in (12, 26)
         ),
-        _window("slope_20", "trend", _slope, 19, "Slope a bar of the least-squares line of ln C over 20 bars", bars=20),
-        _window("slope_fit_20", "trend", _slope_fit, 19, "R² of that line, null on a flat stretch", bars=20),
-        _window(
-            "bollinger_position",
-            "trend",
-            _bollinger_position,
-            19,
-            "(C - mean 20) / 2 deviations, null on a flat stretch: Bollinger (2001)",
-            bars=20,
-            width=2.0,
-        ),
-        _window(
-            "bollinger_width",
-            "volatility",
-            _bollinger_width,
-            19,
-            "4 deviations / mean 20: Bollinger (2001)",
-            bars=20,
-            width=2.0,
-        ),
+        _window("slope_20", "trend", _slope, 19, "Slope a bar of the line through ln C of 20 bars", line, 20, bars=20),
+        _window("slope_fit_20", "trend", _slope_fit, 19, "R² of that line, null on a flat stretch", fit, 20, bars=20),
+        _window("bollinger_position", "trend", _bollinger_position, 19, position, BOLLINGER, 20, bars=20, width=2.0),
+        _window("bollinger_width", "volatility", _bollinger_width, 19, width, BOLLINGER, 20, bars=20, width=2.0),
     ]
 
 
@@ -598,16 +616,27 @@ def _of_ranges() -> list[Feature]:
         ("down", "1 - bars since the lowest L of 26 / 25"),
         ("oscillator", "Aroon up less Aroon down"),
     )
+    directions = (
+        ("plus_di_14", 14, "Positive directional indicator / 100"),
+        ("minus_di_14", 14, "Negative directional indicator / 100"),
+        ("adx_14", 27, "Average directional index / 100"),
+    )
+    percent_r = "Williams (1973), How I Made One Million Dollars Last Year Trading Commodities"
+    nison = "Nison (1991), Japanese Candlestick Charting Techniques"
     return [
-        _window("stochastic_k", "oscillator", _stochastic, 15, "Mean 3 of %K 14: Lane (1984)", bars=14, smoothings=1),
-        _window("stochastic_d", "oscillator", _stochastic, 17, "Mean 3 of stochastic_k", bars=14, smoothings=2),
-        _window("williams_r_14", "oscillator", _williams, 13, "%K 14 - 1, in [-1, 0]: Williams (1973)", bars=14),
+        _window("stochastic_k", "oscillator", _stochastic, 15, "Mean 3 of %K 14", LANE, 16, bars=14, smoothings=1),
+        _window(
+            "stochastic_d", "oscillator", _stochastic, 17, "Mean 3 of stochastic_k", LANE, 18, bars=14, smoothings=2
+        ),
+        _window("williams_r_14", "oscillator", _williams, 13, "%K 14 - 1, in [-1, 0]", percent_r, 14, bars=14),
         _window(
             "cci_20",
             "oscillator",
             _cci,
             19,
-            "(TP - mean TP) / (1.5 mean |TP - mean TP|), TP = (H + L + C) / 3: Lambert (1980), / 100",
+            "(TP - mean TP) / (1.5 mean |TP - mean TP|), TP = (H + L + C) / 3",
+            "Lambert (1980), Commodity Channel Index; / 100",
+            20,
             bars=20,
         ),
         _window(
@@ -615,7 +644,9 @@ def _of_ranges() -> list[Feature]:
             "oscillator",
             _mfi,
             14,
-            "Share of TP V on bars whose TP rose, null without volume: Quong and Soudack (1989), / 100",
+            "Share of TP V on bars whose TP rose, null without volume",
+            "Quong and Soudack (1989), Volume-Weighted RSI: Money Flow; / 100",
+            14,
             bars=14,
         ),
         _window(
@@ -623,63 +654,95 @@ def _of_ranges() -> list[Feature]:
             "oscillator",
             _ultimate,
             28,
-            "Buying pressure / true range of 7, 14, 28 bars, weighted 4:2:1: Williams (1985), / 100",
+            "Buying pressure / true range of 7, 14, 28 bars, weighted 4:2:1",
+            "Williams (1985), The Ultimate Oscillator; / 100",
+            28,
             fast=7,
             middle=14,
             slow=28,
         ),
         *(
-            _window(f"aroon_{label}", "oscillator", _aroon, 25, f"{doc}: Chande (1995), / 100", bars=25, side=side)
+            _window(f"aroon_{label}", "oscillator", _aroon, 25, doc, f"{CHANDE}; / 100", 26, bars=25, side=side)
             for side, (label, doc) in enumerate(aroon)
         ),
         *(
-            _recursion(name, "trend", _direction, warm_up, f"{doc}: Wilder (1978), / 100", bars=14, part=part)
-            for part, (name, warm_up, doc) in enumerate(
-                (
-                    ("plus_di_14", 14, "Positive directional indicator"),
-                    ("minus_di_14", 14, "Negative directional indicator"),
-                    ("adx_14", 27, "Average directional index"),
-                )
-            )
+            _recursion(name, "trend", _direction, warm_up, doc, WILDER, 14, bars=14, part=part)
+            for part, (name, warm_up, doc) in enumerate(directions)
         ),
-        _window("close_in_bar", "range", _close_in_bar, 0, "(C - L) / (H - L), null where H = L"),
-        _window("body", "range", _body, 0, "(C - O) / (H - L), null where H = L"),
-        _window("upper_shadow", "range", _upper_shadow, 0, "(H - max(O, C)) / (H - L), null where H = L"),
-        _window("range_ratio_20", "range", _range_ratio, 19, "ln(H / L) / its mean of 20 bars", bars=20),
         _window(
-            "close_in_range_20",
+            "close_in_bar",
             "range",
-            _fast_stochastic,
-            19,
-            "%K 20: Lane (1984)",
-            bars=20,
+            _close_in_bar,
+            0,
+            "(C - L) / (H - L), null where H = L",
+            f"%K 1 of {LANE}",
+            1,
         ),
+        _window("body", "range", _body, 0, "(C - O) / (H - L), null where H = L", f"{nison}; qlib's KMID2", 1),
+        _window(
+            "upper_shadow",
+            "range",
+            _upper_shadow,
+            0,
+            "(H - max(O, C)) / (H - L), null where H = L",
+            f"{nison}; qlib's KUP2",
+            1,
+        ),
+        _window("range_ratio_20", "range", _range_ratio, 19, "ln(H / L) / its mean of 20 bars", "ours", 20, bars=20),
+        _window("close_in_range_20", "range", _fast_stochastic, 19, "%K 20", LANE, 20, bars=20),
     ]
 
 
 def _volatilities() -> list[Feature]:
+    atr_ratio = f"ours: two spans of the range of {WILDER}"
+    ratio = "ours: two spans of volatility_20's estimator"
     return [
-        _recursion("natr_14", "volatility", _atr, 14, "Average true range / C: Wilder (1978)", bars=14),
-        _recursion("atr_ratio", "volatility", _atr_ratio, 14, "ln(ATR 5 / ATR 14)", fast=5, slow=14),
+        _recursion(
+            "natr_14", "volatility", _atr, 14, "Average true range / C", f"{WILDER}; TA-Lib's NATR", 14, bars=14
+        ),
+        _recursion("atr_ratio", "volatility", _atr_ratio, 14, "ln(ATR 5 / ATR 14)", atr_ratio, 14, fast=5, slow=14),
         *(
             _window(
                 f"volatility_{bars}",
                 "volatility",
                 _volatility,
                 bars,
-                f"Deviation of {bars} one-bar log returns, a bar",
+                f"Deviation (n - 1) of {bars} one-bar log returns, a bar",
+                VOLATILITY,
+                bars,
                 bars=bars,
             )
             for bars in (20, 60)
         ),
-        _window("volatility_ratio", "volatility", _volatility_ratio, 20, "ln(that of 5 bars / of 20)", fast=5, slow=20),
-        _window("parkinson_20", "volatility", _parkinson, 19, "√(mean ln²(H / L) / ln 16): Parkinson (1980)", bars=20),
+        _window(
+            "volatility_ratio",
+            "volatility",
+            _volatility_ratio,
+            20,
+            "ln(volatility of 5 bars / of 20)",
+            ratio,
+            20,
+            fast=5,
+            slow=20,
+        ),
+        _window(
+            "parkinson_20",
+            "volatility",
+            _parkinson,
+            19,
+            "sqrt(mean ln²(H / L) / ln 16)",
+            "Parkinson (1980), The Extreme Value Method for Estimating the Variance of the Rate of Return",
+            20,
+            bars=20,
+        ),
         _window(
             "garman_klass_20",
             "volatility",
             _garman_klass,
             19,
-            "sqrt(mean(ln²(H / L) / 2 - (2 ln 2 - 1) ln²(C / O))): Garman and Klass (1980)",
+            "sqrt(mean(ln²(H / L) / 2 - (2 ln 2 - 1) ln²(C / O)))",
+            "Garman and Klass (1980), On the Estimation of Security Price Volatilities from Historical Data",
+            20,
             bars=20,
         ),
         _window(
@@ -687,21 +750,43 @@ def _volatilities() -> list[Feature]:
             "volatility",
             _yang_zhang,
             20,
-            "Overnight, open-to-close and Rogers-Satchell variance: Yang and Zhang (2000)",
+            "sqrt(overnight variance + k open-to-close variance + (1 - k) Rogers-Satchell's)",
+            YANG_ZHANG,
+            20,
             bars=20,
         ),
     ]
 
 
 def _statistics(market: str) -> list[Feature]:
+    peak = f"{DRAWDOWN}; the peak is the window's"
+    correlation = "Correlation with the benchmark's log return, 60 bars; null without"
     return [
         *(
-            _window(f"return_{bars}", "statistics", _return, bars, f"ln(C / C {bars} bars ago)", bars=bars)
-            for bars in (1, 5, 10, 20)
+            _window(f"return_{n}", "statistics", _return, n, f"ln(C / C {n} bars ago)", RETURNS, n, bars=n)
+            for n in (1, 5, 10, 20)
         ),
-        _window("gap", "statistics", _gap, 1, "ln(O / C of the bar before)"),
-        _window("skew_60", "statistics", _skew, 60, "Skewness of 60 one-bar log returns", bars=60),
-        _window("kurtosis_60", "statistics", _kurtosis, 60, "Excess kurtosis of 60 one-bar log returns", bars=60),
+        _window("gap", "statistics", _gap, 1, "ln(O / C of the bar before)", f"{YANG_ZHANG}: normalised open", 1),
+        _window(
+            "skew_60",
+            "statistics",
+            _skew,
+            60,
+            "m3 / m2^1.5 of 60 one-bar log returns",
+            f"Fisher's g1: {MOMENTS}",
+            60,
+            bars=60,
+        ),
+        _window(
+            "kurtosis_60",
+            "statistics",
+            _kurtosis,
+            60,
+            "m4 / m2² - 3 of 60 one-bar log returns",
+            f"Fisher's g2: {MOMENTS}",
+            60,
+            bars=60,
+        ),
         *(
             _window(
                 f"autocorrelation_{lag}",
@@ -709,23 +794,45 @@ def _statistics(market: str) -> list[Feature]:
                 _autocorrelation,
                 60 + lag,
                 f"Correlation of 60 one-bar log returns with those {lag} before",
+                f"{SERIAL}; each window about its own mean",
+                60 + lag,
                 lag=lag,
                 bars=60,
             )
             for lag in (1, 5)
         ),
-        _window("z_score_60", "statistics", _z_score, 59, "(ln C - mean 60) / deviation 60, null where flat", bars=60),
-        _window("return_z_score_20", "statistics", _return_z_score, 20, "Log return / volatility 20", bars=20),
+        _window(
+            "z_score_60",
+            "statistics",
+            _z_score,
+            59,
+            "(ln C - mean 60) / deviation 60, null where flat",
+            "ours: the standard score of the logarithm in its window",
+            60,
+            bars=60,
+        ),
+        _window(
+            "return_z_score_20",
+            "statistics",
+            _return_z_score,
+            20,
+            "Log return / volatility_20",
+            "ours: the return in units of its own volatility",
+            20,
+            bars=20,
+        ),
         *(
-            _window(f"drawdown_{bars}", "statistics", _drawdown, bars - 1, f"C / highest of {bars} - 1", bars=bars)
-            for bars in (60, 252)
+            _window(f"drawdown_{n}", "statistics", _drawdown, n - 1, f"C / highest C of {n} - 1", peak, n, bars=n)
+            for n in (60, 252)
         ),
         _window(
             "beta_60",
             "statistics",
             _beta,
             60,
-            "Slope on the benchmark's log return; null without",
+            "Slope on the benchmark's log return, 60 bars; null without",
+            "Sharpe (1964), Capital Asset Prices",
+            60,
             needs=(market,),
             bars=60,
             market=market,
@@ -735,28 +842,34 @@ def _statistics(market: str) -> list[Feature]:
             "statistics",
             _market_correlation,
             60,
-            "Correlation with the benchmark's log return, 60 bars; null without",
+            correlation,
+            PEARSON,
+            60,
             needs=(market,),
             bars=60,
             market=market,
         ),
         *(
             _window(
-                f"efficiency_ratio_{bars}",
+                f"efficiency_ratio_{n}",
                 "trend",
                 _efficiency,
-                bars,
-                f"|ln(C / C {bars} bars ago)| / sum of |one-bar log returns|: Kaufman (1995), in logarithms",
-                bars=bars,
+                n,
+                f"|ln(C / C {n} bars ago)| / sum of |one-bar log returns|",
+                KAUFMAN,
+                n,
+                bars=n,
             )
-            for bars in (10, 20)
+            for n in (10, 20)
         ),
         _window(
             "hurst_100",
             "trend",
             _hurst,
             99,
-            "Slope of ln rms of k-bar log returns over ln k, k = 1 to 16, 84 of each: Di Matteo (2007)",
+            "Slope of ln rms of k-bar log returns over ln k, k = 1 to 16, 84 of each",
+            "Di Matteo (2007), Multi-Scaling in Finance, at q = 2; Hurst (1951)",
+            100,
             bars=84,
             longest=16,
         ),
@@ -765,48 +878,76 @@ def _statistics(market: str) -> list[Feature]:
 
 def _volumes() -> list[Feature]:
     return [
-        _window("volume_ratio_20", "volume", _volume_ratio, 19, "ln(V / mean V of 20), null at V = 0", bars=20),
-        _window("volume_trend", "volume", _volume_trend, 19, "ln(mean V of 5 bars / mean V of 20)", fast=5, slow=20),
-        _window("volume_shock_20", "volume", _volume_shock, 19, "(V - mean) / deviation, null where flat", bars=20),
+        _window(
+            "volume_ratio_20", "volume", _volume_ratio, 19, "ln(V / mean V of 20), null at V = 0", "ours", 20, bars=20
+        ),
+        _window(
+            "volume_trend", "volume", _volume_trend, 19, "ln(mean V of 5 bars / of 20)", "ours", 20, fast=5, slow=20
+        ),
+        _window(
+            "volume_shock_20",
+            "volume",
+            _volume_shock,
+            19,
+            "(V - mean 20) / deviation 20, null where flat",
+            "ours: the standard score of volume in its window",
+            20,
+            bars=20,
+        ),
         _window(
             "obv_change_20",
             "volume",
             _obv_change,
             20,
-            "Sum of V signed by the close's direction / sum of V, 20 bars: Granville's OBV (1963) as a change",
+            "Sum of V signed by the close's direction / sum of V, 20 bars",
+            "Granville (1963), New Key to Stock Market Profits: OBV, as a change",
+            20,
             bars=20,
         ),
     ]
 
 
 def _higher(interval: str) -> list[Feature]:
+    a_period = BARS_A_PERIOD[interval]
+    range_of = f"{LANE}: %K"
+    rsi = f"{WILDER}: RSI, of Cutler's plain sums"
+    mean_ratio = "ln(C / mean C of 10) of completed periods"
+    deviation = "Deviation (n - 1) of 10 log returns of completed periods"
+
     # The first period held may be cut short, and the newest is not complete before its last bar.
-    def feature(name: str, function: Callable[..., Array], doc: str, periods: int, before: int) -> Feature:
-        warm_up = (periods + before + 1) * BARS_A_PERIOD[interval]
-        return _window(name, "higher timeframe", function, warm_up, doc, ("period", "period_ends"), periods=periods)
+    def feature(name: str, function: Callable[..., Array], doc: str, source: str, periods: int, before: int) -> Feature:
+        warm_up, needs = (periods + before + 1) * a_period, ("period", "period_ends")
+        window = periods * a_period
+        return _window(name, "higher timeframe", function, warm_up, doc, source, window, needs, periods=periods)
 
     return [
-        feature("higher_return_1", _higher_return, "ln(C / C before) of the newest completed period", 1, 1),
-        feature("higher_return_4", _higher_return, "ln(C / C 4 before) of completed periods", 4, 1),
-        feature("higher_mean_ratio_10", _higher_mean_ratio, "ln(C / mean C of 10) of completed periods", 10, 0),
-        feature("higher_rsi_10", _higher_rsi, "Rises / path of 10 completed periods: Cutler's RSI", 10, 1),
-        feature("higher_volatility_10", _higher_volatility, "Deviation of 10 log returns of completed periods", 10, 1),
-        feature("higher_range_10", _higher_close_in_range, "%K of 10 completed periods", 10, 1),
+        feature("higher_return_1", _higher_return, "ln(C / C before) of the newest completed period", RETURNS, 1, 1),
+        feature("higher_return_4", _higher_return, "ln(C / C 4 before) of completed periods", RETURNS, 4, 1),
+        feature("higher_mean_ratio_10", _higher_mean_ratio, mean_ratio, AVERAGES, 10, 0),
+        feature("higher_rsi_10", _higher_rsi, "Rises / path of 10 completed periods", rsi, 10, 1),
+        feature("higher_volatility_10", _higher_volatility, deviation, VOLATILITY, 10, 1),
+        feature("higher_range_10", _higher_close_in_range, "%K of 10 completed periods", range_of, 10, 1),
     ]
 
 
 def _of_the_calendar(interval: str) -> list[Feature]:
     ahead = "Days to the next session" if interval == "1d" else "Share of the session that is left"
     docs = {
-        "day_of_week": "Day of the session's week: 0 Monday to 6 Sunday",
-        "month_turn": "Weekdays from the month's turn: 1 the first, -1 the last: Ariel (1987)",
-        "gap_ahead": f"{ahead}, as planned",
-        "gap_behind": "Days from the session before, as planned: 1 overnight, 3 over a weekend",
+        "day_of_week": ("Day of the session's week: 0 Monday to 6 Sunday", WEEKEND),
+        "month_turn": ("Weekdays from the month's turn: 1 the first, -1 the last", "Ariel (1987), A Monthly Effect"),
+        "gap_ahead": (f"{ahead}, as planned", "ours: the exchange's calendar"),
+        "gap_behind": ("Days from the session before, as planned: 1 overnight, 3 over a weekend", WEEKEND),
     }
-    return [_window(name, "calendar", _column, 0, doc, (name,), column=name) for name, doc in docs.items()]
+    return [
+        _window(name, "calendar", _column, 0, doc, source, 1, (name,), column=name)
+        for name, (doc, source) in docs.items()
+    ]
 
 
 def _noises(denoiser: str) -> list[Feature]:
     doc = "Deviation of what the filter drops / that and of what it keeps, of 20 one-bar log returns"
     which = "kalman" if denoiser == "none" else denoiser
-    return [Feature("noise_score_20", "noise", _noise, {"bars": 20, "denoiser": which}, 21, 21 + SMOOTHER_MEMORY, doc)]
+    source = "ours: of the alpha-beta filter of Kalata (1984), The Tracking Index" if which == "kalman" else "ours"
+    memory = 21 + SMOOTHER_MEMORY
+    parameters: dict[str, int | float | str] = {"bars": 20, "denoiser": which}
+    return [Feature("noise_score_20", "noise", _noise, parameters, 21, memory, doc, source, 20)]

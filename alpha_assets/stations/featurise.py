@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
@@ -30,7 +30,14 @@ from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.benchmark import Benchmark
-from alpha_assets.stations.quarantine import FEATURES_FAILED, IMPOSSIBLE_ACTION, alone, quarantine, release
+from alpha_assets.stations.quarantine import (
+    FEATURES_FAILED,
+    IMPOSSIBLE_ACTION,
+    OLDER_FEATURES_FAILED,
+    alone,
+    quarantine,
+    release,
+)
 from alpha_assets.stations.series import adjusted_bars, calendars_of, pending_bars, prices_only
 from alpha_assets.stations.sets import REGIME_COLUMNS, Recipe, recipe_of, restored
 from alpha_assets.stations.threads import side_by_side
@@ -56,11 +63,12 @@ def featurise(
     """Bring the feature tables up to the last bar of ``symbols``; a symbol whose past changed is built anew.
 
     A symbol with an action that cannot be, or of which a feature raises, is held and quarantined (``now`` dates that)
-    until its features are built again. Updates read the pending bars and the warm-up before them, nothing else. The
-    totals are symbols, rows, built, updated, unchanged, held, seconds.
+    until its features are built again; one of which only an older table cannot be made is quarantined too, and trained
+    on. Updates read the pending bars and the warm-up before them, nothing else. The totals are symbols, rows, built,
+    updated, unchanged, held, seconds, and where older tables are read ``older``: by table rows and states.
     """
     started = time.perf_counter()
-    report = Report()
+    report, older = Report(), dict[str, Report]()
     recipe = recipe_of(settings)
     ledger.note_recipes([{"features_set": recipe.table, "recipe": recipe.document}])
     _spread_from_benchmarks(ledger, recipe, symbols)
@@ -71,23 +79,23 @@ def featurise(
     anew += [symbol for symbol in onward if symbol in split]
     onward = {symbol: until for symbol, until in onward.items() if symbol not in split}
     _clear_marks(ledger, states, anew)
-    _keep_older(ledger, kitchen, states, anew, symbols)
+    _keep_older(ledger, kitchen, states, anew, symbols, older)
     built = kitchen.build(anew, progress)
     updated = kitchen.update(onward)
     progress("features updated", len(symbols), len(symbols))
     why = cache(partial(_why_waiting, kitchen))
-    for state, wanted, (written, held, failed) in (("built", anew, built), ("updated", onward, updated)):
-        _note(ledger, recipe.table, written, state, held, failed, report)
-        for symbol in wanted:
-            if symbol not in report.partitions:
-                report.say(symbol, "waiting", reason=why())
+    for state, wanted, outcome in (("built", anew, built), ("updated", onward, updated)):
+        _note(ledger, recipe.table, outcome)
+        _tell(report, state, wanted, outcome, why)
     release(ledger, states, report.in_state("built", "updated", "unchanged"), IMPOSSIBLE_ACTION, FEATURES_FAILED)
     _quarantine(ledger, states, report, now)
+    _tell_of_older(ledger, states, report, older, now)
     report.totals = {
         "symbols": len(symbols),
-        "rows": sum([*built[0]["rows"], *updated[0]["rows"]]),
+        "rows": _rows(built, updated),
         **report.states(),
         "table": recipe.table,
+        **({"older": {table: told.totals | told.states() for table, told in older.items()}} if older else {}),
         "seconds": round(time.perf_counter() - started, 3),
     }
     return report
@@ -294,11 +302,17 @@ def _asked_at_every_bar(ledger: Ledger) -> list[tuple[str, Row]]:
 
 
 def _keep_older(
-    ledger: Ledger, kitchen: Kitchen, states: Mapping[str, Row], anew: Sequence[str], symbols: Sequence[str]
+    ledger: Ledger,
+    kitchen: Kitchen,
+    states: Mapping[str, Row],
+    anew: Sequence[str],
+    symbols: Sequence[str],
+    told: dict[str, Report],
 ) -> None:
     """Bring on the older tables that promoted models and canaries of these symbols read.
 
-    What is built anew because its past changed is built anew in every table, and so is what a kill interrupted.
+    What is built anew because its past changed is built anew in every table, and so is what a kill interrupted. How it
+    went for each symbol is ``told`` by table.
     """
     recipes = ledger.recipes()
     readers: dict[str, list[str]] = {}
@@ -306,17 +320,64 @@ def _keep_older(
         table = str(decision["features_set"])
         if symbol in symbols and table != kitchen.recipe.table and symbol not in readers.get(table, ()):
             readers.setdefault(table, []).append(symbol)
+    changed = {name for name in anew if states[name]["rebuild_features"] or states[name]["features_set"] is None}
     for table, wanted in readers.items():
         recipe = restored(recipes.get(table) or {}, table)
         if recipe is None:
+            told[table] = _stopped(wanted)
             continue
         older = Kitchen(kitchen.lake, kitchen.settings, recipe, kitchen.names)
-        held = kitchen.lake.last_times(table, wanted) if kitchen.lake.version(table) is not None else {}
-        changed = {name for name in anew if states[name]["rebuild_features"] or states[name]["features_set"] is None}
-        changed |= older.split_since({symbol: until for symbol, until in held.items() if symbol not in changed})
-        older.build([symbol for symbol in wanted if symbol in changed or held.get(symbol) is None])
-        behind = {symbol: held[symbol] for symbol in wanted if held.get(symbol) is not None and symbol not in changed}
-        older.update({name: until for name, until in behind.items() if until < states[name]["last_bar"]})
+        told[table] = _brought_on(older, states, wanted, changed)
+
+
+def _brought_on(older: Kitchen, states: Mapping[str, Row], wanted: Sequence[str], changed: set[str]) -> Report:
+    """One older table brought up to the last bar of the symbols ``wanted``, those of a ``changed`` past built anew."""
+    report, table = Report(), older.recipe.table
+    held = older.lake.last_times(table, wanted) if older.lake.version(table) is not None else {}
+    changed = changed | older.split_since({symbol: until for symbol, until in held.items() if symbol not in changed})
+    anew = [symbol for symbol in wanted if symbol in changed or held.get(symbol) is None]
+    there = {symbol: held[symbol] for symbol in wanted if symbol not in anew}
+    onward = {name: until for name, until in there.items() if until < states[name]["last_bar"]}
+    built, updated = older.build(anew), older.update(onward)
+    why = cache(partial(_why_waiting, older))
+    _tell(report, "built", anew, built, why)
+    _tell(report, "updated", onward, updated, why)
+    for symbol in there:
+        if symbol not in onward:
+            report.say(symbol, "unchanged", features_until=str(held[symbol]))
+    report.totals = {"rows": _rows(built, updated)}
+    return report
+
+
+def _stopped(wanted: Sequence[str]) -> Report:
+    report = Report(totals={"rows": 0})
+    for symbol in wanted:
+        report.say(symbol, "stopped", reason="this program makes other numbers after its recipe: train the symbol anew")
+    return report
+
+
+def _tell_of_older(
+    ledger: Ledger, states: Mapping[str, Row], report: Report, older: Mapping[str, Report], now: datetime | None
+) -> None:
+    """Beside each symbol why an older table of it does not go on; where that is its own fault it is quarantined.
+
+    Under a cause of its own: training reads the current table, and a new model is what ends the need for the older.
+    """
+    trouble: dict[str, list[str]] = {}
+    ill: dict[str, list[str]] = {}
+    for table, told in older.items():
+        for symbol in told.in_state("held", "waiting", "stopped"):
+            said = f"{table}, which its promoted model reads: {told.partitions[symbol]['reason']}"
+            trouble.setdefault(symbol, []).append(said)
+            if told.partitions[symbol]["state"] == "held":
+                ill.setdefault(symbol, []).append(said)
+    for symbol, sentences in trouble.items():
+        report.partitions[symbol]["older"] = "; ".join(sentences)
+    spoken_for = set(report.in_state("held"))
+    well = [symbol for symbol in report.partitions if symbol not in ill and symbol not in spoken_for]
+    release(ledger, states, well, OLDER_FEATURES_FAILED)
+    reasons = {symbol: "; ".join(sentences) for symbol, sentences in ill.items() if symbol not in spoken_for}
+    quarantine(ledger, states, reasons, OLDER_FEATURES_FAILED, now)
 
 
 def _clear_marks(ledger: Ledger, states: Mapping[str, Row], anew: Sequence[str]) -> None:
@@ -348,22 +409,24 @@ def _quarantine(ledger: Ledger, states: Mapping[str, Row], report: Report, now: 
         quarantine(ledger, states, reasons, cause, now)
 
 
-def _note(
-    ledger: Ledger,
-    table: str,
-    written: pl.DataFrame,
-    state: str,
-    held: Mapping[str, str],
-    failed: Mapping[str, str],
-    report: Report,
-) -> None:
-    spans = written.sort("symbol").rows()
-    ledger.note_state(
-        [{"symbol": symbol, "features_set": table, "features_until": until} for symbol, until, _ in spans]
-    )
-    for symbol, until, rows in spans:
+def _note(ledger: Ledger, table: str, outcome: Outcome) -> None:
+    spans = outcome[0].sort("symbol").select("symbol", "until").rows()
+    ledger.note_state([{"symbol": symbol, "features_set": table, "features_until": until} for symbol, until in spans])
+
+
+def _tell(report: Report, state: str, wanted: Iterable[str], outcome: Outcome, why: Callable[[], str]) -> None:
+    """How each of the symbols ``wanted`` fared; ``why`` says what those wait for of which nothing is written."""
+    written, held, failed = outcome
+    for symbol, until, rows in written.sort("symbol").rows():
         report.say(symbol, state, rows=rows, features_until=str(until))
     for symbol, reason in held.items():
         report.say(symbol, "held", cause=IMPOSSIBLE_ACTION, reason=reason)
     for symbol, reason in failed.items():
         report.say(symbol, "held", cause=FEATURES_FAILED, reason=f"its features cannot be computed: {reason}")
+    for symbol in wanted:
+        if symbol not in report.partitions:
+            report.say(symbol, "waiting", reason=why())
+
+
+def _rows(*outcomes: Outcome) -> int:
+    return sum(int(written["rows"].sum()) for written, _, _ in outcomes)

@@ -13,11 +13,15 @@ from alpha_assets.stores.ledger import Ledger, Row
 
 IMPOSSIBLE_ACTION = "impossible_action"
 FEATURES_FAILED = "features_failed"
+OLDER_FEATURES_FAILED = "older_features_failed"
 PATTERNS_FAILED = "patterns_failed"
 PROFILE_FAILED = "profile_failed"
 
 #: The causes that are set and cleared here.
-OWN_CAUSES = (IMPOSSIBLE_ACTION, FEATURES_FAILED, PATTERNS_FAILED, PROFILE_FAILED)
+OWN_CAUSES = (IMPOSSIBLE_ACTION, FEATURES_FAILED, OLDER_FEATURES_FAILED, PATTERNS_FAILED, PROFILE_FAILED)
+
+#: Those that are not about bars or current features: they keep nobody from training.
+TRAINABLE = (OLDER_FEATURES_FAILED, PATTERNS_FAILED, PROFILE_FAILED)
 
 RELEASED: Row = {"quarantine_cause": None, "quarantine_reason": None, "quarantined_at": None}
 

@@ -1,22 +1,24 @@
 """Is what was published of a past bar what its own past says? Sampled bars are computed anew from history cut there.
 
-A feature that looks ahead changes when what came later is taken away. Whatever made the stored value, a new program or
-an old one, a rebuild or an update, it is held against the bars up to its own time and nothing else.
+A feature or pattern that looks ahead changes when what came later is taken away. Whatever made the stored value, a new
+program or an old one, a rebuild or an update, it is held against the bars up to its own time and nothing else.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
 
 import numpy as np
 import polars as pl
 
+from alpha_assets.quant.patterns import EVENTS, events, identity
 from alpha_assets.settings import Settings
 from alpha_assets.stations.benchmark import Benchmark
 from alpha_assets.stations.featurise import Kitchen
 from alpha_assets.stations.inspect import Verdict
 from alpha_assets.stations.quarantine import alone
+from alpha_assets.stations.recognise import TABLE as PATTERNS
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stores.lake import Lake
@@ -31,20 +33,23 @@ LONG, AROUND = 20_000, 500
 #: What rounding may do to a stored value: two units in the last place of f32, and this share of the column's deviation.
 ROUNDING = 1e-8
 
+#: What an adjustment that came later may do to the strength of an event, which is at most 1.
+STRENGTH_ROUNDING = 1e-6
+
 
 def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[str], today: date) -> Verdict:
-    """Whether sampled feature rows equal those computed from history that ends with them; names what does not.
+    """Whether sampled rows, features and pattern events, equal those of history that ends there; names what does not.
 
     The sample is another each day and the same all day. Symbols in quarantine are left out, and those whose features
-    are to be built anew: what is stored of them is known to be of another past.
+    are to be built anew: what is stored of them is known to be of another past. So are patterns of which that is so.
     """
     recipe, names = recipe_of(settings), calendars_of(ledger)
-    held = lake.last_times(recipe.table, symbols) if lake.version(recipe.table) is not None else {}
+    until = lake.last_times(recipe.table, symbols) if lake.version(recipe.table) is not None else {}
     chance = random.Random(f"{today}")
     states = ledger.states()
-    sound = sorted(symbol for symbol in held if _is_settled(states.get(symbol, {}), recipe.table))
+    sound = sorted(symbol for symbol in until if _is_settled(states.get(symbol, {}), recipe.table))
     chosen = chance.sample(sound, min(SYMBOLS, len(sound)))
-    looked, wrong, untold = 0, [], None
+    looked, seen, wrong, untold = 0, 0, list[str](), None
     for symbol in sorted(chosen):
         times = lake.read(recipe.table, symbols=[symbol], columns=["timestamp"])["timestamp"]
         bars, _ = adjusted_bars(lake, settings, names, [symbol])
@@ -61,12 +66,17 @@ def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: S
                 continue
             from_its_past = partial(_from_its_past, kitchen, benchmark, stored=stored)
             known, failed = alone(past, from_its_past)
-            found = failed.values() or _differences(stored, known.filter(pl.col("timestamp") == at))
+            found = list(failed.values() or _differences(stored, known.filter(pl.col("timestamp") == at)))
+            if not failed and _has_patterns(states[symbol], settings, at):
+                held, anew = _events(lake, settings, symbol, past, at)
+                found += _other_events(held, anew)
+                seen += len(held)
             looked += 1
             wrong += [f"{symbol} {at:%Y-%m-%d %H:%M}: {what}" for what in found]
     if not looked:
         return Verdict(True, 0, [], untold or "no features yet")
-    told = f"{looked} rows of {len(chosen)} symbols equal what their own past gives"
+    rows = f"{looked} rows with {seen} pattern events" if seen else f"{looked} rows"
+    told = f"{rows} of {len(chosen)} symbols equal what their own past gives"
     sentence = f"{len(wrong)} values are not what their own past gives" if wrong else told
     return Verdict(not wrong, len(wrong), wrong[:20], sentence)
 
@@ -103,6 +113,39 @@ def _differences(stored: pl.DataFrame, anew: pl.DataFrame) -> Iterator[str]:
                 continue
         if ours != theirs:
             yield f"{name} is stored as {_said(ours)} and is {_said(theirs)} from the bars until then"
+
+
+def _has_patterns(state: Row, settings: Settings, at: datetime) -> bool:
+    written = state["patterns_set"] == identity(settings.patterns) and not state["rebuild_patterns"]
+    return written and state["patterns_until"] is not None and at <= state["patterns_until"]
+
+
+#: Direction and strength of the events of one bar, by pattern.
+_Events = Mapping[str, tuple[int, float]]
+
+
+def _events(lake: Lake, settings: Settings, symbol: str, past: pl.DataFrame, at: datetime) -> tuple[_Events, _Events]:
+    """The events of the last bar of ``past``, as they are stored and as the bars until then give them."""
+    stored = lake.read(PATTERNS, symbols=[symbol], since=at, until=at, columns=list(EVENTS))
+    anew = events(past.tail(LONG), settings.patterns).filter(pl.col("timestamp") == at)
+    return _by_pattern(stored), _by_pattern(anew)
+
+
+def _by_pattern(found: pl.DataFrame) -> _Events:
+    return {name: (direction, strength) for *_, name, direction, strength in found.select(*EVENTS).iter_rows()}
+
+
+def _other_events(stored: _Events, anew: _Events) -> Iterator[str]:
+    """The patterns that are stored of a bar and are none, are none and are stored, or are otherwise."""
+    for name in sorted({*stored, *anew}):
+        held, found = stored.get(name), anew.get(name)
+        if held and found and held[0] == found[0] and abs(held[1] - found[1]) <= STRENGTH_ROUNDING:
+            continue
+        yield f"the pattern {name} is stored as {_as_event(held)} and is {_as_event(found)} from the bars until then"
+
+
+def _as_event(event: tuple[int, float] | None) -> str:
+    return "no event" if event is None else f"direction {event[0]:+d} with strength {event[1]:.6g}"
 
 
 def _said(value: float | str | datetime | None) -> str:

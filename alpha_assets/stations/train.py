@@ -28,7 +28,7 @@ from alpha_assets.quant.splits import learnt_until
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
-from alpha_assets.stations.quarantine import PATTERNS_FAILED, PROFILE_FAILED
+from alpha_assets.stations.quarantine import TRAINABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, table_of
 from alpha_assets.stores.lake import PREDICTIONS, Lake
@@ -334,7 +334,7 @@ class _Desk:
 
 def lacking(state: Row | None, settings: Settings) -> tuple[str, str] | None:
     """In a word and in a sentence why nothing can be learnt of a symbol, where its state alone tells; else None."""
-    if state and state["quarantine_cause"] not in (None, PATTERNS_FAILED, PROFILE_FAILED):
+    if state and state["quarantine_cause"] not in (None, *TRAINABLE):
         return "quarantined", f"quarantined: {state['quarantine_cause']}"
     held = state["bars"] if state else 0
     if not held:

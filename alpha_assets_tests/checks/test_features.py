@@ -1,6 +1,8 @@
 """Checks of the features: what looks ahead or was tampered with is named, and what is behind."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ import polars as pl
 import pytest
 
 from alpha_assets.checks.features import DESCRIPTIONS
-from alpha_assets.quant import feature_set
+from alpha_assets.quant import feature_set, patterns
 from alpha_assets.quant.panel import Panel
 from alpha_assets.quant.parameters import RegimeParameters
 from alpha_assets.stations import featurise as station
 from alpha_assets.stations import replay, sets
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.inspect import Verdict
+from alpha_assets.stations.recognise import TABLE as PATTERNS
+from alpha_assets.stations.recognise import recognise
 from alpha_assets.stations.replay import causality_verdict
 from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets_tests.assets.world import LAST, World, at
@@ -49,13 +53,17 @@ def tampered(line: House, symbol: str, place: int, how: Callable[[pl.Expr], pl.E
 
 
 def built(folder: Path, sessions: int, *more: int, **knobs: Any) -> House:
-    """Two symbols with features of so many sessions, brought on by so many more."""
+    """Two symbols with features and patterns of so many sessions, brought on by so many more."""
     market = simulated(2, date(2020, 1, 2), date(2022, 12, 30), split_rate=2.0)
     home, days = House(folder, market, **knobs), market.sessions()
     for place in (sessions, *more):
         home.refresh(days[place - 1])
         featurise(home.lake, home.ledger, home.settings, home.symbols)
+        recognise(home.lake, home.ledger, home.settings, home.symbols)
     return home
+
+
+ROWS_AND_EVENTS = r"8 rows with \d+ pattern events of 2 symbols equal what their own past gives"
 
 
 def test_a_healthy_home_passes_on_any_day_and_by_a_sample_only(tmp_path: Path) -> None:
@@ -63,7 +71,7 @@ def test_a_healthy_home_passes_on_any_day_and_by_a_sample_only(tmp_path: Path) -
     for day in range(1, 4):
         verdict = looked(home, date(2024, 1, day))
         assert (verdict.passed, verdict.count, verdict.sample) == (True, 0, [])
-        assert verdict.sentence == "8 rows of 2 symbols equal what their own past gives"
+        assert re.fullmatch(ROWS_AND_EVENTS, verdict.sentence)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +85,8 @@ def test_a_past_too_long_to_be_computed_anew_is_cut_only_as_far_as_features_and_
     """A fitted filter remembers the first bars of its listing for ever."""
     monkeypatch.setattr(replay, "LONG", 150)
     verdict = looked(built(tmp_path, 610, 620, regimes=regimes))
-    assert (verdict.sample, verdict.sentence) == ([], "8 rows of 2 symbols equal what their own past gives")
+    assert verdict.sample == []
+    assert re.fullmatch(ROWS_AND_EVENTS, verdict.sentence)
 
 
 def test_a_home_without_features_passes_and_says_so(tmp_path: Path) -> None:
@@ -93,7 +102,10 @@ def line(tmp_path: Path, _everything_is_sampled: None) -> House:
 
 def test_every_row_of_a_short_home_passes(line: House) -> None:
     verdict = looked(line)
-    assert (verdict.passed, verdict.sentence) == (True, "60 rows of 2 symbols equal what their own past gives")
+    events = line.lake.read(PATTERNS).height
+    assert events > 60
+    said = f"60 rows with {events} pattern events of 2 symbols equal what their own past gives"
+    assert (verdict.passed, verdict.sentence) == (True, said)
 
 
 def rebuilt(line: House) -> None:
@@ -133,9 +145,8 @@ def test_a_row_without_a_bar_is_named(line: House) -> None:
     extra = line.lake.read(table, symbols=["SIM01"]).tail(1).with_columns(pl.col("timestamp").dt.offset_by("1d"))
     line.lake.append(table, extra)
     verdict = looked(line)
-    assert verdict.sample == [
-        f"SIM01 {extra['timestamp'][0]:%Y-%m-%d} 00:00: there is no bar of this time, or it is not known yet"
-    ]
+    day = f"SIM01 {extra['timestamp'][0]:%Y-%m-%d} 00:00"
+    assert verdict.sample == [f"{day}: there is no bar of this time, or it is not known yet"]
 
 
 def tomorrow(panel: Panel) -> np.ndarray:
@@ -194,7 +205,7 @@ def test_a_symbol_in_quarantine_or_about_to_be_built_anew_is_not_looked_at(line:
 def test_a_table_that_was_left_and_not_yet_taken_up_again_is_not_looked_at(line: House) -> None:
     tampered(line, "SIM01", 25, lambda value: value + 1, "rsi_14")
     line.ledger.note_state([{"symbol": "SIM01", "features_set": "features/another"}])
-    assert looked(line).sentence == "30 rows of 1 symbols equal what their own past gives"
+    assert re.fullmatch(ROWS_AND_EVENTS.replace("8", "30").replace("2", "1"), looked(line).sentence)
 
 
 def test_a_bar_of_which_features_cannot_be_computed_is_named_and_stops_no_check(line: House) -> None:
@@ -210,7 +221,90 @@ def test_a_symbol_with_an_impossible_action_stops_no_check(line: House) -> None:
     action = {"symbol": "SIM01", "ex_date": date(2020, 1, 15), "kind": "dividend", "value": 1e6}
     line.lake.append("actions", pl.DataFrame([{**action, "first_seen_at": evening(date(2020, 2, 20))}]))
     rebuilt(line)
-    assert looked(line).sentence == "30 rows of 1 symbols equal what their own past gives"
+    assert re.fullmatch(ROWS_AND_EVENTS.replace("8", "30").replace("2", "1"), looked(line).sentence)
+
+
+# --- Patterns
+
+
+def a_bar_early(honest: Callable[..., Any], names: Sequence[str], pattern: str) -> Callable[..., Any]:
+    """The hits of ``names``, those of one pattern at the bar before: what is known tomorrow."""
+
+    def hits(*given: Any) -> Any:
+        found = list(honest(*given))
+        place = list(names).index(pattern)
+        rows, direction, strength = found[place]
+        found[place] = (np.maximum(rows - 1, 0), direction, strength)
+        return found
+
+    return hits
+
+
+@pytest.mark.parametrize(
+    ("function", "names", "pattern"),
+    [("_candle_hits", patterns.CANDLES, "CDLDOJI"), ("_structure_hits", patterns.STRUCTURES, "breakout_up")],
+)
+def test_a_pattern_that_looks_ahead_is_named_with_symbol_and_date(
+    line: House, monkeypatch: pytest.MonkeyPatch, function: str, names: Sequence[str], pattern: str
+) -> None:
+    small = replace(line.settings.patterns, breakout_bars=2, range_bars=2)
+    settings = line.settings.model_copy(update={"patterns": small})
+    monkeypatch.setattr(patterns, function, a_bar_early(getattr(patterns, function), names, pattern))
+    recognise(line.lake, line.ledger, settings, line.symbols)
+    ahead = line.lake.read(PATTERNS).filter(pl.col("pattern") == pattern)
+    verdict = causality_verdict(line.lake, line.ledger, settings, line.symbols, TODAY)
+    assert not verdict.passed
+    assert verdict.count == ahead.height > 0
+    symbol, at = ahead.row(0)[:2]
+    assert verdict.sample[0].startswith(f"{symbol} {at:%Y-%m-%d} 00:00: the pattern {pattern} is stored as direction ")
+    assert verdict.sample[0].endswith(" and is no event from the bars until then")
+    assert all(f"the pattern {pattern} " in named for named in verdict.sample)
+
+
+def test_events_that_are_not_what_the_past_gives_are_named_until_they_are_made_again(line: House) -> None:
+    """One is turned round, one is weaker, one has another name, one is gone."""
+    rows = line.lake.read(PATTERNS, symbols=["SIM02"]).sort("timestamp", "pattern")
+    chosen = rows.filter(pl.col("timestamp") != pl.col("timestamp").shift(1))[2:6]
+    turned, weaker, renamed, gone = chosen.iter_rows(named=True)
+    instead = [
+        turned | {"direction": -1 if turned["direction"] == 1 else 1},
+        weaker | {"strength": weaker["strength"] - 0.01},
+        renamed | {"pattern": "of another program"},
+    ]
+    keys = chosen.select("symbol", "timestamp", "pattern")
+    line.lake.replace(PATTERNS, pl.DataFrame(instead, schema=rows.schema), ["SIM02"], gone=keys[2:])
+    is_stored, told = "is stored as direction", "from the bars until then"
+    direction = re.escape(f"{instead[0]['direction']:+d}")
+    expected = [
+        (turned, rf"{turned['pattern']} {is_stored} {direction} .* and is direction .* {told}"),
+        (
+            weaker,
+            rf"{weaker['pattern']} {is_stored} .* and is direction .* with strength {weaker['strength']:.6g} {told}",
+        ),
+        (renamed, rf"{renamed['pattern']} is stored as no event and is direction .* {told}"),
+        (renamed, rf"of another program {is_stored} .* and is no event {told}"),
+        (gone, rf"{gone['pattern']} is stored as no event and is direction .* {told}"),
+    ]
+    verdict = looked(line)
+    assert (verdict.passed, verdict.count) == (False, 5)
+    for row, said in expected:
+        sentence = rf"SIM02 {row['timestamp']:%Y-%m-%d} 00:00: the pattern {said}"
+        assert any(re.fullmatch(sentence, named) for named in verdict.sample), sentence
+    line.ledger.note_state([{"symbol": "SIM02", "rebuild_patterns": True}])
+    recognise(line.lake, line.ledger, line.settings, line.symbols)
+    assert looked(line).passed
+
+
+def test_patterns_that_are_to_be_made_anew_are_not_looked_at(line: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "BARS", 5)
+    weaker = line.lake.read(PATTERNS).with_columns(strength=pl.lit(0.9, pl.Float32))
+    line.lake.replace(PATTERNS, weaker, line.symbols)
+    assert not looked(line).passed
+    settled = line.ledger.states()["SIM01"]
+    for anew in ({"rebuild_patterns": True}, {"patterns_set": "another"}, {"patterns_until": None}):
+        before = {name: settled[name] for name in ("rebuild_patterns", "patterns_set", "patterns_until")}
+        line.ledger.note_state([{"symbol": symbol, **before, **anew} for symbol in line.symbols])
+        assert looked(line).sentence == "10 rows of 2 symbols equal what their own past gives"
 
 
 # --- In Dagster
@@ -220,7 +314,7 @@ def test_both_run_in_a_refresh_and_pass_on_good_bars(world: World) -> None:
     world.follow("AAA", "BBB")
     found = refreshed(world, "AAA", "BBB")
     assert set(DESCRIPTIONS) < set(found)
-    assert found["prefix_invariant"]["said"] == "8 rows of 2 symbols equal what their own past gives"
+    assert re.fullmatch(ROWS_AND_EVENTS, found["prefix_invariant"]["said"])
     assert all(found[name]["passed"] for name in DESCRIPTIONS)
 
 

@@ -21,7 +21,9 @@ def test_a_row_a_column_in_the_order_of_the_set_with_every_field(tmp_path: Path)
     assert rsi == {
         "feature": "rsi_14",
         "group": "momentum",
-        "formula": "Relative strength index / 100: Wilder (1978)",
+        "formula": "Relative strength index / 100",
+        "source": "Wilder (1978), New Concepts in Technical Trading Systems",
+        "window": 14,
         "warm_up": 14,
         "memory": 400,
         "version": 1,

@@ -194,7 +194,8 @@ def test_a_column_that_the_bars_lack_is_refused_by_name() -> None:
 def test_the_hash_covers_what_makes_the_numbers_and_nothing_else() -> None:
     rsi, gap = feature("rsi_14"), feature("gap")
     base = FeatureSet("a", (rsi, gap)).hash
-    same = [replace(rsi, doc="other words"), replace(rsi, group="another"), replace(rsi, memory=500)]
+    words = [{"doc": "other words"}, {"source": "another book"}, {"window": 13}, {"group": "another"}, {"memory": 500}]
+    same = [replace(rsi, **other) for other in words]  # type: ignore[arg-type]
     assert {FeatureSet("b", (one, gap)).hash for one in same} == {base}
     others = [
         (gap, rsi),

@@ -3,6 +3,7 @@
 The bars here are random walks on real sessions with gaps in level and scale; the last tests run on real bars.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import stats
 
+from alpha_assets.quant.alpha158 import ALPHA158
 from alpha_assets.quant.feature_set import Feature, FeatureSet, compute
-from alpha_assets.quant.indicators import GROUPS, SMOOTHER_MEMORY, default_set, filtered, market_column
+from alpha_assets.quant.indicators import BARS_A_PERIOD, GROUPS, SMOOTHER_MEMORY, default_set, filtered, market_column
 from alpha_assets.quant.parameters import FeatureParameters
 from alpha_assets.quant.schema import OHLC, TIME
 from alpha_assets.quant.timeframes import with_timeframes
@@ -52,10 +54,45 @@ def excess(differences: dict[str, float], bound: float) -> dict[str, float]:
     return {name: value for name, value in differences.items() if value > bound}
 
 
-def test_the_set_has_at_least_sixty_columns_each_in_a_named_group_with_its_formula() -> None:
+#: Every set that settings can ask for.
+SETS = [default_set(interval) for interval in BARS_A_PERIOD]
+SETS += [default_set("1d", FeatureParameters(denoiser=name, benchmark="SPY")) for name in ("ema", "kalman")]
+SETS.append(ALPHA158)
+
+
+def test_the_set_has_at_least_sixty_columns_each_in_a_named_group() -> None:
     assert len(CORE.features) >= 60
     assert {feature.group for feature in CORE.features} == set(GROUPS)
-    assert all(feature.doc for feature in CORE.features)
+
+
+def test_every_feature_of_every_set_has_a_formula_and_says_where_it_is_from() -> None:
+    """A year of a paper or book, a library, or that it is ours."""
+    for feature in (feature for chosen in SETS for feature in chosen.features):
+        assert feature.doc.strip(), feature.name
+        assert re.search(r"\((18|19|20)\d\d\)|TA-Lib|qlib|^ours", feature.source), feature.name
+
+
+def test_the_window_of_every_feature_is_full_at_its_first_value() -> None:
+    for feature in (feature for chosen in SETS for feature in chosen.features):
+        assert 1 <= feature.window <= feature.warm_up + 1, feature.name
+
+
+def test_what_a_window_sees_is_its_bars_and_at_most_the_close_before_them() -> None:
+    windows = [
+        feature
+        for chosen in SETS
+        for feature in chosen.features
+        if feature.memory == feature.warm_up and feature.group != "higher timeframe"
+    ]
+    assert len(windows) > 600
+    for feature in windows:
+        assert feature.memory in (feature.window - 1, feature.window), feature.name
+
+
+def test_the_window_of_a_higher_timeframe_is_that_of_its_periods() -> None:
+    for interval, bars in BARS_A_PERIOD.items():
+        higher = [feature for feature in default_set(interval).features if feature.group == "higher timeframe"]
+        assert {f.name: f.window for f in higher} == {f.name: int(f.parameters["periods"]) * bars for f in higher}
 
 
 @pytest.mark.parametrize("feature", CORE.features, ids=lambda feature: feature.name)

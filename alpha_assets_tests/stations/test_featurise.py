@@ -5,7 +5,7 @@ That chunks give the features of one run, and that a kill at any write changes n
 
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.inspect import quarantine_verdict
 from alpha_assets.stations.sets import REGIME_COLUMNS, recipe_of, table_of
+from alpha_assets.stations.train import lacking
 from alpha_assets.stores.lake import Lake
 from alpha_assets_tests.stations.market import House, Market, evening, simulated, soil
 from alpha_assets_tests.stations.test_ingest import Killed, Mortal, assert_same_features
@@ -346,7 +347,7 @@ def test_an_old_table_is_updated_by_its_own_memory_not_by_that_of_the_settings(t
     """A hidden Markov chain needs its listing from the first bar on; rules do not."""
     market = simulated(1, date(2017, 1, 3), date(2020, 1, 31), split_rate=0.0)
     sessions = market.sessions()
-    old = House(tmp_path / "old", market, regimes=RegimeParameters(method="hmm", hmm_bars=100, hmm_iterations=2))
+    old = House(tmp_path / "old", market, regimes=WHOLE_LISTINGS)
     old.refresh(sessions[-4])
     build(old)
     promote(old, old.symbols[0], table_of(old.settings))
@@ -358,6 +359,122 @@ def test_an_old_table_is_updated_by_its_own_memory_not_by_that_of_the_settings(t
         build(home)
     assert last_of(changed, table_of(old.settings)) == {old.symbols[0]: sessions[-1]}
     assert_same_features(old, twin)
+
+
+#: A regime filter that reads each listing from its first bar on, unlike the rules.
+WHOLE_LISTINGS = RegimeParameters(method="hmm", hmm_bars=100, hmm_iterations=2)
+
+
+def torn(tmp_path: Path) -> tuple[House, str, list[date]]:
+    """Two symbols whose models read an older table; a bar of the first, which only that table still reads, is broken.
+
+    The home under its new settings, the older table, and the market's sessions, of which three are new.
+    """
+    market = simulated(2, date(2017, 1, 3), date(2020, 1, 31), split_rate=0.0, dividend_share=0.0)
+    sessions = market.sessions()
+    old = House(tmp_path / "old", market, regimes=WHOLE_LISTINGS)
+    old.refresh(sessions[-4])
+    build(old)
+    for symbol in old.symbols:
+        promote(old, symbol, table_of(old.settings))
+    changed = again(old)
+    build(changed)
+    break_bar(changed, 5)
+    changed.refresh(sessions[-1])
+    return changed, table_of(old.settings), sessions
+
+
+def break_bar(house: House, place: int) -> pl.DataFrame:
+    """Store a negative close of the first symbol; its bars before."""
+    bars = house.lake.read("bars", symbols=house.symbols[:1])
+    wrong = pl.when(pl.int_range(pl.len()) == place % bars.height).then(-1.0).otherwise("close")
+    house.lake.replace("bars", bars.with_columns(close=wrong), house.symbols[:1])
+    return bars
+
+
+def mend_bar(house: House) -> None:
+    bars = house.lake.read("bars", symbols=house.symbols[:1])
+    house.lake.replace("bars", bars.with_columns(close=pl.col("close").abs().clip(pl.col("low"))), house.symbols[:1])
+
+
+def test_an_old_table_that_cannot_go_on_names_symbol_table_and_cause_and_the_others_go_on(tmp_path: Path) -> None:
+    house, old, sessions = torn(tmp_path)
+    name, other = house.symbols
+    at = evening(sessions[-1])
+    report = featurise(house.lake, house.ledger, house.settings, house.symbols, now=at)
+    assert report.states() == {"updated": 2}, "the current table reads no bar so old"
+    assert last_of(house, old) == {name: sessions[-4], other: sessions[-1]}
+    assert report.totals["older"] == {old: {"rows": 3, "updated": 1, "held": 1}}
+    assert "older" not in report.partitions[other]
+    said = report.partitions[name]["older"]
+    assert said.startswith(f"{old}, which its promoted model reads: its features cannot be computed")
+    assert f"of {name}: the bar of {sessions[5]}" in said
+    state = house.ledger.states()[name]
+    told = (state["quarantine_cause"], state["quarantine_reason"], state["quarantined_at"])
+    assert told == ("older_features_failed", said, at)
+    assert house.ledger.states()[other]["quarantine_cause"] is None
+    assert lacking(state, house.settings) is None, "a new model is what ends the need for the older table"
+
+
+def test_a_symbol_whose_old_table_stands_still_stays_named_until_it_goes_on(tmp_path: Path) -> None:
+    house, old, sessions = torn(tmp_path)
+    name, other = house.symbols
+    for hour in (22, 23):
+        at = evening(sessions[-1], time(hour))
+        report = featurise(house.lake, house.ledger, house.settings, house.symbols, now=at)
+    assert (report.states(), report.totals["older"][old]) == ({"unchanged": 2}, {"rows": 0, "unchanged": 1, "held": 1})
+    assert report.partitions[name]["older"] == house.ledger.states()[name]["quarantine_reason"]
+    assert house.ledger.states()[name]["quarantined_at"] == evening(sessions[-1], time(22)), "since the first run"
+    build_of_other = featurise(house.lake, house.ledger, house.settings, [other])
+    assert build_of_other.totals["older"] == {old: {"rows": 0, "unchanged": 1}}
+    assert house.ledger.states()[name]["quarantine_cause"] == "older_features_failed", "a run of others heals nothing"
+    mend_bar(house)
+    report = build(house)
+    assert report.totals["older"] == {old: {"rows": 3, "unchanged": 1, "updated": 1}}
+    assert "older" not in report.partitions[name]
+    assert last_of(house, old) == dict.fromkeys(house.symbols, sessions[-1])
+    assert house.ledger.states()[name]["quarantine_cause"] is None
+
+
+def test_what_holds_both_tables_is_said_of_the_current_one(house: House, days: list[date]) -> None:
+    name, old = house.symbols[0], table_of(house.settings)
+    promote(house, name, old)
+    changed = again(house, features=SMOOTH)
+    build(changed)
+    changed.refresh(days[101])
+    bars = break_bar(changed, -1)
+    for _ in range(2):
+        report = build(changed)
+        assert report.partitions[name]["state"] == "held"
+        assert report.partitions[name]["older"].startswith(old)
+        assert changed.ledger.states()[name]["quarantine_cause"] == "features_failed"
+    changed.lake.replace("bars", bars, [name])
+    assert "older" not in build(changed).partitions[name]
+    assert changed.ledger.states()[name]["quarantine_cause"] is None
+    assert last_of(changed, old)[name] == days[101]
+
+
+def test_an_old_table_that_waits_for_its_benchmark_says_so_and_is_nobodys_fault(house: House, days: list[date]) -> None:
+    benchmark, name = house.symbols
+    old = again(house, features=FeatureParameters(benchmark=benchmark))
+    build(old)
+    promote(old, name, table_of(old.settings))
+    build(house)
+    house.refresh(days[100], [name])
+    report = build(house)
+    assert report.partitions[name]["state"] == "updated"
+    assert f"no newer bar of the benchmark {benchmark} yet" in report.partitions[name]["older"]
+    assert report.totals["older"] == {table_of(old.settings): {"rows": 0, "waiting": 1}}
+    assert house.ledger.states()[name]["quarantine_cause"] is None
+
+
+def test_an_old_table_of_which_nobody_knows_the_recipe_any_more_is_named(house: House) -> None:
+    name, lost = house.symbols[0], "features/core-000000000000"
+    promote(house, name, lost)
+    report = build(house)
+    assert report.totals["older"] == {lost: {"rows": 0, "stopped": 1}}
+    assert report.partitions[name]["older"].startswith(f"{lost}, which its promoted model reads: this program makes")
+    assert house.ledger.states()[name]["quarantine_cause"] is None
 
 
 def test_a_rewrite_while_the_old_table_is_built_leaves_no_table_behind(house: House, days: list[date]) -> None:

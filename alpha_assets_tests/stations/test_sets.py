@@ -24,6 +24,19 @@ OTHERS = {
     "method of the regimes": replace(PLAIN, regimes=RegimeParameters(method="hmm")),
 }
 
+#: The names of these tables since they were first published.
+TABLES = {
+    "plain": "features/core-3c8316428935",
+    "interval": "features/core-129790a1204c",
+    "denoiser": "features/core-f10cd4f7e3b3",
+    "benchmark": "features/core-c6a0f6a13c54",
+    "another benchmark": "features/core-8df1be976b82",
+    "set": "features/alpha158-2f897f722049",
+    "interval of qlib's set": "features/alpha158-720c3c4d0d67",
+    "threshold of the regimes": "features/core-d6f0f279d116",
+    "method of the regimes": "features/core-da162968966b",
+}
+
 
 def test_every_setting_that_changes_numbers_is_another_table() -> None:
     tables = {recipe.table for recipe in (PLAIN, *OTHERS.values())}
@@ -31,6 +44,11 @@ def test_every_setting_that_changes_numbers_is_another_table() -> None:
     assert all(len(table) <= 80 for table in tables), "the ledger's column"
     assert PLAIN.table.startswith("features/core-")
     assert OTHERS["set"].table.startswith("features/alpha158-")
+
+
+def test_what_is_stored_already_is_found_again_under_its_name() -> None:
+    """Words about a feature are no number: a table that homes hold is renamed by nothing but a raised version."""
+    assert {name: recipe.table for name, recipe in {"plain": PLAIN, **OTHERS}.items()} == TABLES
 
 
 def test_settings_that_change_no_number_are_the_same_table(tmp_path: Path) -> None:
