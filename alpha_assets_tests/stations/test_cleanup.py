@@ -37,7 +37,9 @@ class Shelf:
 
     def fill(self) -> None:
         """Eight versions: 2 and 4 have served, 5 serves; 1 was the best of the rejected; 3 is held for a person."""
-        made = [log(self.registry, "AAA.all", f"tree {number}", f"t{number}") for number in range(1, 9)]
+        made = [
+            log(self.registry, "AAA.all", {"tree": f"tree {number}".encode()}, f"t{number}") for number in range(1, 9)
+        ]
         for seq, (verdict, ic) in enumerate(DECIDED, 1):
             self.ledger.decide([decision(made[seq - 1], seq, verdict, ic, table_of(self.settings))])
         reconcile(self.ledger, self.registry)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from alpha_assets.quant.parameters import DriftParameters
+from alpha_assets.quant.schema import empty
 from alpha_assets.stations.base import Report
 from alpha_assets.stations.drift import (
     CONFIRMED,
@@ -21,6 +22,7 @@ from alpha_assets.stations.drift import (
 )
 from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.train import ALL
+from alpha_assets.stores.lake import PREDICTIONS
 from alpha_assets.stores.registry import DRIFT
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
 
@@ -56,20 +58,16 @@ def said_live(line: Line, symbol: str, right: float, seed: int = 1) -> None:
     bars = line.lake.read("bars", symbols=[symbol]).tail(SHORT.pair)
     rises = (bars["open"].shift(-2) > bars["open"].shift(-1)).fill_null(False).to_numpy()
     agrees = np.random.default_rng(seed).random(bars.height) < right
-    line.lake.append(
-        "predictions",
-        bars.select(
-            "symbol",
-            "timestamp",
-            regime=pl.lit(ALL),
-            training_id=pl.lit(candidate["training_id"]),
-            origin=pl.lit("live"),
-            p_up=pl.Series(np.where(rises == agrees, 0.75, 0.25)),
-            score=pl.lit(None, pl.Float64),
-            prior=pl.lit(None, pl.Float64),
-            made_at=pl.lit(NOW),
-        ).select(line.lake.read("predictions", symbols=[]).columns),
+    views = bars.select(
+        "symbol",
+        "timestamp",
+        regime=pl.lit(ALL),
+        training_id=pl.lit(candidate["training_id"]),
+        origin=pl.lit("live"),
+        p_up=pl.Series(np.where(rises == agrees, 0.75, 0.25)),
+        made_at=pl.lit(NOW),
     )
+    line.lake.append("predictions", pl.concat([empty(PREDICTIONS), views], how="diagonal_relaxed"))
 
 
 def looks(line: Line) -> list[Any]:
