@@ -100,6 +100,11 @@ _STATISTICAL: dict[str, Field] = {
     "dependence.absolute_autocorrelation.*": Field("number", "", "of absolute log returns: clustering of volatility"),
     **_test("adf_returns", "log returns"),
     **_test("adf_log_prices", "log prices"),
+    "liquidity.mean_volume": Field("number", "units", "mean volume a bar, in today's units: splits divided out"),
+    "liquidity.median_volume": Field("number", "units", "their median"),
+    "liquidity.volume_to_mean_20": Field(
+        "number", "", "newest volume over the mean of the newest 20 bars, its own too"
+    ),
     "liquidity.mean_traded_value": Field("number", "currency", "mean of close times volume a bar, as traded"),
     "liquidity.median_traded_value": Field("number", "currency", "their median"),
     "liquidity.amihud": Field("number", "1/million", "mean absolute return per million of currency traded (2002)"),

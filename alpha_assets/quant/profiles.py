@@ -2,8 +2,8 @@
 
 Fields, types and units are declared in ``profile_schema``; a figure that is undefined is absent. Every figure looks at
 bars up to ``as_of`` and no further. Prices are adjusted for splits and dividends, so returns are total returns, and an
-adjustment for a later event changes no earlier return; traded value is that of the bars as traded, because adjusted
-closes times volumes would be money that nobody paid.
+adjustment for a later event changes no earlier return; volume is adjusted for splits, so that a mean has one unit, and
+traded value is that of the bars as traded, because adjusted closes times volumes would be money that nobody paid.
 
 **Incremental equals full.** Moments (Chan, Golub, LeVeque 1979; Pébay 2008), drawdowns and regime transitions are
 merged into the state that the last document kept; everything that needs the order of all returns is computed anew.
@@ -38,6 +38,9 @@ LAGS = (1, 2, 5, 10, 20)
 
 #: A deviation of one-bar returns up to here is rounding or no movement: its ratios would be noise.
 STILL = 1e-7
+
+#: Bars of the usual volume that the newest is held against: a month of sessions.
+USUAL_BARS = 20
 
 #: A return up to here is the rounding of an adjustment, no gain, and returns or falls that differ by no more are equal.
 ROUNDING = 1e-12
@@ -594,19 +597,38 @@ def unit_root_p(statistic: float) -> float:
 
 
 def _liquidity(series: Series, returns: Floats) -> Document:
-    """Traded value as traded; Amihud's (2002) mean of |return| over traded value, of the bars that were traded."""
+    """Volume in today's units, traded value as traded; Amihud's (2002) mean of |return| over the value of traded bars.
+
+    All are computed anew: medians need the order of all bars, and a split since the last document rescales volumes.
+    """
     value = series.traded_close * series.volume
     known = value[~np.isnan(value)]
     if not len(known):
         return {}
+    volume = _volume_of_today(series)
+    counted = volume[~np.isnan(volume)]
+    newest = volume[-USUAL_BARS:]
+    usual = float(newest.mean()) if len(newest) == USUAL_BARS else 0.0
     traded = value[1:] > 0.0
     moved = np.abs(returns[traded]) / value[1:][traded]
     return {
+        "mean_volume": float(counted.mean()),
+        "median_volume": float(np.median(counted)),
+        "volume_to_mean_20": float(newest[-1]) / usual if usual > 0.0 else None,
         "mean_traded_value": float(known.mean()),
         "median_traded_value": float(np.median(known)),
         "amihud": float(moved.mean()) * 1e6 if len(moved) else None,
         "zero_volume_share": float((known == 0.0).mean()),
     }
+
+
+def _volume_of_today(series: Series) -> Floats:
+    """Volume in the units of the last bar: each split multiplies what was traded before its ex-date."""
+    volume = series.volume.copy()
+    for day, kind, ratio in series.actions:
+        if kind == SPLIT:
+            volume[: np.searchsorted(series.session, _number(day))] *= ratio
+    return volume
 
 
 def _timeframe(series: Series, name: str) -> Document:

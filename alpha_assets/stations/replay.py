@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import polars as pl
 
-from alpha_assets.quant.patterns import EVENTS, events, identity
+from alpha_assets.quant.patterns import EVENTS, events, identity, memory
 from alpha_assets.settings import Settings
 from alpha_assets.stations.benchmark import Benchmark
 from alpha_assets.stations.featurise import Kitchen
@@ -127,7 +127,8 @@ _Events = Mapping[str, tuple[int, float]]
 def _events(lake: Lake, settings: Settings, symbol: str, past: pl.DataFrame, at: datetime) -> tuple[_Events, _Events]:
     """The events of the last bar of ``past``, as they are stored and as the bars until then give them."""
     stored = lake.read(PATTERNS, symbols=[symbol], since=at, until=at, columns=list(EVENTS))
-    anew = events(past.tail(LONG), settings.patterns).filter(pl.col("timestamp") == at)
+    read = past.tail(max(LONG, memory(settings.patterns) + 1))
+    anew = events(read, settings.patterns).filter(pl.col("timestamp") == at)
     return _by_pattern(stored), _by_pattern(anew)
 
 

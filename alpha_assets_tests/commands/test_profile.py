@@ -22,7 +22,7 @@ def test_json_holds_both_documents_as_they_are_stored(worked: Worked) -> None:
     assert list(told) == ["statistical", "company"]
     assert one == {"company": told["company"]}
     for kind, row in told.items():
-        assert row["schema_version"] == 2
+        assert row["schema_version"] == 3
         assert faults(kind, row["document"]) == []
 
 

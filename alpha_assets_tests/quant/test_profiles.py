@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def test_a_short_series_by_hand() -> None:
         "drawdown.trough": "2020-01-03T00:00:00+00:00",
         "drawdown.recovery": "2020-01-05T00:00:00+00:00",
         "drawdown.now": 0.0,
+        "liquidity.mean_volume": 10.0,
+        "liquidity.median_volume": 10.0,
         "liquidity.mean_traded_value": 904.0,
         "liquidity.median_traded_value": 1000.0,
         "liquidity.zero_volume_share": 0.0,
@@ -246,6 +249,34 @@ def test_what_is_undefined_is_absent(prices: tuple[float, ...], there: set[str],
     assert not any(path.startswith(("regimes", "indicators", "timeframes")) for path in found)
 
 
+def with_volume(bars: pl.DataFrame, volume: Sequence[float | None]) -> pl.DataFrame:
+    return bars.with_columns(volume=pl.Series(list(volume), dtype=pl.Float64))
+
+
+def test_volume_by_hand_a_split_in_between_and_one_bar_unknown() -> None:
+    """Ten units a bar and one bar of which nothing is known, then a split of 2 for 1 and forty new units a bar."""
+    bars = with_volume(bars_of(*[100.0] * 15, *[50.0] * 25), [10.0] * 14 + [None] + [40.0] * 24 + [60.0])
+    split = actions_of((START + timedelta(days=15), "split", 2.0))
+    liquidity = statistical_profile(series(bars, split), 252)["liquidity"]
+    assert liquidity["mean_volume"] == pytest.approx((14 * 20 + 24 * 40 + 60) / 39)
+    assert liquidity["median_volume"] == 40.0
+    assert liquidity["volume_to_mean_20"] == pytest.approx(60 / 41)
+    before = statistical_profile(series(bars.head(14)), 252)["liquidity"]
+    assert (before["mean_volume"], before["median_volume"]) == (10.0, 10.0)
+
+
+def test_the_usual_volume_is_that_of_twenty_known_bars_that_traded() -> None:
+    def ratio(*volume: float | None) -> float | None:
+        bars = with_volume(bars_of(*[5.0] * len(volume)), volume)
+        return statistical_profile(series(bars), 252)["liquidity"].get("volume_to_mean_20")
+
+    assert ratio(*[10.0] * 19) is None
+    assert ratio(*[10.0] * 20) == 1.0
+    assert ratio(999.0, *[10.0] * 19, 0.0) == 0.0
+    assert ratio(*[10.0] * 10, None, *[10.0] * 10) is None
+    assert ratio(*[0.0] * 20) is None
+
+
 def test_volume_that_is_unknown_is_not_zero() -> None:
     assert "liquidity" not in statistical_profile(series(bars_of(1, 2, 3, volume=None)), 252)
     still = statistical_profile(series(bars_of(1, 2, 3, volume=0.0)), 252)["liquidity"]
@@ -323,7 +354,8 @@ def test_updating_in_any_chunks_is_computing_at_once_with_splits_and_dividends_i
         )
     )
     actions = actions_of(*((day, kind, value) for day, (kind, value) in events))
-    bars = bars_of(*prices)
+    volume = data.draw(st.lists(st.sampled_from([None, 0.0, 1.0, 250.5, 1e6]), min_size=count, max_size=count))
+    bars = with_volume(bars_of(*prices), volume)
     known: dict[str, Any] | None = None
     end = 0
     while end < count:
@@ -386,26 +418,36 @@ def test_an_event_that_is_learnt_late_is_computed_anew_and_one_of_today_is_merge
     st.floats(1e-3, 1e3),
     st.floats(1e-3, 1e3),
 )
-def test_scaling_prices_and_volumes_changes_only_what_is_in_currency(
+def test_scaling_prices_and_volumes_changes_only_what_is_in_currency_or_in_units(
     steps: list[float], factor: float, more: float
 ) -> None:
     prices = 100.0 * np.cumprod(1.0 + np.array(steps))
     plain = flat(statistical_profile(series(bars_of(*prices)), 252))
     scaled = flat(statistical_profile(series(bars_of(*prices * factor, volume=10.0 * more)), 252))
-    money = {"liquidity.mean_traded_value": 1, "liquidity.median_traded_value": 1, "liquidity.amihud": -1}
+    money, units = factor * more, more
+    scale = {
+        "liquidity.mean_volume": units,
+        "liquidity.median_volume": units,
+        "liquidity.mean_traded_value": money,
+        "liquidity.median_traded_value": money,
+        "liquidity.amihud": 1 / money,
+    }
     for path, value in plain.items():
         if isinstance(value, float) and path in scaled:
-            wanted = value * (factor * more) ** money.get(path, 0)
+            wanted = value * scale.get(path, 1.0)
             assert math.isclose(scaled[path], wanted, rel_tol=1e-6, abs_tol=1e-7), path
 
 
-def test_a_split_changes_no_figure() -> None:
+def test_a_split_changes_no_figure_but_that_of_units() -> None:
     prices = walk(150)
     split = actions_of((START + timedelta(days=80), "split", 4.0))
     traded = np.where(np.arange(150) < 80, prices, prices / 4.0)
     volume = np.where(np.arange(150) < 80, 10.0, 40.0)
     halved = bars_of(*traded).with_columns(volume=pl.Series(volume))
-    assert_same(statistical_profile(series(halved, split), 252), statistical_profile(series(bars_of(*prices)), 252))
+    expected = statistical_profile(series(bars_of(*prices)), 252)
+    for name in ("mean_volume", "median_volume"):
+        expected["liquidity"][name] *= 4.0
+    assert_same(statistical_profile(series(halved, split), 252), expected)
 
 
 def test_what_comes_later_changes_nothing_that_was_said() -> None:

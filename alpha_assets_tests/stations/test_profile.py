@@ -58,7 +58,7 @@ def test_the_documents_hold_the_figures_of_the_adjusted_bars_and_follow_their_sc
     assert report.states() == {"written": len(SYMBOLS)}
     for symbol in SYMBOLS:
         row = line.ledger.profiles()[symbol, STATISTICAL]
-        assert (row["schema_version"], row["written_at"]) == (2, NOW)
+        assert (row["schema_version"], row["written_at"]) == (3, NOW)
         assert figures(row["document"]) == figures(computed(line, symbol))
         assert document(line, symbol, COMPANY)["coverage"]["bars"] == line.ledger.states()[symbol]["bars"]
         assert report.partitions[symbol]["annual_return"] == row["document"]["returns"]["annual"]
@@ -119,7 +119,7 @@ def test_an_event_learnt_late_is_seen(line: Line) -> None:
 def test_a_document_of_an_older_schema_is_written_anew(line: Line) -> None:
     write(line)
     row = line.ledger.profiles()["SIM01", STATISTICAL]
-    line.ledger.put_profiles([{**row, "schema_version": 1, "document": {"bars": 3}}])
+    line.ledger.put_profiles([{**row, "schema_version": 2, "document": {"bars": 3}}])
     assert write(line, later(days=1)).in_state("written") == ["SIM01"]
 
 
