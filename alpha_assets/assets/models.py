@@ -7,28 +7,12 @@ from alpha_assets.assets.frame import OWNERS, Only, plain_failures, run_tags, sa
 from alpha_assets.clock import Clock
 from alpha_assets.partitions import ONE_RUN, symbol_regime
 from alpha_assets.settings import Settings
-from alpha_assets.stations.base import Report
 from alpha_assets.stations.pool import train_pools
-from alpha_assets.stations.train import ALL, train
+from alpha_assets.stations.train import train
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
 from alpha_assets.stores.run_locks import RunLocks
-
-
-def cells_of(context: dg.AssetExecutionContext, config: Only) -> tuple[list[str], list[str]]:
-    """The symbols whose ``all`` cell this run works on, and the keys of the range it was not asked for."""
-    keys, kept = symbols_of(context, config)
-    return [key.removeprefix(f"{ALL}|") for key in keys if key.startswith(f"{ALL}|")], kept
-
-
-def by_cell(context: dg.AssetExecutionContext, report: Report) -> Report:
-    """A report by symbol as one by partition key; a cell of another regime than ``all`` says that it has no model."""
-    cells = Report({f"{ALL}|{symbol}": figures for symbol, figures in report.partitions.items()}, report.totals)
-    for key in context.partition_keys:
-        if not key.startswith(f"{ALL}|"):
-            cells.say(key, "not_trained", reason=f"no model of this regime is trained yet; «{ALL}» serves it")
-    return cells
 
 
 @dg.asset(
