@@ -185,12 +185,14 @@ def test_no_feature_looks_ahead(seed: int, bar: int, calendar: str, denoiser: st
     seed=st.integers(0, 10**6),
     price=st.sampled_from([1e-15, 1e-9, 1e-3, 1 / 7, 0.25, 7.0, 1e6]),
     volume=st.floats(1e-9, 1e9, allow_subnormal=False),
+    denoiser=st.sampled_from(["none", "ema", "kalman"]),
 )
-def test_scaling_prices_and_volume_changes_no_feature(seed: int, price: float, volume: float) -> None:
+def test_scaling_prices_and_volume_changes_no_feature(seed: int, price: float, volume: float, denoiser: str) -> None:
+    chosen = default_set("1d", FeatureParameters(denoiser=denoiser, benchmark="SPY"))
     bars = seen(walk(400, seed))
     scaled = bars.with_columns(pl.col(*OHLC) * price, pl.col("volume") * volume)
-    full = compute(bars, CORE)
-    assert not excess(worst(compute(scaled, CORE), full, full, CORE.columns), 1e-8)
+    full = compute(bars, chosen)
+    assert not excess(worst(compute(scaled, chosen), full, full, chosen.columns), 1e-8)
 
 
 def test_prices_in_ticks_scale_as_well() -> None:

@@ -356,7 +356,11 @@ SETS: Mapping[str, FeatureSet] = {
     "alpha158": ALPHA158,
 }
 
-REGIME_RULES = RegimeParameters()
+#: A year of fitting, few steps of it: a filter of its own for each of the listings that are longer.
+REGIMES: Mapping[str, RegimeParameters] = {
+    "regimes": RegimeParameters(),
+    "filtered regimes": RegimeParameters(method="hmm", hmm_bars=252, hmm_iterations=4),
+}
 PATTERN_RULES = PatternParameters()
 
 #: AIG fell by 58 % in a day and was merged 20:1; WM, FB and USO are tickers that two companies have had.
@@ -441,17 +445,20 @@ class Subject:
         """Everything that is said of these bars."""
         return {
             **{name: compute(bars, chosen, spread=side_by_side(2)) for name, chosen in self.sets.items()},
-            "regimes": regimes(bars, REGIME_RULES),
+            **{name: regimes(bars, chosen) for name, chosen in REGIMES.items()},
             "events": patterns.events(bars, PATTERN_RULES),
         }
 
-    def update(self, bars: pl.DataFrame, until: datetime, held: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    def update(self, bars: pl.DataFrame, until: datetime, held: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
         """What is said of the bars after ``until``, from no more bars before them than each declares to need.
 
-        ``held`` are the regimes said so far.
+        ``held`` are the regimes said so far, by their name.
         """
         after = dict.fromkeys(bars["symbol"].unique(), until)
-        last = held.group_by("symbol", maintain_order=True).last().select("symbol", "timestamp", "regime")
+        last = {
+            name: rows.group_by("symbol", maintain_order=True).last().select("symbol", "timestamp", "regime")
+            for name, rows in held.items()
+        }
         pending = pl.col("timestamp") > until
         of_events = patterns.events(tail(bars, until, patterns.memory(PATTERN_RULES)), PATTERN_RULES)
         return {
@@ -459,7 +466,10 @@ class Subject:
                 name: compute(tail(bars, until, chosen.memory), chosen, after, spread=side_by_side(2))
                 for name, chosen in self.sets.items()
             },
-            "regimes": regimes(tail(bars, until, regime_memory(REGIME_RULES)), REGIME_RULES, last),
+            **{
+                name: regimes(tail(bars, until, regime_memory(chosen)), chosen, last[name])
+                for name, chosen in REGIMES.items()
+            },
             "events": of_events.filter(pending),
         }
 
@@ -477,11 +487,11 @@ class Subject:
 
 
 def tail(bars: pl.DataFrame, until: datetime, memory: int | None) -> pl.DataFrame:
-    """The bars after ``until`` and ``memory`` before them, of each symbol that has any."""
-    assert memory is not None
+    """The bars after ``until`` and ``memory`` before them (None: all), of each symbol that has any."""
     pending = (pl.col("timestamp") > until).sum().over("symbol")
     left = pl.int_range(pl.len(), 0, -1).over("symbol")
-    return bars.filter((pending > 0) & (left <= pending + memory))
+    remembered = pl.len().over("symbol") if memory is None else memory
+    return bars.filter((pending > 0) & (left <= pending + remembered))
 
 
 @pytest.fixture(scope="module")
@@ -519,7 +529,8 @@ def chunks_are_the_whole(subject: Subject, share: float, sizes: Sequence[int]) -
     for size in sizes:
         first += size
         part = subject.bars.filter(pl.col("timestamp") <= times[first])
-        for name, rows in subject.update(part, until, pl.concat(said["regimes"])).items():
+        held = {name: pl.concat(said[name]) for name in REGIMES}
+        for name, rows in subject.update(part, until, held).items():
             said[name].append(rows)
         until = times[first]
     together = {name: pl.concat(parts) for name, parts in said.items()}
@@ -554,6 +565,11 @@ def test_updates_of_any_size_say_what_one_run_says(subject: Subject, share: floa
 @pytest.mark.parametrize(("price", "volume"), [(1 / 7, 7.0), (7.0, 1 / 7), (1e-4, 1e4)])
 def test_scaling_prices_and_volume_changes_nothing(subject: Subject, price: float, volume: float) -> None:
     scale_changes_nothing(subject, price, volume)
+
+
+@pytest.mark.parametrize("denoiser", ["ema", "kalman"])
+def test_scaling_changes_nothing_behind_a_denoiser_either(subject: Subject, denoiser: str) -> None:
+    scale_changes_nothing(Subject(subject.bars, {denoiser: SETS[denoiser]}), 1 / 7, 7.0)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from alpha_assets.stations.base import Report
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.inspect import quarantine_verdict
+from alpha_assets.stations.series import adjusted_bars, calendars_of
 from alpha_assets.stations.sets import REGIME_COLUMNS, recipe_of, table_of
 from alpha_assets.stations.train import lacking
 from alpha_assets.stores.lake import Lake
@@ -66,6 +67,19 @@ def test_the_first_run_builds_a_row_a_bar_and_the_next_one_says_unchanged(house:
     version = house.lake.version(table_of(house.settings))
     assert build(house).states() == {"unchanged": 2}
     assert house.lake.version(table_of(house.settings)) == version
+
+
+@pytest.mark.parametrize("by", [["timestamp", "symbol"], [pl.col("symbol"), -pl.int_range(pl.len())]])
+def test_bars_in_another_order_are_refused_by_symbol_and_time_for_regimes_would_stand_beside_another_bars_features(
+    house: House, by: list[Any]
+) -> None:
+    """Of one symbol a wrong order would pass unseen: as many rows, and a regime in each."""
+    names = calendars_of(house.ledger)
+    bars, _ = adjusted_bars(house.lake, house.settings, names, house.symbols)
+    kitchen = station.Kitchen(house.lake, house.settings, recipe_of(house.settings), names)
+    assert kitchen.values(bars, kitchen.benchmark()).equals(stored(house))
+    with pytest.raises(ValueError, match=r"SIM01 2020-\d\d-\d\d.*sorted by symbol and timestamp"):
+        kitchen.values(bars.sort(by), kitchen.benchmark())
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

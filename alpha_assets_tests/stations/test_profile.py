@@ -10,7 +10,7 @@ import pytest
 
 from alpha_assets.quant.calendars import bars_a_year
 from alpha_assets.quant.parameters import ProfileParameters
-from alpha_assets.quant.profile_schema import COMPANY, STATE, STATISTICAL, faults, leaves
+from alpha_assets.quant.profile_schema import COMPANY, SCHEMA_VERSION, STATE, STATISTICAL, faults, leaves
 from alpha_assets.quant.profiles import statistical_profile
 from alpha_assets.sources.all import Sources
 from alpha_assets.sources.base import Cause, Companies, Failure, SourceUnavailable
@@ -58,7 +58,7 @@ def test_the_documents_hold_the_figures_of_the_adjusted_bars_and_follow_their_sc
     assert report.states() == {"written": len(SYMBOLS)}
     for symbol in SYMBOLS:
         row = line.ledger.profiles()[symbol, STATISTICAL]
-        assert (row["schema_version"], row["written_at"]) == (3, NOW)
+        assert (row["schema_version"], row["written_at"]) == (SCHEMA_VERSION, NOW)
         assert figures(row["document"]) == figures(computed(line, symbol))
         assert document(line, symbol, COMPANY)["coverage"]["bars"] == line.ledger.states()[symbol]["bars"]
         assert report.partitions[symbol]["annual_return"] == row["document"]["returns"]["annual"]
