@@ -124,7 +124,9 @@ class Settings(BaseSettings):
     retrain_after_days: float = Field(
         7.0, gt=0, le=3650, description="age of a model that asks for a training, with news only"
     )
-    workers: int = Field(0, ge=0, description="threads for features and fits under way at once; 0: one a core")
+    workers: int = Field(
+        0, ge=0, description="features and fits computed at once, while one thread more writes features; 0: one a core"
+    )
 
     cleaning: CleaningParameters = Field(CleaningParameters(), description="thresholds of the cleaning rules")
     simulation: SimulationParameters = Field(SimulationParameters(), description="the simulated market")

@@ -115,7 +115,8 @@ class Kitchen:
         """Everything of these symbols, in place of what the table holds of them.
 
         Batches of symbols go side by side, each on a core from its bars to its features: threads that share one batch
-        wait for each other. They are written one after the other, meanwhile the core has the next one.
+        wait for each other. As many as there are workers compute at a time, and one writes: it has given its core to
+        the next by then. So there is one thread more than there are workers.
         """
         if not symbols:
             return self._nothing()
