@@ -139,7 +139,9 @@ class Settings(BaseSettings):
     retrain_after_days: float = Field(
         7.0, gt=0, le=3650, description="age of a model that asks for a training, with news only"
     )
-    workers: int = Field(0, ge=0, description="features and fits under way at once, a thread each; 0: one a core")
+    workers: int = Field(
+        0, ge=0, description="features and fits computed at once, while one thread more writes features; 0: one a core"
+    )
     workers_backend: str = Field(
         "loky", description="joblib's backend of the fits: loky (processes), threading, or one registered by a cluster"
     )

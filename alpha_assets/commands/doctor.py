@@ -118,9 +118,13 @@ def _stock_of(settings: Settings, name: str) -> str:
 
 
 def _benchmark(settings: Settings) -> str:
+    from alpha_assets.stations.sets import recipe_of
+
     name = settings.features.benchmark
     if name is None:
         return "none: beta and correlation are null"
+    if recipe_of(settings).benchmark is None:
+        return f"none: no feature of the set {settings.features.set} reads {name}"
     if name not in {row["symbol"] for row in Ledger(settings).universe()}:
         do = f"alpha-assets universe add {name}, or another ALPHA_FEATURES__BENCHMARK"
         raise Ailment(f"the benchmark {name!r} is not followed: beta and correlation are null", do)

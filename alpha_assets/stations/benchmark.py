@@ -8,7 +8,6 @@ import polars as pl
 
 from alpha_assets.quant import calendars
 from alpha_assets.quant.indicators import market_column
-from alpha_assets.quant.parameters import FeatureParameters
 from alpha_assets.quant.schema import TIME
 from alpha_assets.settings import Settings
 from alpha_assets.stations.series import adjusted_bars, with_known_at
@@ -29,19 +28,18 @@ class Benchmark:
     @classmethod
     def of(
         cls,
-        features: FeatureParameters,
+        name: str | None,
         lake: Lake,
         settings: Settings,
         names: Mapping[str, str],
         first: datetime | None,
         as_of: datetime | None = None,
     ) -> "Benchmark":
-        """The benchmark that these features ask for beside bars from ``first`` on; none where it has no bars.
+        """The benchmark of this name beside bars from ``first`` on; none where it has no bars or nobody asks for one.
 
         What was known before ``first`` may be older than that, but not by more than the gap that cuts a listing. With
         ``as_of`` nothing is seen that became known later.
         """
-        name = features.benchmark
         column = market_column(name)
         if name is None or name not in names:
             return cls(column, None, None, settings, names)

@@ -3,8 +3,8 @@
 A feature set is a table of its own. The one that the settings ask for is kept for every symbol; an older one is kept
 up to date for the symbols whose promoted model reads it, as long as this program still makes the same numbers of it.
 
-With a benchmark, a bar waits for the benchmark's bar that was final by then: computed without it, its beta would be
-another after the bar has come.
+Where the set reads a benchmark, a bar waits for the benchmark's bar that was final by then: computed without it, its
+beta would be another after the bar has come.
 """
 
 import math
@@ -39,7 +39,7 @@ from alpha_assets.stations.quarantine import (
     release,
 )
 from alpha_assets.stations.series import adjusted_bars, calendars_of, pending_bars, prices_only
-from alpha_assets.stations.sets import REGIME_COLUMNS, Recipe, recipe_of, restored
+from alpha_assets.stations.sets import REGIME_COLUMNS, Recipe, recipe_in, recipe_of, restored
 from alpha_assets.stations.threads import side_by_side
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -118,7 +118,8 @@ class Kitchen:
         """Everything of these symbols, in place of what the table holds of them.
 
         Batches of symbols go side by side, each on a core from its bars to its features: threads that share one batch
-        wait for each other. They are written one after the other, meanwhile the core has the next one.
+        wait for each other. As many as there are workers compute at a time, and one writes: it has given its core to
+        the next by then. So there is one thread more than there are workers.
         """
         if not symbols:
             return self._nothing()
@@ -220,7 +221,7 @@ class Kitchen:
 
         It is read here and not where a fault counts as one symbol's: a lake out of reach is nobody's.
         """
-        return Benchmark.of(self.recipe.features, self.lake, self.settings, self.names, first, self.as_of)
+        return Benchmark.of(self.recipe.benchmark, self.lake, self.settings, self.names, first, self.as_of)
 
     def split_since(self, onward: Mapping[str, datetime]) -> set[str]:
         """The symbols with a split among their pending bars, where that changes the past: the set is not scale-free."""
@@ -269,7 +270,7 @@ def _batches(symbols: Sequence[str], at_once: int) -> list[Sequence[str]]:
 
 
 def _why_waiting(kitchen: Kitchen) -> str:
-    name = kitchen.recipe.features.benchmark
+    name = kitchen.recipe.benchmark
     if name is None:
         return "the lake gave no bars of it: refresh the symbol"
     held = kitchen.benchmark().held
@@ -309,7 +310,7 @@ def _spread_from_benchmarks(ledger: Ledger, recipe: Recipe, symbols: Sequence[st
     recipes, states = ledger.recipes(), ledger.states()
     read = {str(decision["features_set"]) for _, decision in _asked_at_every_bar(ledger)} | {recipe.table}
     made = [recipes[table] for table in sorted(read) if table in recipes]
-    for name in {document["features"].get("benchmark") for document in made} & set(symbols):
+    for name in set(symbols) & {recipe.benchmark for recipe in map(recipe_in, made) if recipe}:
         state = states.get(name, {})
         came = state.get("last_bar") and state["features_set"] is None and not state["quarantine_cause"]
         if came or state.get("rebuild_features"):

@@ -11,7 +11,7 @@ import polars as pl
 
 from alpha_assets.quant.alpha158 import ALPHA158
 from alpha_assets.quant.feature_set import FeatureSet
-from alpha_assets.quant.indicators import default_set
+from alpha_assets.quant.indicators import default_set, market_column
 from alpha_assets.quant.parameters import FeatureParameters, RegimeParameters
 from alpha_assets.quant.regimes import LABELLED, VERSIONS
 from alpha_assets.settings import Settings
@@ -32,6 +32,11 @@ class Recipe:
     def feature_set(self) -> FeatureSet:
         """The features that a model reads."""
         return _feature_set(self.interval, self.features)
+
+    @property
+    def benchmark(self) -> str | None:
+        """The symbol whose returns some feature reads beside the bars; None where the set has no such feature."""
+        return self.features.benchmark if market_column(self.features.benchmark) in self.feature_set.needs else None
 
     @property
     def table(self) -> str:
@@ -65,15 +70,20 @@ def table_of(settings: Settings) -> str:
 
 def restored(document: Mapping[str, Any], table: str) -> Recipe | None:
     """The recipe of an older table, or None where this program no longer makes the same numbers of it."""
+    recipe = recipe_in(document)
+    return recipe if recipe is not None and recipe.table == table else None
+
+
+def recipe_in(document: Mapping[str, Any]) -> Recipe | None:
+    """The recipe that a document holds, or None where this program does not understand it."""
     try:
-        recipe = Recipe(
+        return Recipe(
             document["interval"],
             FeatureParameters(**document["features"]),
             RegimeParameters(**document["regimes"]),
         )
     except (KeyError, TypeError, ValueError):
         return None
-    return recipe if recipe.table == table else None
 
 
 @cache

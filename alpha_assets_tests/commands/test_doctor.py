@@ -49,6 +49,11 @@ class TestDoctor:
         assert not found["ok"]
         assert found["do"] == "alpha-assets universe add SPY, or another ALPHA_FEATURES__BENCHMARK"
 
+    def test_asks_for_no_benchmark_that_no_feature_reads(self, worked: Worked) -> None:
+        with home(worked[0], FEATURES__SET="alpha158", FEATURES__BENCHMARK="SPY"):
+            found = examined(call("doctor", "--format", "json"))["benchmark"]
+        assert (found["ok"], found["found"]) == (True, "none: no feature of the set alpha158 reads SPY")
+
     def test_asks_the_sources_that_the_followed_symbols_have(self, worked: Worked) -> None:
         with home(worked[0], SOURCE="yahoo"):
             found = examined(call("doctor", "--format", "json"))["source"]

@@ -80,7 +80,7 @@ def returns(house: House, symbol: str) -> dict[date, float | None]:
     """The benchmark's return beside each bar of ``symbol``."""
     names = calendars_of(house.ledger)
     bars, _ = adjusted_bars(house.lake, house.settings, names, [symbol])
-    beside = Benchmark.of(house.settings.features, house.lake, house.settings, names, None).beside(prices_only(bars))
+    beside = Benchmark.of(INDEX, house.lake, house.settings, names, None).beside(prices_only(bars))
     return dict(beside.select(pl.col("timestamp").dt.date(), MARKET).iter_rows())
 
 
@@ -282,6 +282,74 @@ def test_a_restated_benchmark_changes_an_older_table_that_reads_it(house: House,
     assert ours["timestamp"].equals(theirs["timestamp"])
     np.testing.assert_allclose(ours["beta_60"].drop_nulls(), theirs["beta_60"].drop_nulls(), rtol=1e-6)
     assert not ours["beta_60"][:100].equals(before["beta_60"])
+
+
+# --- A set that reads no benchmark, whatever the settings say
+
+
+def indifferent(tmp_path: Path, market: Market, days: list[date]) -> House:
+    """A home of alpha158 under a setting that names the index, which no column of it reads."""
+    house = House(tmp_path / "home", market, features=FeatureParameters(set="alpha158", benchmark=INDEX))
+    house.refresh(days[99])
+    assert build(house).states() == {"built": 2}
+    return house
+
+
+def test_a_set_without_beta_waits_for_no_benchmark(tmp_path: Path, market: Market, days: list[date]) -> None:
+    house = indifferent(tmp_path, market, days)
+    house.refresh(days[101], symbols=[STOCK])
+    assert build(house).partitions[STOCK]["state"] == "updated"
+    assert until(house) == days[101]
+    house.ledger.note_state([{"symbol": STOCK, "rebuild_features": True}])
+    build(house)
+    assert until(house) == days[101], "nor where it is built anew"
+
+
+def test_a_set_without_beta_is_not_built_anew_with_a_restated_benchmark(
+    tmp_path: Path, market: Market, days: list[date]
+) -> None:
+    house = indifferent(tmp_path, market, days)
+    restate(house, days)
+    said = build(house).partitions
+    assert (said[INDEX]["state"], said[STOCK]["state"]) == ("built", "updated")
+
+
+def test_a_set_without_beta_goes_on_where_the_past_of_the_benchmark_cannot_be_told(
+    tmp_path: Path, market: Market, days: list[date]
+) -> None:
+    house = indifferent(tmp_path, market, days)
+    house.refresh(days[100])
+    paid = {"symbol": INDEX, "ex_date": days[50], "kind": DIVIDEND, "value": 1e6, "first_seen_at": evening(days[100])}
+    house.lake.append("actions", pl.DataFrame([paid]))
+    said = build(house).partitions
+    assert (said[INDEX]["state"], said[STOCK]["state"]) == ("held", "updated")
+
+
+def test_a_benchmark_that_comes_after_the_others_leaves_a_set_without_beta_alone(
+    tmp_path: Path, market: Market, days: list[date]
+) -> None:
+    house = House(tmp_path, market, features=FeatureParameters(set="alpha158", benchmark=INDEX))
+    house.refresh(days[99], symbols=[STOCK])
+    build(house)
+    house.refresh(days[99])
+    said = build(house).partitions
+    assert (said[INDEX]["state"], said[STOCK]["state"]) == ("built", "unchanged")
+
+
+def test_an_older_table_without_beta_makes_nobody_follow_the_benchmark_of_its_recipe(
+    tmp_path: Path, market: Market, days: list[date]
+) -> None:
+    house = indifferent(tmp_path, market, days)
+    old = table_of(house.settings)
+    row = {"symbol": STOCK, "regime": "all", "seq": 1, "verdict": "promote", "reason": "it is good"}
+    more = {"features_set": old, "evidence": {}, "decided_at": datetime(2020, 6, 1, tzinfo=UTC)}
+    house.ledger.decide([row | more])
+    plain = House(house.settings.home, house.market)
+    build(plain)
+    restate(plain, days)
+    said = build(plain)
+    assert said.partitions[STOCK]["state"] == "updated"
+    assert said.totals["older"] == {old: {"rows": 1, "updated": 1}}
 
 
 # --- Across calendars

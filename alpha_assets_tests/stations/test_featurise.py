@@ -6,8 +6,10 @@ That chunks give the features of one run, and that a kill at any write changes n
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import date, time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Event, Lock, Semaphore
 from typing import Any
 
 import polars as pl
@@ -26,7 +28,7 @@ from alpha_assets.stations.inspect import quarantine_verdict
 from alpha_assets.stations.series import adjusted_bars, calendars_of
 from alpha_assets.stations.sets import REGIME_COLUMNS, recipe_of, table_of
 from alpha_assets.stations.train import lacking
-from alpha_assets.stores.lake import Lake
+from alpha_assets.stores.lake import Lake, LakeUnavailable
 from alpha_assets_tests.stations.market import House, Market, evening, simulated, soil
 from alpha_assets_tests.stations.test_ingest import Killed, Mortal, assert_same_features
 
@@ -100,6 +102,128 @@ def test_batches_side_by_side_fill_the_table_that_one_batch_does(
     assert said == sorted(said)
     assert said[-1] == (7, 7)
     assert_frame_equal(stored(batches), stored(at_once))
+
+
+class Watched:
+    """How many are in one part of a build at a time, and at most were.
+
+    Each stays until there are as many as may be, and then a little, for one too many to come.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.now, self.peak, self.entered = most, 0, 0, 0
+        self.full, self.crowded, self.counting = Event(), Event(), Lock()
+
+    def __enter__(self) -> None:
+        with self.counting:
+            self.now += 1
+            self.entered += 1
+            self.peak = max(self.peak, self.now)
+            if self.now >= self.most:
+                self.full.set()
+            if self.now > self.most:
+                self.crowded.set()
+
+    def linger(self) -> None:
+        self.full.wait(20)
+        self.crowded.wait(0.1)
+
+    def __exit__(self, *_: object) -> None:
+        with self.counting:
+            self.now -= 1
+
+
+class Slate:
+    """A lake of which every write is watched, and waits for something to be computed beside it."""
+
+    def __init__(self, lake: Lake, writes: Watched, computed: Watched, both: Event) -> None:
+        self._lake, self._writes, self._computed, self._both = lake, writes, computed, both
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lake, name)
+
+    def replace(self, *given: Any, **named: Any) -> int:
+        with self._writes:
+            if self._computed.now:
+                self._both.set()
+            self._both.wait(2)
+            self._writes.linger()
+            return self._lake.replace(*given, **named)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_as_many_batches_as_workers_are_computed_at_a_time_and_meanwhile_one_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    market = simulated(6, date(2020, 1, 2), date(2020, 2, 28))
+    house = House(tmp_path, market, workers=workers)
+    house.refresh(market.sessions()[-1])
+    computed, writes, both = Watched(workers), Watched(1), Event()
+    honest = station.compute
+
+    def compute(*given: Any, **named: Any) -> pl.DataFrame:
+        with computed:
+            if writes.now:
+                both.set()
+            computed.linger()
+            return honest(*given, **named)
+
+    monkeypatch.setattr(station, "compute", compute)
+    monkeypatch.setattr(station, "SYMBOLS_AT_ONCE", 1)
+    lake = Slate(house.lake, writes, computed, both)
+    report = featurise(lake, house.ledger, house.settings, house.symbols)  # type: ignore[arg-type]
+    assert report.states() == {"built": 6}
+    assert (computed.entered, writes.entered) == (6, 6)
+    assert (computed.peak, writes.peak) == (workers, 1)
+    assert both.is_set(), "nothing was computed while a batch was written"
+
+
+class Failing:
+    """A lake of which one method fails the second time it is asked about features."""
+
+    def __init__(self, lake: Lake, method: str) -> None:
+        self._lake, self.method, self.asked = lake, method, 0
+
+    def __getattr__(self, name: str) -> Any:
+        honest = getattr(self._lake, name)
+        return partial(self._asked, honest) if name == self.method else honest
+
+    def _asked(self, honest: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        self.asked += 1
+        if self.asked == 2:
+            raise LakeUnavailable("the disk is gone")
+        return honest(*given, **named)
+
+
+@pytest.mark.parametrize("method", ["read", "replace"])
+def test_a_batch_that_fails_gives_back_its_place_at_computing_and_at_writing(house: House, method: str) -> None:
+    recipe, names = recipe_of(house.settings), dict.fromkeys(house.symbols, "XNYS")
+    lake = Failing(house.lake, method)
+    kitchen = station.Kitchen(lake, house.settings, recipe, names)  # type: ignore[arg-type]
+    computing, writing = Semaphore(1), Lock()
+    batch = partial(kitchen._build, benchmark=kitchen.benchmark(), computing=computing, writing=writing, workers=1)
+    lake.asked = 1
+    with pytest.raises(LakeUnavailable, match="the disk is gone"):
+        batch(house.symbols[:1])
+    assert computing.acquire(blocking=False), "the next batch would wait for ever to compute"
+    computing.release()
+    assert not writing.locked(), "the next batch would wait for ever to write"
+    written, _, _ = batch(house.symbols[1:])
+    assert written["symbol"].to_list() == house.symbols[1:]
+
+
+def test_a_build_of_which_one_batch_cannot_be_written_ends_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = simulated(5, date(2020, 1, 2), date(2020, 2, 28))
+    house = House(tmp_path, market, workers=2)
+    house.refresh(market.sessions()[-1])
+    monkeypatch.setattr(station, "SYMBOLS_AT_ONCE", 1)
+    lake = Failing(house.lake, "replace")
+    with pytest.raises(LakeUnavailable, match="the disk is gone"):
+        featurise(lake, house.ledger, house.settings, house.symbols)  # type: ignore[arg-type]
+    assert build(house).states() == {"built": 5}
+    assert stored(house).height == house.lake.read("bars").height
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,12 @@ def test_a_recipe_that_this_program_makes_otherwise_or_not_at_all_is_none(docume
     assert restored(document, PLAIN.table) is None
 
 
+def test_a_recipe_has_a_benchmark_where_one_of_its_features_reads_it() -> None:
+    qlib = replace(PLAIN, features=FeatureParameters(set="alpha158", benchmark="SPY"))
+    assert [recipe.benchmark for recipe in (PLAIN, OTHERS["benchmark"], qlib)] == [None, "SPY", None]
+    assert qlib.table == OTHERS["set"].table
+
+
 def test_the_recipe_of_the_settings_is_theirs(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, features=FeatureParameters(denoiser="ema"), interval="1h")
     assert recipe_of(settings) == Recipe("1h", FeatureParameters(denoiser="ema"), RegimeParameters())
