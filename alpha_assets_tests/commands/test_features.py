@@ -23,7 +23,7 @@ def test_a_row_a_column_in_the_order_of_the_set_with_every_field(tmp_path: Path)
         "group": "momentum",
         "formula": "Relative strength index / 100: Wilder (1978)",
         "warm_up": 14,
-        "memory": 400,
+        "memory": 518,
         "version": 1,
     }
 
