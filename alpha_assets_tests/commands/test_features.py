@@ -25,7 +25,7 @@ def test_a_row_a_column_in_the_order_of_the_set_with_every_field(tmp_path: Path)
         "source": "Wilder (1978), New Concepts in Technical Trading Systems",
         "window": 14,
         "warm_up": 14,
-        "memory": 400,
+        "memory": 518,
         "version": 1,
     }
 

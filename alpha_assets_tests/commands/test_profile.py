@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alpha_assets.quant.profile_schema import DOCUMENTS, faults
+from alpha_assets.quant.profile_schema import DOCUMENTS, SCHEMA_VERSION, faults
 from alpha_assets_tests.commands.call import Answer, call, home
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -22,7 +22,7 @@ def test_json_holds_both_documents_as_they_are_stored(worked: Worked) -> None:
     assert list(told) == ["statistical", "company"]
     assert one == {"company": told["company"]}
     for kind, row in told.items():
-        assert row["schema_version"] == 3
+        assert row["schema_version"] == SCHEMA_VERSION
         assert faults(kind, row["document"]) == []
 
 
