@@ -53,6 +53,8 @@ SCALES: Mapping[tuple[str, str], tuple[int, int]] = {
     (STATISTICAL, "liquidity.mean_traded_value"): (1, 1),
     (STATISTICAL, "liquidity.median_traded_value"): (1, 1),
     (STATISTICAL, "liquidity.amihud"): (-1, -1),
+    (STATISTICAL, "liquidity.mean_volume"): (0, 1),
+    (STATISTICAL, "liquidity.median_volume"): (0, 1),
     (COMPANY, "performance.last_close"): (1, 0),
     (COMPANY, "actions.last_dividend.value"): (1, 0),
 }

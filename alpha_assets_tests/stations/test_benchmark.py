@@ -268,7 +268,7 @@ def test_a_benchmark_that_comes_after_the_others_builds_them_anew_once(
 def test_a_restated_benchmark_changes_an_older_table_that_reads_it(house: House, days: list[date]) -> None:
     old = table_of(house.settings)
     row = {"symbol": STOCK, "regime": "all", "seq": 1, "verdict": "promote", "reason": "it is good"}
-    more = {"features_set": old, "evidence": {}, "decided_at": datetime(2020, 6, 1, tzinfo=UTC)}
+    more = {"model_version": "1", "features_set": old, "evidence": {}, "decided_at": datetime(2020, 6, 1, tzinfo=UTC)}
     house.ledger.decide([row | more])
     plain = House(house.settings.home, house.market)
     build(plain)
@@ -342,7 +342,7 @@ def test_an_older_table_without_beta_makes_nobody_follow_the_benchmark_of_its_re
     house = indifferent(tmp_path, market, days)
     old = table_of(house.settings)
     row = {"symbol": STOCK, "regime": "all", "seq": 1, "verdict": "promote", "reason": "it is good"}
-    more = {"features_set": old, "evidence": {}, "decided_at": datetime(2020, 6, 1, tzinfo=UTC)}
+    more = {"model_version": "1", "features_set": old, "evidence": {}, "decided_at": datetime(2020, 6, 1, tzinfo=UTC)}
     house.ledger.decide([row | more])
     plain = House(house.settings.home, house.market)
     build(plain)

@@ -420,7 +420,7 @@ def again(house: House, folder: Path | None = None, **knobs: Any) -> House:
 def promote(house: House, symbol: str, table: str, seq: int = 1, regime: str = "all") -> None:
     """A decision by which the production model of ``symbol`` reads ``table``."""
     decided = {"symbol": symbol, "regime": regime, "seq": seq, "verdict": "promote", "reason": "it is good"}
-    more = {"features_set": table, "evidence": {}, "decided_at": evening(date(2020, 6, 1))}
+    more = {"model_version": "1", "features_set": table, "evidence": {}, "decided_at": evening(date(2020, 6, 1))}
     house.ledger.decide([decided | more])
 
 
