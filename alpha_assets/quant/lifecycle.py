@@ -64,6 +64,8 @@ def standing(history: Iterable[Decision]) -> Standing:
                 states[_sure(canary)] = ARCHIVED
             canary = decision if decision["stage"] == CANARY else None
     states |= {_sure(decision): ARCHIVED for decision in line[:-1]}
+    # A version that served before may be on trial again.
+    states |= {_sure(canary): CANARY} if canary is not None else {}
     states |= {_sure(decision): PRODUCTION for decision in line[-1:]}
     return Standing(tuple(line), canary, states)
 

@@ -108,7 +108,6 @@ PREDICTIONS: Mapping[str, pl.DataType] = {
     "timestamp": TIME,
     "training_id": pl.String(),
     "origin": pl.String(),
-    "learnt_until": TIME,
     "p_up": pl.Float64(),
     "score": pl.Float64(),
     "prior": pl.Float64(),
@@ -120,6 +119,7 @@ PREDICTIONS: Mapping[str, pl.DataType] = {
     "dissimilarity": pl.Float64(),
     "linear_score": pl.Float64(),
     "linear_p_up": pl.Float64(),
+    "learnt_until": TIME,
 }
 
 SIGNALS: Mapping[str, pl.DataType] = {

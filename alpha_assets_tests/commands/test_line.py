@@ -227,6 +227,7 @@ class TestWhatCannotBeDone:
         assert "Traceback" not in said.err
 
 
+@pytest.mark.slow
 def test_the_main_job_runs_on_a_file_of_real_bars_without_naming_a_symbol(shared_data: Path, tmp_path: Path) -> None:
     symbols = ["AAPL", "AMD", "BAC", "GE", "IBM", "JPM", "MSFT", "XOM"]
     bars = pl.read_parquet(shared_data / "sp500_daily_2013_2018.parquet").filter(pl.col("symbol").is_in(symbols))

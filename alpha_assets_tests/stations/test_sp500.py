@@ -26,6 +26,7 @@ from alpha_assets.stations.train import train
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
+from alpha_assets_tests.stations.line import LIGHT
 
 #: The evening of the file's last session.
 NOW = datetime(2018, 2, 7, 23, 30, tzinfo=UTC)
@@ -45,7 +46,12 @@ class Line:
 
     def __init__(self, home: Path, file: Path, symbols: int) -> None:
         self.settings = Settings(
-            home=home, source="files", files=str(file), history_start=date(2013, 1, 1), _env_file=None
+            home=home,
+            source="files",
+            files=str(file),
+            history_start=date(2013, 1, 1),
+            learning=LIGHT,
+            _env_file=None,
         )  # type: ignore[call-arg]
         self.lake, self.ledger, self.registry = (store(self.settings) for store in (Lake, Ledger, Registry))
         self.source = Files(self.settings)
@@ -59,14 +65,20 @@ class Line:
 
     def run(self) -> dict[str, Report]:
         """Every station of the main job, once."""
-        stores = (self.lake, self.ledger, self.registry, self.settings, self.symbols, NOW)
+        stores = (self.lake, self.ledger, self.registry, self.settings)
+        cells = [(symbol, "all") for symbol in self.symbols]
         return {
             "ingest": self.ingest(),
             "featurise": featurise(self.lake, self.ledger, self.settings, self.symbols),
-            "train": train(*stores),
-            "promote": promote(*stores),
-            "signal": signal(*stores),
+            "train": by_symbol(train(*stores, cells, NOW)),
+            "promote": by_symbol(promote(*stores, cells, NOW)),
+            "signal": signal(*stores, self.symbols, NOW),
         }
+
+
+def by_symbol(report: Report) -> Report:
+    """The report of a station over cells of the regime «all»."""
+    return Report({key.removeprefix("all|"): said for key, said in report.partitions.items()}, report.totals)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +168,7 @@ def long_enough(line: Line) -> list[str]:
     return held.filter(pl.col("rows") >= needed)["symbol"].to_list()
 
 
+@pytest.mark.slow
 def test_the_whole_line_runs_over_twenty_symbols(file: Path, tmp_path: Path) -> None:
     line = Line(tmp_path, file, 20)
     said = line.run()
