@@ -31,10 +31,8 @@ INDEX = "candidate.json"
 REFERENCES = "references.npy"
 
 #: What a candidate says of a row, in this order.
-ANSWERS = ("expected_return", "p_up", "p_sell", "p_hold", "p_buy", "dissimilarity")
+ANSWERS = ("expected_return", "p_up", "p_sell", "p_hold", "p_buy", "dissimilarity", "linear_p_up")
 
-#: The linear models' opinion, which stands beside as a rival.
-LINEAR_ANSWERS = ("linear_score", "linear_p_up")
 
 #: Rows of each class below which the three-class heads are left out: fewer leaves than that can tell nothing apart.
 CLASS_ROWS = 20
@@ -101,7 +99,7 @@ class Candidate:
     intercepts: Mapping[str, Intercept] = field(default_factory=dict)
 
     def predict(self, features: Array, symbols: Sequence[str] | None = None) -> dict[str, Array]:
-        """``ANSWERS``, score and ``LINEAR_ANSWERS`` of each row of ``features`` (rows x columns, NaN for null).
+        """``ANSWERS``, score and linear_score of each row of ``features`` (rows x columns, NaN for null).
 
         ``symbols`` names each row's symbol to a pooled candidate; without it, and for a symbol it never met, the pool
         speaks. What no head tells is NaN.
@@ -214,7 +212,7 @@ def learn(
 
     The evidence holds symbol, timestamp, p_up, prior (share of up among the rows of the symbol that its fit saw: the
     naive rival), score (log-odds of p_up less those of the fit's prior: what the features said beyond the drift of the
-    past), the other ``ANSWERS`` and ``LINEAR_ANSWERS``.
+    past), the other ``ANSWERS`` and linear_score.
     """
     whole = lesson(rows, columns, parameters)
     symbols = rows["symbol"].to_numpy()
@@ -345,7 +343,7 @@ def _answers(
     parameters: LearningParameters,
     shifts: tuple[Array, Array],
 ) -> dict[str, Array]:
-    """``ANSWERS`` but the dissimilarity, score and ``LINEAR_ANSWERS``; ``shifts`` of log-odds and return a row."""
+    """``ANSWERS`` but the dissimilarity, score and linear_score; ``shifts`` of log-odds and return a row."""
     odds, earned = shifts
     nothing = np.full(len(odds), np.nan)
 
@@ -408,7 +406,7 @@ def _priors(whole: Lesson, symbols: Array, fold: Fold, base: Base) -> Array:
 
 
 def _evidence(rows: pl.DataFrame, answers: Mapping[str, Array], prior: Array) -> pl.DataFrame:
-    names = ("p_up", "score", *(name for name in ANSWERS if name != "p_up"), *LINEAR_ANSWERS)
+    names = ("p_up", "score", *(name for name in ANSWERS if name != "p_up"), "linear_score")
     said = {name: pl.Series(answers[name], dtype=pl.Float64).fill_nan(None) for name in names}
     return rows.select("symbol", "timestamp").with_columns(prior=pl.Series(prior), **said)
 

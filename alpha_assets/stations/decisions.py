@@ -49,10 +49,13 @@ def row_of(
     now: datetime,
     dagster_run: str | None = None,
     seconds: float | None = None,
+    speaker: str | None = None,
 ) -> Row:
     """A decision on ``model`` (a candidate's or an earlier decision's row; None: on no version).
 
-    ``last`` is the decision before it on this cell, ``production`` the one that explains what serves now.
+    ``last`` is the decision before it on this cell, ``production`` the one that explains what serves now. ``speaker``
+    says whose opinion of the version was judged, where it is not the one that it was trained to give; else it is what
+    ``model`` says, so that who is brought back speaks as before.
     """
     symbol, regime = cell
     return {
@@ -63,6 +66,7 @@ def row_of(
         "stage": stage,
         "reason": reason,
         **{name: model[name] if model else None for name in MODEL},
+        "speaker": speaker or (model or {}).get("speaker"),
         "previous_version": production["model_version"] if production else None,
         "who": who,
         "evidence": dict(evidence),

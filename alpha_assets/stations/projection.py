@@ -116,6 +116,7 @@ def _pages(
         "promoted_at": row["decided_at"].isoformat(),
         "promoted_because": row["reason"][:5000],
         "promoted_by": row["who"],
+        **({"speaker": row["speaker"]} if row["speaker"] else {}),
     }
     return tags, {number: described(row, ledger.evidence([row["id"]])[row["id"]])}
 

@@ -374,6 +374,8 @@ def _decision(
         },
         now=now,
         dagster_run=dagster_run,
+        # Whoever was judged speaks: the trees did not do as well.
+        speaker="linear" if judgement.pool.serves == "linear" else None,
     )
 
 

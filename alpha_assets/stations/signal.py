@@ -301,7 +301,8 @@ def _opinion(
     p_up = said["p_up"]
     word, confidence = direction(p_up, settings.signal)
     limits = f"BUY from {settings.signal.buy_from:.3f}, SELL to {settings.signal.sell_to:.3f}"
-    reason = f"{decision['model_name']} version {decision['model_version']}: P(up) {p_up:.3f} ({limits})"
+    whose = "its linear model's " if decision["speaker"] == "linear" else ""
+    reason = f"{decision['model_name']} version {decision['model_version']}: {whose}P(up) {p_up:.3f} ({limits})"
     return {"signal": word, "confidence": confidence, "p_up": p_up, "reason": reason, "said": said, **named}
 
 
@@ -316,12 +317,22 @@ def _hold(reason: str, named: Mapping[str, Any] | None = None) -> dict[str, Any]
 
 
 def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registry) -> dict[str, float]:
-    """What the promoted model says of the one row ``latest``."""
+    """What the promoted model says of the one row ``latest``, in the voice that was judged.
+
+    The linear model says P(up) and nothing else.
+    """
     candidate = registry.candidate(
         decision["model_name"], decision["model_version"], decision["model_location"], decision["model_digest"]
     )
     said = candidate.predict(features_of(latest, candidate), [symbol])
-    return {name: float(said[name][0]) for name in ANSWERS}
+    told = {name: float(said[name][0]) for name in ANSWERS}
+    if decision["speaker"] != "linear":
+        return told
+    return dict.fromkeys(ANSWERS, math.nan) | {
+        "p_up": told["linear_p_up"],
+        "linear_p_up": told["linear_p_up"],
+        "dissimilarity": told["dissimilarity"],
+    }
 
 
 def _row(symbol: str, opinion: Mapping[str, Any], bar_time: datetime | None, now: datetime, settings: Settings) -> Row:

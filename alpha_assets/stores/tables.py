@@ -135,6 +135,7 @@ decisions = Table(
     Column("model_digest", String(64)),
     Column("previous_version", String(16)),
     Column("trained_at", Instant),
+    Column("speaker", String(16)),
     Column("stage", String(16), nullable=False, default=_usual_stage),
     Column("who", String(64), nullable=False, default="gate"),
     Column("evidence", JSON, nullable=False, default=dict),

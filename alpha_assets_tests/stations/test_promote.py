@@ -1,10 +1,12 @@
 """The gate's decisions: one INSERT, then MLflow in line with it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alpha_assets.quant import gate
 from alpha_assets.quant.parameters import FeatureParameters, LearningParameters, PromotionParameters, RegimeParameters
 from alpha_assets.stations.promote import family, promote, reconcile
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
@@ -31,7 +33,28 @@ def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line)
         assert tags["promoted_because"] == report.partitions[symbol]["reason"]
         assert tags["state"] == "production"
     assert {row["dagster_run"] for row in line.ledger.decisions()} == {"the run"}
+    serves = {row["evidence"]["pool"]["serves"] for row in line.ledger.decisions()}
+    assert {row["speaker"] for row in line.ledger.decisions()} == {
+        None if one == "candidate" else one for one in serves
+    }
     assert ("gate all", "FINISHED") in line.runs()
+
+
+@pytest.mark.parametrize(("serves", "speaker"), [("linear", "linear"), ("candidate", None)])
+def test_whose_evidence_was_judged_is_who_speaks(
+    line: Line, serves: str, speaker: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = gate.judge
+
+    def judged(*evidence: Any, **rest: Any) -> gate.Judgement:
+        judgement = whole(*evidence, **rest)
+        return replace(judgement, pool=replace(judgement.pool, serves=serves))
+
+    monkeypatch.setattr(gate, "judge", judged)
+    line.promote()
+    assert {row["speaker"] for row in line.ledger.decisions()} == {speaker}
+    for name, number in line.registry.production_versions().items():
+        assert line.registry.client.get_model_version(name, number).tags.get("speaker") == speaker
 
 
 def test_on_a_market_without_an_edge_nothing_is_promoted(edgeless: Line) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from alpha_assets.quant.heads import features_of
 from alpha_assets.quant.parameters import FeatureParameters, SignalParameters
 from alpha_assets.reading import signals
+from alpha_assets.stations.decisions import rollback_row, row_of
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stores.registry import HEADS, Registry
@@ -39,18 +41,41 @@ def test_the_signal_of_a_promoted_symbol_is_what_its_version_in_mlflow_says_of_t
     assert line.registry.production_versions()  # opens this home's store
     last = line.lake.read(table_of(line.settings), symbols=[CHOSEN]).tail(1)
     features = last.select(pl.col(recipe_of(line.settings).columns).cast(pl.Float64)).to_pandas()
-    p_up = load_model(f"models:/{CHOSEN}.all@production").predict(features)["p_up"][0]
+    told = load_model(f"models:/{CHOSEN}.all@production").predict(features)
+    tags = line.registry.client.get_model_version_by_alias(f"{CHOSEN}.all", "production").tags
+    speaks = "linear_p_up" if tags.get("speaker") == "linear" else "p_up"
+    p_up = told[speaks][0]
     row = said(line, CHOSEN)
     assert row["p_up"] == p_up
     assert (row["model_name"], row["model_version"]) == (f"{CHOSEN}.all", "1")
     assert row["bar_time"] == last["timestamp"][0]
     live = line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live")
     assert live["p_up"].to_list() == [p_up]
-    told = load_model(f"models:/{CHOSEN}.all@production").predict(features)
-    assert live.select("expected_return", "dissimilarity").row(0) == tuple(
-        told[["expected_return", "dissimilarity"]].iloc[0]
-    )
+    expected = None if speaks == "linear_p_up" else told["expected_return"][0]
+    assert live.select("expected_return", "dissimilarity").row(0) == (expected, told["dissimilarity"][0])
     assert live["p_buy"].to_list() == [None], "no head of this home tells it"
+
+
+def test_where_the_linear_model_was_judged_it_speaks_and_whoever_is_brought_back_speaks_as_before(line: Line) -> None:
+    first = line.ledger.history([CHOSEN])[CHOSEN, "all"]
+    telling = {"last": first[-1], "production": first[-1], "who": "gate", "evidence": {}, "now": NOW}
+    again = row_of(
+        first[-1], (CHOSEN, "all"), verdict="promote", stage="production", reason="x", speaker="linear", **telling
+    )
+    line.ledger.decide([again])
+    line.signal([CHOSEN])
+    last = line.lake.read(table_of(line.settings), symbols=[CHOSEN]).tail(1)
+    version = line.registry.candidate(*(again[f"model_{part}"] for part in ("name", "version", "location", "digest")))
+    told = version.predict(features_of(last, version), [CHOSEN])
+    assert told["linear_p_up"][0] != told["p_up"][0]
+    row = said(line, CHOSEN)
+    assert row["p_up"] == told["linear_p_up"][0]
+    assert "its linear model's P(up)" in str(row["reason"])
+    live = line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live")
+    assert live.select("p_up", "expected_return").rows() == [(row["p_up"], None)]
+    history = line.ledger.history([CHOSEN])[CHOSEN, "all"]
+    assert rollback_row(history, to=history[-1], reason="x", who="me", now=NOW)["speaker"] == "linear"
+    assert rollback_row(history, to=history[0], reason="x", who="me", now=NOW)["speaker"] == first[0]["speaker"]
 
 
 def test_confidence_is_the_probability_of_the_stated_direction(line: Line) -> None:

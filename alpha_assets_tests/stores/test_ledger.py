@@ -491,7 +491,7 @@ class TestDecisions:
         ledger.decide([decision(word, 1, word) for word in ("promote", "reject", "hold")])
         engine = engine_of(settings)
         with engine.begin() as connection:
-            for column in ("seconds", "who", "stage", "trained_at"):
+            for column in ("seconds", "who", "stage", "speaker", "trained_at"):
                 connection.execute(sa.text(f"ALTER TABLE decisions DROP COLUMN {column}"))
         set_revision(settings, "0002")
         again = Ledger(settings)

@@ -1,4 +1,4 @@
-"""Where a decision leaves its version, who took it, how long that took, and when the version was trained."""
+"""Where a decision leaves its version and who speaks there, who took it, how long that took, when it was trained."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +16,7 @@ STAGE = "CASE verdict WHEN 'reject' THEN 'failed' WHEN 'hold' THEN 'staging' ELS
 
 def upgrade() -> None:
     op.add_column("decisions", sa.Column("trained_at", Instant(), nullable=True))
+    op.add_column("decisions", sa.Column("speaker", sa.String(length=16), nullable=True))
     op.add_column("decisions", sa.Column("stage", sa.String(length=16), nullable=False, server_default="production"))
     op.add_column("decisions", sa.Column("who", sa.String(length=64), nullable=False, server_default="gate"))
     op.add_column("decisions", sa.Column("seconds", sa.Float(), nullable=True))
@@ -23,5 +24,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for column in ("seconds", "who", "stage", "trained_at"):
+    for column in ("seconds", "who", "stage", "speaker", "trained_at"):
         op.drop_column("decisions", column)
