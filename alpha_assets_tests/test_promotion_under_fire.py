@@ -185,8 +185,8 @@ from alpha_assets_tests.test_promotion_under_fire import decided
 writer, rounds = sys.argv[1], int(sys.argv[2])
 ledger, registry = Ledger(load()), Registry(load())
 for number in range(1, rounds + 1):
-    own = log(registry, f"W{writer}.all", "tree", f"{writer}-{number}")
-    log(registry, "pooled.all", "tree", f"pooled-{writer}-{number}")
+    own = log(registry, f"W{writer}.all", training_id=f"{writer}-{number}")
+    log(registry, "pooled.all", training_id=f"pooled-{writer}-{number}")
     ledger.decide([decided(f"W{writer}", number, own)])
     reconcile(ledger, registry)
 """
