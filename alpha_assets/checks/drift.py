@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from alpha_assets.assets.promotion import promoted_model
-from alpha_assets.checks.frame import result_of, symbols_of
+from alpha_assets.checks.frame import result_of, symbols_of_cells
 from alpha_assets.clock import Clock
 from alpha_assets.settings import Settings
 from alpha_assets.stations.drift import confirmed_verdict, drift, drift_verdict
@@ -33,8 +33,7 @@ def drift_checks(
     clock: dg.ResourceParam[Clock],
     run_lock: dg.ResourceParam[RunLocks],  # noqa: ARG001 - the checks have a job of their own, and hold it too
 ) -> Iterator[dg.AssetCheckResult]:
-    # A key of the run is «regime|symbol»; without a run's keys the universe is looked at, by symbol.
-    symbols = sorted({key.partition("|")[2] or key for key in symbols_of(context, ledger)})
+    symbols = symbols_of_cells(context, ledger)
     drift(lake, ledger, registry, settings, symbols, clock.now(), {"dagster_run_id": context.run.run_id})
     verdicts = {"features_undrifted": drift_verdict(ledger), "loss_undrifted": confirmed_verdict(ledger)}
     for name, verdict in verdicts.items():

@@ -14,6 +14,11 @@ def symbols_of(context: dg.AssetCheckExecutionContext, ledger: Ledger) -> list[s
     return [row["symbol"] for row in ledger.universe()]
 
 
+def symbols_of_cells(context: dg.AssetCheckExecutionContext, ledger: Ledger) -> list[str]:
+    """As ``symbols_of`` where a partition of the asset is a cell, ``regime|symbol``."""
+    return sorted({key.rpartition("|")[2] for key in symbols_of(context, ledger)})
+
+
 def result_of(
     asset: dg.AssetsDefinition, name: str, verdict: Verdict, severity: dg.AssetCheckSeverity
 ) -> dg.AssetCheckResult:

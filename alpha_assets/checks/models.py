@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from alpha_assets.assets.promotion import promoted_model
-from alpha_assets.checks.frame import result_of, symbols_of
+from alpha_assets.checks.frame import result_of, symbols_of_cells
 from alpha_assets.clock import Clock
 from alpha_assets.settings import Settings
 from alpha_assets.stations.inspect_models import MODEL_CHECKS, aliases_verdict, inspect_models, models_verdict
@@ -36,8 +36,7 @@ def models_checks(
     registry: dg.ResourceParam[Registry],
     clock: dg.ResourceParam[Clock],
 ) -> Iterator[dg.AssetCheckResult]:
-    # A partition of this asset is a cell; by themselves the checks are told symbols.
-    symbols = sorted({key.rpartition("|")[2] for key in symbols_of(context, ledger)})
+    symbols = symbols_of_cells(context, ledger)
     inspect_models(lake, ledger, registry, settings, symbols, clock.now())
     verdicts = {name: models_verdict(ledger, name) for name in MODEL_CHECKS}
     verdicts["aliases_decided"] = aliases_verdict(ledger, registry)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from alpha_assets.assets.models import candidate_model
-from alpha_assets.checks.frame import result_of, symbols_of
+from alpha_assets.checks.frame import result_of, symbols_of_cells
 from alpha_assets.clock import Clock
 from alpha_assets.settings import Settings
 from alpha_assets.stations.audit import overlap_verdict
@@ -28,8 +28,7 @@ def training_checks(
     ledger: dg.ResourceParam[Ledger],
     clock: dg.ResourceParam[Clock],
 ) -> Iterator[dg.AssetCheckResult]:
-    # A partition of this asset is a cell; by themselves the checks are told symbols.
-    symbols = sorted({key.rpartition("|")[2] for key in symbols_of(context, ledger)})
+    symbols = symbols_of_cells(context, ledger)
     verdict = overlap_verdict(lake, ledger, settings, symbols, clock.now())
     yield result_of(candidate_model, "windows_unseen", verdict, dg.AssetCheckSeverity.ERROR)
 

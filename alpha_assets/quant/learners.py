@@ -9,6 +9,7 @@ by side.
 import hashlib
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -167,7 +168,7 @@ def _lightgbm(seed: int) -> dict[str, Any]:
     }
 
 
-class _LightGBM:
+class _LightGBM(ABC):
     """What all heads of LightGBM share; nulls need no filling."""
 
     kind: ClassVar[Kind]
@@ -215,11 +216,13 @@ class _LightGBM:
             return rows.up, {"objective": "binary"}
         return rows.signal, {"objective": "multiclass", "num_class": 3}
 
+    @abstractmethod
     def _shape(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """The settings of the trees."""
 
+    @abstractmethod
     def _rounds(self) -> int:
-        raise NotImplementedError
+        """The number of trees."""
 
 
 class _Forest(_LightGBM):
