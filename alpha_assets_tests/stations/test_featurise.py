@@ -231,10 +231,10 @@ def test_a_build_of_which_one_batch_cannot_be_written_ends_and_can_be_repeated(
     [
         (1, 150, [1]),
         (150, 150, [150]),
-        (151, 150, [75, 76]),
-        (505, 150, [75, 150, 150, 130]),
+        (151, 150, [113, 38]),
+        (505, 200, [150, 200, 155]),
         (3, 1, [1, 1, 1]),
-        (7, 2, [1, 2, 2, 2]),
+        (9, 4, [3, 4, 2]),
     ],
 )
 def test_batches_hold_every_symbol_once_and_the_first_of_several_is_shorter(
