@@ -54,7 +54,15 @@ _inner = njit(nogil=True, error_model="numpy")
 
 def _compiled(*signatures: Any) -> Any:
     """What is called from outside, compiled when the module is imported."""
-    return njit(list(signatures), nogil=True, cache=True, error_model="numpy")
+
+    def compiled(function: Any) -> Any:
+        try:
+            return njit(list(signatures), nogil=True, error_model="numpy", cache=True)(function)
+        except RuntimeError:
+            # Nowhere to keep machine code (a container that is only read): each process compiles, ten seconds long.
+            return njit(list(signatures), nogil=True, error_model="numpy")(function)
+
+    return compiled
 
 
 def _read(kind: Any, dimensions: int = 1) -> Any:
