@@ -185,11 +185,11 @@ def test_later_attempts_have_to_show_more_and_all_together_spend_the_level() -> 
 def test_the_same_evidence_gives_the_same_verdict_in_any_order() -> None:
     evidence = with_linear(traded(planted(10, 500, 21, 0.08), 0.08), 1.0, 1.0).with_columns(prior=pl.lit(0.5))
     champion = evidence.select("symbol", "timestamp", score="linear_score")
-    first = judge(evidence, PARAMETERS, horizon=2, champion=champion)
+    first = judge(evidence, PARAMETERS, horizon=2, champions=[champion])
     for seed in range(3):
         shuffled = evidence.sample(fraction=1.0, shuffle=True, seed=seed)
         mixed = champion.sample(fraction=1.0, shuffle=True, seed=seed + 1)
-        assert judge(shuffled, PARAMETERS, horizon=2, champion=mixed) == first
+        assert judge(shuffled, PARAMETERS, horizon=2, champions=[mixed]) == first
 
 
 def test_holes_late_listings_and_nulls_are_left_out() -> None:
@@ -448,7 +448,7 @@ def test_every_line_is_told_with_figure_error_and_threshold_in_a_sentence() -> N
     evidence = with_linear(traded(planted(30, 1500, 20, 0.1), 0.1), 0.0, 0.5)
     champion = evidence.select("symbol", "timestamp", score="linear_score")
     drift = {"S000": Drift(alarmed=False, confirmed=False, sentence="S000: no alarm")}
-    pool = judge(evidence, PARAMETERS, horizon=1, champion=champion, drift=drift).pool
+    pool = judge(evidence, PARAMETERS, horizon=1, champions=[champion], drift=drift).pool
     assert {line.name for line in pool.lines} == {*GATE_LINES, "alpha", "f1", "precision", "recall"}
     for line in pool.lines:
         assert line.figure is not None
@@ -463,13 +463,13 @@ def test_a_successor_is_held_against_the_champion_on_common_rows() -> None:
     oracle = evidence.select("symbol", "timestamp", "score")
     random = np.random.default_rng(1)
     weaker = evidence.with_columns(score=pl.col("score") + 2 * random.standard_normal(evidence.height))
-    assert not judge(weaker, PARAMETERS, horizon=1, champion=oracle).pool.line("champion").passed
-    assert judge(evidence, PARAMETERS, horizon=1, champion=oracle).pool.line("champion").figure == pytest.approx(0.0)
-    better = judge(evidence, PARAMETERS, horizon=1, champion=weaker).pool.line("champion")
+    assert not judge(weaker, PARAMETERS, horizon=1, champions=[oracle]).pool.line("champion").passed
+    assert judge(evidence, PARAMETERS, horizon=1, champions=[oracle]).pool.line("champion").figure == pytest.approx(0.0)
+    better = judge(evidence, PARAMETERS, horizon=1, champions=[weaker]).pool.line("champion")
     assert better.passed
     assert better.figure > 0.02
     strangers = oracle.with_columns(pl.col("timestamp").dt.offset_by("30y"))
-    unknown = judge(evidence, PARAMETERS, horizon=1, champion=strangers).pool
+    unknown = judge(evidence, PARAMETERS, horizon=1, champions=[strangers]).pool
     assert "shares 0 dates with the champion" in unknown.line("champion").sentence
     assert unknown.decision == "reject"
 
@@ -480,9 +480,9 @@ def test_a_successor_that_is_worse_than_production_is_rejected_and_one_that_is_a
     random = np.random.default_rng(1)
     weaker = evidence.with_columns(score=pl.col("score") + 2 * random.standard_normal(evidence.height))
     assert judge(weaker, PARAMETERS, horizon=1).pool.decision == "promote"
-    assert judge(weaker, PARAMETERS, horizon=1, champion=oracle).pool.decision == "reject"
+    assert judge(weaker, PARAMETERS, horizon=1, champions=[oracle]).pool.decision == "reject"
     like = evidence.with_columns(score=pl.col("score") + 0.2 * random.standard_normal(evidence.height))
-    assert judge(like, PARAMETERS, horizon=1, champion=oracle).pool.decision == "promote"
+    assert judge(like, PARAMETERS, horizon=1, champions=[oracle]).pool.decision == "promote"
 
 
 def test_wrong_questions_are_refused() -> None:
