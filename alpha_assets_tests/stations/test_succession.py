@@ -15,6 +15,7 @@ import pytest
 
 from alpha_assets.quant.parameters import PromotionParameters
 from alpha_assets.sources.simulated import Simulated
+from alpha_assets.stations.champions import champions
 from alpha_assets.stations.dossier import explanation
 from alpha_assets.stations.promote import due
 from alpha_assets.stations.series import calendars_of
@@ -122,9 +123,9 @@ def test_a_successor_worse_than_who_served_within_a_year_is_rejected_though_it_h
     said_out_of_fold(line, "strong", sees=0.4)
     said_out_of_fold(line, "weak", sees=-0.4)
 
-    def against(name: str, *champions: tuple[str, float], **more: Any) -> tuple[Line, dict[str, int]]:
+    def against(name: str, *formerly: tuple[str, float], **more: Any) -> tuple[Line, dict[str, int]]:
         home = copied(line.settings.home, tmp_path / name, promotion=AT_ONCE)
-        for seq, (training, days_ago) in enumerate(champions, start=1):
+        for seq, (training, days_ago) in enumerate(formerly, start=1):
             served(home, training, days_ago, seq, **more)
         return home, home.promote([CHOSEN]).states()
 
@@ -167,3 +168,33 @@ def test_a_successor_that_shares_too_few_dates_with_its_champion_is_canary_first
     line.signal([CHOSEN], later(days=1))
     assert due(line.lake, line.ledger, line.settings).keys() == {CELL}
     assert line.promote([CHOSEN], later(days=1)).states() == {"promoted": 1}
+
+
+def test_champions_go_back_version_by_version_where_a_symbol_has_one_and_none_succeeds_itself() -> None:
+    def history(*trainings: str) -> list[dict[str, Any]]:
+        """A training a day in production, the newest today."""
+        named = {"verdict": "promote", "stage": "production", "model_name": "a.all"}
+        days = range(len(trainings) - 1, -1, -1)
+        return [
+            {**named, "model_version": training, "training_id": training, "decided_at": NOW - timedelta(days=day)}
+            for training, day in zip(trainings, days, strict=True)
+        ]
+
+    histories = {
+        "MANY": history("m1", "m2", "m3"),
+        "ONE": history("o1"),
+        "AGAIN": history("g1", "g2", "g1"),
+        "BACK": history("b1", "b2"),
+        "SERVES": history("s1", "s2"),
+    }
+    pool = {"MANY": "m4", "ONE": "o2", "AGAIN": "g3", "BACK": "b1", "SERVES": "s2", "NEW": "n1"}
+    found = [
+        {symbol: row["training_id"] for symbol, row in generation.items()}
+        for generation in champions(histories, pool, NOW - timedelta(days=30))
+    ]
+    assert found == [
+        {"MANY": "m3", "ONE": "o1", "AGAIN": "g1", "BACK": "b2"},
+        {"MANY": "m2", "ONE": "o1", "AGAIN": "g2", "BACK": "b2"},
+        {"MANY": "m1", "ONE": "o1", "AGAIN": "g2", "BACK": "b2"},
+    ]
+    assert champions({}, pool, NOW) == champions(histories, {"SERVES": "s2"}, NOW - timedelta(days=30)) == []
