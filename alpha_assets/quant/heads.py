@@ -53,11 +53,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Base:
-    """What a fit would say without any feature: share of up, mean return, shares of sell, hold and buy."""
+    """What a fit would say without any feature: share of up, mean return, shares of sell, hold and buy.
+
+    ``rows`` are those of the fit; None in the files of a version that is older than the question.
+    """
 
     up: float
     earned: float
     signal: tuple[float, float, float]
+    rows: int | None = None
 
     @classmethod
     def of(cls, rows: Lesson) -> "Base":
@@ -65,7 +69,20 @@ class Base:
         counts = np.bincount(rows.signal, minlength=3) + 1.0
         shares = counts / counts.sum()
         earned = float(np.average(rows.earned, weights=rows.weight))
-        return cls(float(rows.up.mean()), earned, (float(shares[SELL]), float(shares[HOLD]), float(shares[BUY])))
+        signal = (float(shares[SELL]), float(shares[HOLD]), float(shares[BUY]))
+        return cls(float(rows.up.mean()), earned, signal, len(rows.up))
+
+    def believed(self, parameters: LearningParameters) -> float:
+        """How much of the share of up is believed, as a shift of log-odds: it is drawn towards even odds.
+
+        It is a rate of few labels where they overlap: 120 of them apart know it to 0.045, which loses 0.004 nats where
+        there is nothing to know. Even odds count as ``prior_labels`` labels (the posterior mean of a beta prior).
+        """
+        if self.rows is None:
+            return 0.0
+        labels = self.rows / parameters.horizon
+        drawn = (labels * self.up + parameters.prior_labels / 2) / (labels + parameters.prior_labels)
+        return float(log_odds(drawn) - log_odds(self.up))
 
     def spread(self, opinion: str, count: int) -> Array:
         """The prior of an opinion, one a row."""
@@ -136,7 +153,7 @@ class Candidate:
         return cls(
             columns=tuple(index["columns"]),
             parameters=parameters,
-            base=Base(index["base"]["up"], index["base"]["earned"], tuple(index["base"]["signal"])),
+            base=Base(**index["base"] | {"signal": tuple(index["base"]["signal"])}),
             models={name: learner(name, parameters).load(files[file]) for name, file in index["heads"].items()},
             voices={name: Voice.restored(document) for name, document in index["voices"].items()},
             dissimilarity=Dissimilarity.load(files[REFERENCES], scaling, index["mean_distance"]),
@@ -345,6 +362,7 @@ def _answers(
 ) -> dict[str, Array]:
     """``ANSWERS`` but the dissimilarity, score and linear_score; ``shifts`` of log-odds and return a row."""
     odds, earned = shifts
+    odds = odds + base.believed(parameters)
     nothing = np.full(len(odds), np.nan)
 
     def hear(opinion: str) -> Array | None:
