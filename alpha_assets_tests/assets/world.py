@@ -138,11 +138,11 @@ class World:
             self.instance.add_dynamic_partitions(SYMBOLS, list(symbols))
 
     def run(
-        self, job: str, assets: Sequence[str], symbols: Collection[str], regime: str | None = None
+        self, job: str, assets: Sequence[str], symbols: Collection[str], regimes: Collection[str] | None = None
     ) -> dg.ExecuteInProcessResult:
         """One run of a job over the range that covers ``symbols``, as sensors and commands launch it."""
-        run = covering(self.instance.get_dynamic_partitions(SYMBOLS), symbols)
-        return self.launch(job, run.tags(regime), run.config(assets, regime))
+        run = covering(self.instance.get_dynamic_partitions(SYMBOLS), symbols, regimes)
+        return self.launch(job, run.tags(), run.config(assets))
 
     def launch(self, job: str, tags: Mapping[str, str], config: Mapping[str, Any]) -> dg.ExecuteInProcessResult:
         """One run of a job with these range tags."""
