@@ -176,8 +176,8 @@ def _print_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _in_words(row: Mapping[str, Any]) -> str:
-    """What became of a cell: whose model was judged where it is not its own, or why there was nothing to judge."""
-    if row["decision"] == "no_candidate":
+    """What became of a cell: the decision and on what, or the training alone where it left nothing to decide."""
+    if row["decision"] in ("no_candidate", row["training"]):
         return str(row["training"])
     return f"{row['decision']} ({row['training']})"
 

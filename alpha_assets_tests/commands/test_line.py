@@ -272,3 +272,5 @@ def test_the_main_job_runs_on_a_file_of_real_bars_without_naming_a_symbol(shared
     assert "not financial advice" in said.out
     assert again.code == 0
     assert "Nothing was new" in again.out
+    assert "│ unchanged" in again.out
+    assert "(unchanged)" not in again.out
