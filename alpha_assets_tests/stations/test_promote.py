@@ -23,17 +23,18 @@ def line(trained: Path, tmp_path: Path) -> Line:
 
 
 def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line) -> None:
-    report = line.promote(run="the run")
+    report = line.promote(run="run-7")
     assert set(report.states()) == {"promoted", "rejected"}
     chosen = report.in_state("promoted")
     assert {"SIM01", "SIM02"} >= set(chosen)
     assert set(line.ledger.production()) == {(symbol, "all") for symbol in chosen}
     assert line.registry.production_versions() == {f"{symbol}.all": "1" for symbol in chosen}
     for symbol in chosen:
-        tags = line.registry.client.get_model_version(f"{symbol}.all", "1").tags
-        assert tags["promoted_because"] == report.partitions[symbol]["reason"]
-        assert tags["state"] == "production"
-    assert {row["dagster_run"] for row in line.ledger.decisions()} == {"the run"}
+        version = line.registry.client.get_model_version(f"{symbol}.all", "1")
+        assert version.tags["promoted_because"] == report.partitions[symbol]["reason"]
+        assert version.tags["state"] == "production"
+        assert "[Dagster run run-7](http://127.0.0.1:3000/runs/run-7)" in version.description
+    assert {row["dagster_run"] for row in line.ledger.decisions()} == {"run-7"}
     serves = {row["evidence"]["pool"]["serves"] for row in line.ledger.decisions()}
     assert {row["speaker"] for row in line.ledger.decisions()} == {
         None if one == "candidate" else one for one in serves
