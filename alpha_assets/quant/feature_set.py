@@ -180,7 +180,10 @@ def _put(out: Array, feature: Feature, panel: Panel, rows: Array | slice, cold: 
     # Where it is used: it brings a compiler along.
     from alpha_assets.quant.kernels import put
 
-    put(np.ascontiguousarray(feature.values(panel)[rows]), cold, out)
+    values = np.ascontiguousarray(feature.values(panel)[rows])
+    if values.shape != out.shape:
+        raise ValueError(f"feature {feature.name} has {len(values)} values for {len(out)} bars")
+    put(values, cold, out)
 
 
 def _wanted_rows(parts: Sequence[Part]) -> tuple[Array | slice, Array]:

@@ -6,10 +6,11 @@ the first merge to the last, which takes a fifth of the time and gives the same 
 
 Numba compiles at the first import and keeps the machine code beside the source; ``make setup`` has done it. It takes a
 third of a second to load, so whoever needs this module imports it in the function that does. Threads run it side by
-side: the interpreter's lock is not held.
+side: the interpreter's lock is not held. Nothing here looks whether an index lies within an array: who calls has to.
 """
 
 from collections.abc import Mapping
+from pickle import PickleError
 from typing import Any, Final
 
 import numpy as np
@@ -58,8 +59,9 @@ def _compiled(*signatures: Any) -> Any:
     def compiled(function: Any) -> Any:
         try:
             return njit(list(signatures), nogil=True, error_model="numpy", cache=True)(function)
-        except RuntimeError:
-            # Nowhere to keep machine code (a container that is only read): each process compiles, ten seconds long.
+        except (RuntimeError, OSError, EOFError, PickleError):
+            # Nowhere to keep machine code (a container that is only read, a full disk), or what is kept is torn: each
+            # process compiles, ten seconds long.
             return njit(list(signatures), nogil=True, error_model="numpy")(function)
 
     return compiled
@@ -327,7 +329,9 @@ def directional_movement(high: Array, low: Array, close: Array, spells: Array, b
             least = still * close[row]
             risen = rise if rise - fall > least and rise > least else 0.0
             fallen = fall if fall - rise > least and fall > least else 0.0
-            ranged = max(high[row], close[row - 1]) - min(low[row], close[row - 1])
+            highest = high[row] if high[row] > close[row - 1] else close[row - 1]
+            lowest = low[row] if low[row] < close[row - 1] else close[row - 1]
+            ranged = highest - lowest  # a NaN of the close stays one
             number = row - first
             if number < bars:
                 up, down, reach = up + risen, down + fallen, reach + ranged

@@ -34,7 +34,7 @@ def _windows(kind: str, values: Sequence[Array], windows: Sequence[int]) -> dict
 
     plan, steps = merges(tuple(windows))
     number, figures = kernels.KINDS[kind]
-    singles = np.ascontiguousarray(values[0], np.float64)[None] if len(values) == 1 else np.stack(values)
+    singles = np.ascontiguousarray(values[0][None] if len(values) == 1 else np.stack(values), np.float64)
     found = kernels.windows(number, figures, singles, plan, steps, kernels.BLOCK)
     return {bars: tuple(state) for bars, state in zip(windows, found, strict=True)}
 

@@ -51,5 +51,7 @@ def directional_movement(
     spans = [(0, len(close))] if over is None else [(spell.start, spell.stop) for spell in over]
     edges = np.array(spans, np.int64).reshape(-1, 2)
     high, low, close = (np.ascontiguousarray(one, np.float64) for one in (high, low, close))
+    if not len(high) == len(low) == len(close):
+        raise ValueError(f"{len(high)} highs, {len(low)} lows and {len(close)} closes: they must be as many")
     positive, negative, average = kernels.directional_movement(high, low, close, edges, bars, STILL)
     return positive, negative, average

@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -30,7 +30,16 @@ def added(
     Raises OSError.
     """
     write = partial(_written, rows=rows, folder=folder, partition=partition, bounded=bounded, how=how)
-    return list(_writers().map(write, rows[partition].unique().sort()))
+    running = [_writers().submit(write, value) for value in rows[partition].unique().sort()]
+    wait(running)
+    try:
+        return [one.result() for one in running]
+    except Exception:
+        # A disk that is full would be fuller after each attempt.
+        for one in running:
+            if one.exception() is None:
+                (Path(folder) / one.result().path).unlink()
+        raise
 
 
 @cache
@@ -55,9 +64,13 @@ def _written(
     file = Path(folder) / path
     file.parent.mkdir(exist_ok=True)
     indexed = [name for name, kind in some.schema.items() if not kind.is_float()]
-    parquet.write_table(
-        some.to_arrow(), file, use_dictionary=indexed, write_statistics=indexed, store_schema=False, **how
-    )
+    try:
+        parquet.write_table(
+            some.to_arrow(), file, use_dictionary=indexed, write_statistics=indexed, store_schema=False, **how
+        )
+    except Exception:
+        file.unlink(missing_ok=True)
+        raise
     return AddAction(
         path=path,
         size=file.stat().st_size,
@@ -86,5 +99,6 @@ def _bounds(rows: pl.DataFrame, names: Sequence[str]) -> dict[str, object]:
 
 def _told(value: object) -> object:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        # Whole milliseconds, cut, as delta-rs writes them and the lake expects.
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return value.isoformat() if isinstance(value, date) else value

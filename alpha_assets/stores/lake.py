@@ -15,6 +15,7 @@ import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -31,7 +32,7 @@ from alpha_assets.stores import data_files
 from alpha_assets.stores.trouble import StoreTrouble
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable, WriterProperties
+    from deltalake import CommitProperties, DeltaTable, WriterProperties
 
 #: Hidden partition column: the year (UTC) of a row's time, 0 for a log line without one.
 YEAR = "year"
@@ -565,11 +566,7 @@ class _Opened:
         once = CommitProperties(max_commit_retries=0)
         try:
             if instead_of is None and not self._behind and "://" not in self._where:
-                files = data_files.added(self._where, rows, YEAR, ("symbol", self._spec.time), _options(self._table))
-                self._delta.create_write_transaction(
-                    files, "append", self._delta.schema(), [YEAR], commit_properties=once
-                )
-                self._delta.update_incremental()
+                self._append(rows, once)
                 return
             how: dict[str, Any] = {"mode": "overwrite", "predicate": instead_of} if instead_of else {"mode": "append"}
             write_deltalake(
@@ -584,6 +581,15 @@ class _Opened:
             raise
         except (OSError, DeltaError) as error:
             raise _unavailable(self._where, error) from error
+
+    def _append(self, rows: pl.DataFrame, once: "CommitProperties") -> None:
+        from deltalake.exceptions import DeltaError
+
+        files = data_files.added(self._where, rows, YEAR, ("symbol", self._spec.time), _options(self._table))
+        self._delta.create_write_transaction(files, "append", self._delta.schema(), [YEAR], commit_properties=once)
+        # The rows are there, whatever becomes of this look.
+        with suppress(OSError, DeltaError):
+            self._delta.update_incremental()
 
     def merge(self, year: int, first: datetime | None, last: datetime | None) -> None:
         """Rewrite the rows of one partition between two times as one sorted file."""
