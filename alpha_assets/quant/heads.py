@@ -20,11 +20,13 @@ import numpy as np
 import polars as pl
 
 from alpha_assets.quant import scores
-from alpha_assets.quant.calibration import Voice, log_odds, probability, tuned
+from alpha_assets.quant.calibration import Voice, log_odds, probability
 from alpha_assets.quant.dissimilarity import Dissimilarity
 from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, Scaling, learner, lesson, matrix
+from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, said_of, taught
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.splits import Fold, walk_forward
+from alpha_assets.quant.weights import uniqueness
 
 #: The file of a candidate that names all others, and the one that holds the references of the dissimilarity.
 INDEX = "candidate.json"
@@ -39,40 +41,6 @@ CLASS_ROWS = 20
 
 #: Share of the rows before the first fold on which the burn-in block is fitted; the rest of them it answers.
 BURN_IN = 0.6
-
-#: The opinions: trees and linear models of a kind are heard apart.
-OPINIONS = ("return", "direction", "signal", "linear_return", "linear_direction")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a symbol has no fit of its own: a state of affairs, not an error."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a fit would say without any feature: share of up, mean return, shares of sell, hold and buy."""
-
-    up: float
-    earned: float
-    signal: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, rows: Lesson) -> "Base":
-        """Of the rows of a fit; no class has a share of nothing."""
-        counts = np.bincount(rows.signal, minlength=3) + 1.0
-        shares = counts / counts.sum()
-        earned = float(np.average(rows.earned, weights=rows.weight))
-        return cls(float(rows.up.mean()), earned, (float(shares[SELL]), float(shares[HOLD]), float(shares[BUY])))
-
-    def spread(self, opinion: str, count: int) -> Array:
-        """The prior of an opinion, one a row."""
-        kind = _kind(opinion)
-        if kind == "signal":
-            return np.tile(np.array(self.signal), (count, 1))
-        return np.full(count, self.up if kind == "direction" else self.earned)
 
 
 @dataclass(frozen=True)
@@ -104,7 +72,7 @@ class Candidate:
         ``symbols`` names each row's symbol to a pooled candidate; without it, and for a symbol it never met, the pool
         speaks. What no head tells is NaN.
         """
-        said = _said(self.models, self.parameters, features)
+        said = said_of(self.models, self.parameters, features)
         answers = _answers(said, self.base, self.voices, self.parameters, _shifts(self.intercepts, symbols, features))
         return {**answers, "dissimilarity": self.dissimilarity(features)}
 
@@ -154,8 +122,14 @@ class Learnt:
 
 
 def enough(rows: pl.DataFrame, parameters: LearningParameters) -> Refusal | None:
-    """Why these labelled rows of one symbol are too few, or of one kind only; None where they will do."""
+    """Why these labelled rows of one symbol are too few, or of one kind only; None where they will do.
+
+    Labels count by their uniqueness: those of a regime that comes and goes overlap less than one in ``horizon``.
+    """
+    # No more than ``horizon`` labels of a symbol are held at once: where that many will do, nothing has to be measured.
     labels = rows.height // parameters.horizon
+    if labels < parameters.min_labels and parameters.horizon > 1:
+        labels = int(uniqueness(rows).sum())
     if rows.height < parameters.min_rows or labels < parameters.min_labels:
         return Refusal(
             f"{rows.height} labelled rows, {labels} of them without overlap at horizon {parameters.horizon}; "
@@ -203,29 +177,33 @@ def learn(
     folds: Sequence[Fold],
     parameters: LearningParameters,
     *,
+    stamps: pl.Series | None = None,
     pooled: bool = False,
 ) -> Learnt | Refusal:
     """Walk the procedure over the labelled rows of one cell, sorted by timestamp, and fit what will serve.
 
-    ``rows`` holds symbol, timestamp, up, label_return, scaled_return, scale and the features named by ``columns``.
-    ``burn_in`` and ``folds`` number its rows (``blocks``); a fold whose training rows all went one way is skipped.
+    ``rows`` holds symbol, timestamp, label_start, held_until, up, label_return, scaled_return, scale and the features
+    named by ``columns``. Each counts in a fit by the uniqueness of its label among the rows of that fit, and by its age
+    in ``stamps``, the bars of all regimes (``weights.sample_weights``); without them, in its own rows. ``burn_in`` and
+    ``folds`` number the rows (``blocks``); a fold whose training rows all went one way is skipped.
 
     The evidence holds symbol, timestamp, p_up, prior (share of up among the rows of the symbol that its fit saw: the
     naive rival), score (log-odds of p_up less those of the fit's prior: what the features said beyond the drift of the
     past), the other ``ANSWERS`` and linear_score.
     """
     whole = lesson(rows, columns, parameters)
+    stamps = rows["timestamp"] if stamps is None else stamps
     symbols = rows["symbol"].to_numpy()
     heads = _heads_for(whole, parameters)
-    past = _Past(whole, parameters)
+    past = Past(whole, parameters)
     parts, walked = [], []
     for number, fold in enumerate([*burn_in, *folds]):
-        seen = whole.at(_thinned(fold.train, parameters))
+        seen = taught(whole, fold.train, rows, stamps, parameters)
         base = Base.of(seen)
         if not 0.0 < base.up < 1.0:
             continue
-        models = _fitted(heads, seen, parameters)
-        said = _said(models, parameters, whole.features[fold.test])
+        models = fitted(heads, seen, parameters)
+        said = said_of(models, parameters, whole.features[fold.test])
         if number >= len(burn_in):
             voices = past.voices(heads, fold.train)
             intercepts = _intercepts(whole, symbols, fold.train, base, parameters) if pooled else {}
@@ -240,9 +218,9 @@ def learn(
     if not parts:
         return Refusal(f"{rows.height} labelled rows leave no walk-forward fold that can be fitted")
     everything = np.arange(rows.height)
-    seen = whole.at(_thinned(everything, parameters))
+    seen = taught(whole, everything, rows, stamps, parameters)
     base = Base.of(seen)
-    models = _fitted(heads, seen, parameters)
+    models = fitted(heads, seen, parameters)
     candidate = Candidate(
         columns=tuple(columns),
         parameters=parameters,
@@ -256,47 +234,6 @@ def learn(
     return Learnt(candidate, evidence, _report(walked, whole, candidate))
 
 
-class _Past:
-    """What the heads said so far of rows that their fits had not seen."""
-
-    def __init__(self, whole: Lesson, parameters: LearningParameters) -> None:
-        self._whole = whole
-        self._parameters = parameters
-        self._parts: list[tuple[Array, Mapping[str, Array], Base]] = []
-
-    def add(self, rows: Array, said: Mapping[str, Array], base: Base) -> None:
-        """Remember an answered block."""
-        self._parts.append((rows, said, base))
-
-    def voices(self, heads: Sequence[str], allowed: Array) -> dict[str, Voice]:
-        """The voice of each opinion, tuned on the answers to the ``allowed`` rows, whose outcomes are known."""
-        open_to = np.zeros(len(self._whole.up), dtype=bool)
-        open_to[allowed] = True
-        made = {}
-        for opinion in OPINIONS:
-            names = _speakers(opinion, heads, self._parameters)
-            if names:
-                made[opinion] = self._voice(opinion, names, open_to)
-        return made
-
-    def _voice(self, opinion: str, names: Sequence[str], open_to: Array) -> Voice:
-        chosen = [(rows[open_to[rows]], open_to[rows], said, base) for rows, said, base in self._parts]
-        rows = np.concatenate([rows for rows, *_ in chosen]) if chosen else np.empty(0, dtype=np.int64)
-        kind = _kind(opinion)
-        shape = (0, 3) if kind == "signal" else (0,)
-        base = [base.spread(opinion, len(rows)) for rows, _, _, base in chosen]
-        answers = {name: [said[name][kept] for _, kept, said, _ in chosen] for name in names}
-        outcome = {"direction": self._whole.up, "signal": self._whole.signal}.get(kind, self._whole.earned)[rows]
-        return tuned(
-            kind,
-            {name: np.concatenate([np.empty(shape), *said]) for name, said in answers.items()},
-            np.concatenate([np.empty(shape), *base]),
-            outcome,
-            self._whole.weight[rows],
-            self._parameters,
-        )
-
-
 @dataclass(frozen=True)
 class _Walked:
     """One fold: how many rows it was fitted on, which it answered, what heads and candidate said."""
@@ -307,33 +244,10 @@ class _Walked:
     answers: Mapping[str, Array]
 
 
-def _kind(opinion: str) -> Any:
-    return opinion.removeprefix("linear_")
-
-
-def _speakers(opinion: str, heads: Sequence[str], parameters: LearningParameters) -> list[str]:
-    linear = opinion.startswith("linear_")
-    return [
-        name for name in heads if (head := learner(name, parameters)).kind == _kind(opinion) and head.linear == linear
-    ]
-
-
 def _heads_for(rows: Lesson, parameters: LearningParameters) -> list[str]:
     """The heads that these rows can teach."""
     three = np.bincount(rows.signal, minlength=3).min() >= CLASS_ROWS
     return [name for name in parameters.heads if three or learner(name, parameters).kind != "signal"]
-
-
-def _thinned(rows: Array, parameters: LearningParameters) -> Array:
-    return rows[:: -(-len(rows) // parameters.max_rows)] if len(rows) else rows
-
-
-def _fitted(heads: Sequence[str], rows: Lesson, parameters: LearningParameters) -> dict[str, Model]:
-    return {name: learner(name, parameters).fit(rows) for name in heads}
-
-
-def _said(models: Mapping[str, Model], parameters: LearningParameters, features: Array) -> dict[str, Array]:
-    return {name: learner(name, parameters).predict(model, features) for name, model in models.items()}
 
 
 def _answers(

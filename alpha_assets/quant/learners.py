@@ -11,7 +11,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, ClassVar, Literal, Protocol
@@ -47,7 +47,8 @@ class Lesson:
 
     ``features`` is rows x columns, f64, NaN for null; ``up`` holds 0 or 1; ``signal`` SELL, HOLD or BUY;
     ``earned`` the label's return, cut at ``clip`` volatilities; ``weight`` the weight of each row in a regression of
-    it, mean 1: the inverse of its variance, so that a wild month does not drown the quiet ones.
+    it, mean 1: the inverse of its variance, so that a wild month does not drown the quiet ones. ``sample`` is what each
+    row counts for in any fit, mean 1 (``weights.sample_weights``).
     """
 
     features: Array
@@ -55,10 +56,25 @@ class Lesson:
     signal: Array
     earned: Array
     weight: Array
+    sample: Array
 
     def at(self, rows: Array) -> "Lesson":
         """Some of the rows, by number."""
-        return Lesson(self.features[rows], self.up[rows], self.signal[rows], self.earned[rows], self.weight[rows])
+        return Lesson(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def weighed(self, sample: Array) -> "Lesson":
+        """The same rows, each counting for what ``sample`` says."""
+        return replace(self, sample=sample)
+
+    @property
+    def counts(self) -> Array | None:
+        """``sample`` as a booster takes it: None where all rows count alike, which it fits without weights."""
+        return None if (self.sample == 1.0).all() else self.sample
+
+    @property
+    def regression(self) -> Array:
+        """What each row weighs in a regression of the return."""
+        return self.weight * self.sample
 
     @cached_property
     def binned(self) -> Any:
@@ -75,7 +91,10 @@ class Lesson:
 
 
 def lesson(rows: pl.DataFrame, columns: Sequence[str], parameters: LearningParameters) -> Lesson:
-    """The rows as a head reads them: ``columns`` and the labels label_return, scaled_return, scale and up."""
+    """The rows as a head reads them, all counting alike.
+
+    They hold ``columns`` and the labels label_return, scaled_return, scale and up.
+    """
     scaled = rows["scaled_return"].to_numpy()
     scale = rows["scale"].to_numpy()
     weight = np.minimum((np.median(scale) / scale) ** 2, 10.0) if len(scale) else scale
@@ -85,6 +104,7 @@ def lesson(rows: pl.DataFrame, columns: Sequence[str], parameters: LearningParam
         signal=rows.select(side(parameters.hold_band).to_physical()).to_series().to_numpy().astype(np.int8),
         earned=np.clip(scaled, -parameters.clip, parameters.clip) * scale,
         weight=weight / weight.mean() if len(weight) else weight,
+        sample=np.ones(rows.height),
     )
 
 
@@ -187,9 +207,10 @@ class _LightGBM(ABC):
         binned = rows.binned
         binned.set_label(label.astype(np.float64))
         # By the field itself: ``set_weight(None)`` leaves the weights of the head before in place.
-        binned.set_field("weight", rows.weight if self.kind == "return" else None)
+        binned.set_field("weight", rows.regression if self.kind == "return" else rows.counts)
         settings = _lightgbm(self.parameters.seed) | objective | self._shape()
-        return lightgbm.train(settings, binned, num_boost_round=self._rounds())
+        # Without ``keep`` the booster is written as text and read again: the same trees for 5 % more time.
+        return lightgbm.train(settings, binned, num_boost_round=self._rounds(), keep_training_booster=True)
 
     def predict(self, model: Model, features: Array) -> Array:
         """The booster's answers."""
@@ -331,7 +352,7 @@ class XGBoostSignal:
             "nthread": 1,
             "verbosity": 0,
         }
-        binned = xgboost.QuantileDMatrix(rows.features, rows.signal, max_bin=BINS, nthread=1)
+        binned = xgboost.QuantileDMatrix(rows.features, rows.signal, weight=rows.counts, max_bin=BINS, nthread=1)
         return xgboost.train(settings, binned, num_boost_round=parameters.rounds)
 
     def predict(self, model: Model, features: Array) -> Array:
@@ -400,10 +421,11 @@ class RidgeReturn(_Linear):
     def fit(self, rows: Lesson) -> Model:
         """Closed form."""
         columns = rows.scaling(rows.features)
-        mean = np.average(columns, axis=0, weights=rows.weight)
-        level = float(np.average(rows.earned, weights=rows.weight))
+        weight = rows.regression
+        mean = np.average(columns, axis=0, weights=weight)
+        level = float(np.average(rows.earned, weights=weight))
         centred = columns - mean
-        weighted = centred * rows.weight[:, None]
+        weighted = centred * weight[:, None]
         slopes = np.linalg.solve(
             weighted.T @ centred + self.parameters.linear_l2 * np.eye(centred.shape[1]),
             weighted.T @ (rows.earned - level),
@@ -432,8 +454,8 @@ class LogisticDirection(_Linear):
         slopes = np.zeros(columns.shape[1])
         for _ in range(self.steps):
             p = expit(columns @ slopes)
-            gradient = columns.T @ (rows.up - p) - penalty * slopes
-            curvature = (columns * (p * (1 - p))[:, None]).T @ columns + np.diag(penalty)
+            gradient = columns.T @ (rows.sample * (rows.up - p)) - penalty * slopes
+            curvature = (columns * (rows.sample * p * (1 - p))[:, None]).T @ columns + np.diag(penalty)
             slopes = slopes + np.linalg.solve(curvature, gradient)
         return Line(rows.scaling, float(slopes[0]), slopes[1:])
 

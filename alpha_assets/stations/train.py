@@ -238,12 +238,11 @@ class _Desk:
         task = task_of(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning)
         if (reason := self._untrainable.get(regime)) is not None:
             return None, self._settle(cell, task, "refused", reason, None)
-        if enough(task.rows, learning) is None:
+        refusal = enough(task.rows, learning)
+        if refusal is None:
             before = self._known.get(cell)
             unchanged = self._is_unchanged(cell, task.identity, "trained", "refused")
             return (task, None) if not unchanged else (None, self._unchanged(cell, before))
-        refusal = enough(task.rows, learning)
-        assert refusal is not None
         pool = self._pool(regime)
         if pool is None:
             reason = f"{refusal.reason}; and there is no pooled model of «{regime}» to stand in: train the pool"
@@ -388,11 +387,12 @@ def task_of(
     """The training of one regime's rows among all labelled ``rows``, which are sorted by timestamp."""
     member = rows["regime"].eq_missing(regime) if regime != ALL else pl.repeat(True, rows.height, eager=True)
     chosen = rows.filter(member).select(
-        *("symbol", "timestamp", "known_at", "label_end", "label_return", "scaled_return", "scale", "up"),
-        *("past_return", "momentum_return"),
+        *("symbol", "timestamp", "known_at", "label_start", "held_until", "label_end"),
+        *("label_return", "scaled_return", "scale", "up", "past_return", "momentum_return"),
         *recipe.columns,
     )
-    seen = chosen.select("symbol", "timestamp", "known_at", "label_end", "label_return", *recipe.columns)
+    ends = ("known_at", "label_start", "held_until", "label_end")
+    seen = chosen.select("symbol", "timestamp", *ends, "label_return", *recipe.columns)
     return Task(
         name=name,
         identity=training_id(seen, feature_set=recipe.table, parameters=parameters, versions=libraries(parameters)),
@@ -433,7 +433,8 @@ def _fit(task: Task, columns: Sequence[str], parameters: LearningParameters) -> 
         with threadpool_limits(1):
             least = parameters.min_rows // 2
             burn_in, folds = blocks(task.spans, task.member.to_numpy(), parameters, least)
-            learnt = learn(task.rows, columns, burn_in, folds, parameters, pooled=task.pooled)
+            stamps = task.spans["timestamp"]
+            learnt = learn(task.rows, columns, burn_in, folds, parameters, stamps=stamps, pooled=task.pooled)
             files = learnt.candidate.files() if isinstance(learnt, Learnt) else None
     except Exception as error:  # one fit of many: it becomes a record with its reason, and the others go on
         reason = f"the fit failed: {type(error).__name__}: {error}"

@@ -31,7 +31,9 @@ COLUMNS = ("signal", "noise", "gappy")
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def labelled(count: int, *, edge: float = 1.0, seed: int = 1, symbol: str = "SYM", drift: float = 0.0) -> pl.DataFrame:
+def labelled(
+    count: int, *, edge: float = 1.0, seed: int = 1, symbol: str = "SYM", drift: float = 0.0, horizon: int = 1
+) -> pl.DataFrame:
     """Labelled rows of one symbol: the scaled return is ``edge`` times a feature, and noise of deviation 1."""
     random = np.random.default_rng(seed)
     signal = random.standard_normal(count)
@@ -43,7 +45,9 @@ def labelled(count: int, *, edge: float = 1.0, seed: int = 1, symbol: str = "SYM
             "symbol": [symbol] * count,
             "timestamp": days,
             "known_at": [day + timedelta(hours=21) for day in days],
-            "label_end": [day + timedelta(days=2, hours=21) for day in days],
+            "label_start": [day + timedelta(days=1) for day in days],
+            "held_until": [day + timedelta(days=1 + horizon) for day in days],
+            "label_end": [day + timedelta(days=1 + horizon, hours=21) for day in days],
             "signal": signal,
             "noise": random.standard_normal(count),
             "gappy": [None if bar % 7 == 0 else float(bar % 5) for bar in range(count)],
@@ -88,6 +92,17 @@ class TestEveryHead:
         assert counts is not None
         assert counts.argmax() == 0
         assert counts.sum() == pytest.approx(1.0)
+
+    def test_hears_a_row_for_as_much_as_it_counts(self, name: str) -> None:
+        """Half of the rows say the opposite; who hears all alike finds nothing in the next ones."""
+        head = learner(name, PARAMETERS)
+        rows = lesson(pl.concat([labelled(600), labelled(600, edge=-1.0, seed=3)]), COLUMNS, PARAMETERS)
+        asked = lesson_of(1000, seed=2)
+        model = head.fit(rows.weighed(np.repeat([1.95, 0.05], 600)))
+        said = head.predict(model, asked.features)
+        told = correlation(said[:, BUY] - said[:, SELL] if head.kind == "signal" else said, asked.earned)
+        assert told is not None
+        assert told > 0.25
 
     def test_does_not_depend_on_which_heads_were_fitted_on_the_same_rows_before(self, name: str) -> None:
         shared = lesson_of(400)

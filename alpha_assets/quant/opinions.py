@@ -1,0 +1,124 @@
+"""What heads said of rows that they had not seen, and what is believed of it: the part that every procedure shares.
+
+Whoever walks forward (``heads`` over bars, ``pattern_heads`` over events) fits the heads on the past, asks them about
+the next block, and tunes how they are heard on their answers to the blocks before.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from alpha_assets.quant.calibration import Voice, tuned
+from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, learner
+from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.weights import sample_weights
+
+#: The opinions: trees and linear models of a kind are heard apart.
+OPINIONS = ("return", "direction", "signal", "linear_return", "linear_direction")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a symbol has no fit of its own: a state of affairs, not an error."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a fit would say without any feature: share of up, mean return, shares of sell, hold and buy."""
+
+    up: float
+    earned: float
+    signal: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, rows: Lesson) -> "Base":
+        """Of the rows of a fit, each counting for its ``sample``; no class has a share of nothing."""
+        counts = np.bincount(rows.signal, rows.sample, minlength=3) + 1.0
+        shares = counts / counts.sum()
+        earned = float(np.average(rows.earned, weights=rows.regression))
+        up = float(np.average(rows.up, weights=rows.sample))
+        return cls(up, earned, (float(shares[SELL]), float(shares[HOLD]), float(shares[BUY])))
+
+    def spread(self, opinion: str, count: int) -> Array:
+        """The prior of an opinion, one a row."""
+        kind = kind_of(opinion)
+        if kind == "signal":
+            return np.tile(np.array(self.signal), (count, 1))
+        return np.full(count, self.up if kind == "direction" else self.earned)
+
+
+class Past:
+    """What the heads said so far of rows that their fits had not seen."""
+
+    def __init__(self, whole: Lesson, parameters: LearningParameters) -> None:
+        self._whole = whole
+        self._parameters = parameters
+        self._parts: list[tuple[Array, Mapping[str, Array], Base]] = []
+
+    def add(self, rows: Array, said: Mapping[str, Array], base: Base) -> None:
+        """Remember an answered block."""
+        self._parts.append((rows, said, base))
+
+    def voices(self, heads: Sequence[str], allowed: Array) -> dict[str, Voice]:
+        """The voice of each opinion, tuned on the answers to the ``allowed`` rows, whose outcomes are known."""
+        named = {opinion: speakers(opinion, heads, self._parameters) for opinion in OPINIONS}
+        return {opinion: self.voice(opinion, names, allowed) for opinion, names in named.items() if names}
+
+    def voice(self, opinion: str, names: Sequence[str], allowed: Array) -> Voice:
+        """The voice of one opinion, which is that of the heads ``names``."""
+        open_to = np.zeros(len(self._whole.up), dtype=bool)
+        open_to[allowed] = True
+        chosen = [(rows[open_to[rows]], open_to[rows], said, base) for rows, said, base in self._parts]
+        rows = np.concatenate([rows for rows, *_ in chosen]) if chosen else np.empty(0, dtype=np.int64)
+        kind = kind_of(opinion)
+        shape = (0, 3) if kind == "signal" else (0,)
+        base = [base.spread(opinion, len(rows)) for rows, _, _, base in chosen]
+        answers = {name: [said[name][kept] for _, kept, said, _ in chosen] for name in names}
+        outcome = {"direction": self._whole.up, "signal": self._whole.signal}.get(kind, self._whole.earned)[rows]
+        return tuned(
+            kind,
+            {name: np.concatenate([np.empty(shape), *said]) for name, said in answers.items()},
+            np.concatenate([np.empty(shape), *base]),
+            outcome,
+            self._whole.weight[rows],
+            self._parameters,
+        )
+
+
+def kind_of(opinion: str) -> Any:
+    """What the heads of an opinion tell."""
+    return opinion.removeprefix("linear_")
+
+
+def speakers(opinion: str, heads: Sequence[str], parameters: LearningParameters) -> list[str]:
+    """The heads that an opinion is made of."""
+    linear = opinion.startswith("linear_")
+    return [
+        name for name in heads if (head := learner(name, parameters)).kind == kind_of(opinion) and head.linear == linear
+    ]
+
+
+def taught(
+    whole: Lesson, numbers: Array, rows: pl.DataFrame, stamps: pl.Series, parameters: LearningParameters
+) -> Lesson:
+    """What a fit on the rows ``numbers`` of ``whole`` sees: ``max_rows`` of them at most, evenly, and what each counts.
+
+    ``rows`` are those of ``whole`` as a frame, ``stamps`` the bars of the pool that ages are counted in.
+    """
+    chosen = numbers[:: -(-len(numbers) // parameters.max_rows)] if len(numbers) else numbers
+    return whole.at(chosen).weighed(sample_weights(rows[chosen], stamps, parameters.recency_half_life).to_numpy())
+
+
+def fitted(heads: Sequence[str], rows: Lesson, parameters: LearningParameters) -> dict[str, Model]:
+    """The heads' models of ``rows``."""
+    return {name: learner(name, parameters).fit(rows) for name in heads}
+
+
+def said_of(models: Mapping[str, Model], parameters: LearningParameters, features: Array) -> dict[str, Array]:
+    """What each head says of each row."""
+    return {name: learner(name, parameters).predict(model, features) for name, model in models.items()}
