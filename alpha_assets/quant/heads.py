@@ -23,8 +23,9 @@ from alpha_assets.quant import scores
 from alpha_assets.quant.calibration import Voice, log_odds, probability
 from alpha_assets.quant.dissimilarity import Dissimilarity
 from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, Scaling, learner, lesson, matrix
-from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, said_of, taught
+from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, said_of, taught, walk
 from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.pattern_heads import EVENT, PatternModel, PatternsLearnt, learn_patterns, pattern_heads
 from alpha_assets.quant.splits import Fold, walk_forward
 from alpha_assets.quant.weights import uniqueness
 
@@ -65,6 +66,7 @@ class Candidate:
     voices: Mapping[str, Voice]
     dissimilarity: Dissimilarity
     intercepts: Mapping[str, Intercept] = field(default_factory=dict)
+    patterns: PatternModel | None = None
 
     def predict(self, features: Array, symbols: Sequence[str] | None = None) -> dict[str, Array]:
         """``ANSWERS``, score and linear_score of each row of ``features`` (rows x columns, NaN for null).
@@ -88,11 +90,13 @@ class Candidate:
             "scaling": self.dissimilarity.scaling.document(),
             "mean_distance": self.dissimilarity.mean_distance,
             "intercepts": {symbol: asdict(shift) for symbol, shift in self.intercepts.items()},
+            "patterns": self.patterns.document() if self.patterns else None,
         }
         return {
             INDEX: json.dumps(index).encode(),
             REFERENCES: self.dissimilarity.save(),
             **{f"{name}.{head.suffix}": head.save(self.models[name]) for name, head in heads.items()},
+            **(self.patterns.files() if self.patterns else {}),
         }
 
     @classmethod
@@ -101,6 +105,8 @@ class Candidate:
         index = json.loads(files[INDEX])
         parameters = LearningParameters(**index["parameters"] | {"heads": tuple(index["parameters"]["heads"])})
         scaling = Scaling.restored(index["scaling"])
+        # Versions of before there were pattern heads do not speak of them.
+        patterns = index.get("patterns")
         return cls(
             columns=tuple(index["columns"]),
             parameters=parameters,
@@ -109,6 +115,7 @@ class Candidate:
             voices={name: Voice.restored(document) for name, document in index["voices"].items()},
             dissimilarity=Dissimilarity.load(files[REFERENCES], scaling, index["mean_distance"]),
             intercepts={symbol: Intercept(**shift) for symbol, shift in index["intercepts"].items()},
+            patterns=PatternModel.restored(patterns, files, parameters) if patterns else None,
         )
 
 
@@ -178,6 +185,7 @@ def learn(
     parameters: LearningParameters,
     *,
     stamps: pl.Series | None = None,
+    events: pl.DataFrame | None = None,
     pooled: bool = False,
 ) -> Learnt | Refusal:
     """Walk the procedure over the labelled rows of one cell, sorted by timestamp, and fit what will serve.
@@ -187,6 +195,9 @@ def learn(
     in ``stamps``, the bars of all regimes (``weights.sample_weights``); without them, in its own rows. ``burn_in`` and
     ``folds`` number the rows (``blocks``); a fold whose training rows all went one way is skipped.
 
+    ``events`` teach the pattern heads (``pattern_heads``); why there are none is in the report. Too few of them, or
+    none, leave everything else as it is.
+
     The evidence holds symbol, timestamp, p_up, prior (share of up among the rows of the symbol that its fit saw: the
     naive rival), score (log-odds of p_up less those of the fit's prior: what the features said beyond the drift of the
     past), the other ``ANSWERS`` and linear_score.
@@ -195,32 +206,33 @@ def learn(
     stamps = rows["timestamp"] if stamps is None else stamps
     symbols = rows["symbol"].to_numpy()
     heads = _heads_for(whole, parameters)
+
+    def teach(numbers: Array) -> Lesson:
+        return taught(whole, numbers, rows, stamps, parameters)
+
     past = Past(whole, parameters)
+    for step in walk(whole, heads, burn_in, teach, parameters):
+        past.add(step)
     parts, walked = [], []
-    for number, fold in enumerate([*burn_in, *folds]):
-        seen = taught(whole, fold.train, rows, stamps, parameters)
-        base = Base.of(seen)
-        if not 0.0 < base.up < 1.0:
-            continue
-        models = fitted(heads, seen, parameters)
-        said = said_of(models, parameters, whole.features[fold.test])
-        if number >= len(burn_in):
-            voices = past.voices(heads, fold.train)
-            intercepts = _intercepts(whole, symbols, fold.train, base, parameters) if pooled else {}
-            asked = symbols[fold.test]
-            answers = _answers(said, base, voices, parameters, _shifts(intercepts, asked, fold.test))
-            unlike = Dissimilarity.of(seen.features, seen.scaling, parameters.references)
-            answers["dissimilarity"] = unlike(whole.features[fold.test])
-            prior = _priors(whole, symbols, fold, base)
-            parts.append(_evidence(rows[fold.test], answers, prior))
-            walked.append(_Walked(len(fold.train), fold.test, said, answers))
-        past.add(fold.test, said, base)
+    for step in walk(whole, heads, folds, teach, parameters):
+        fold, base = step.fold, step.base
+        voices = past.voices(heads, fold.train)
+        intercepts = _intercepts(whole, symbols, fold.train, base, parameters) if pooled else {}
+        answers = _answers(step.said, base, voices, parameters, _shifts(intercepts, symbols[fold.test], fold.test))
+        unlike = Dissimilarity.of(step.seen.features, step.seen.scaling, parameters.references)
+        answers["dissimilarity"] = unlike(whole.features[fold.test])
+        parts.append(_evidence(rows[fold.test], answers, _priors(whole, symbols, fold, base)))
+        walked.append(_Walked(len(fold.train), fold.test, step.said, answers))
+        past.add(step)
     if not parts:
         return Refusal(f"{rows.height} labelled rows leave no walk-forward fold that can be fitted")
     everything = np.arange(rows.height)
-    seen = taught(whole, everything, rows, stamps, parameters)
+    seen = teach(everything)
     base = Base.of(seen)
     models = fitted(heads, seen, parameters)
+    firing = None
+    if events is not None and pattern_heads(parameters):
+        firing = learn_patterns(events, rows, whole, burn_in, folds, parameters, stamps)
     candidate = Candidate(
         columns=tuple(columns),
         parameters=parameters,
@@ -229,9 +241,15 @@ def learn(
         voices=past.voices(heads, everything),
         dissimilarity=Dissimilarity.of(seen.features, seen.scaling, parameters.references),
         intercepts=_intercepts(whole, symbols, everything, base, parameters) if pooled else {},
+        patterns=firing.model if isinstance(firing, PatternsLearnt) else None,
     )
     evidence = pl.concat(parts).sort("symbol", "timestamp")
-    return Learnt(candidate, evidence, _report(walked, whole, candidate))
+    report = _report(walked, whole, candidate)
+    if isinstance(firing, PatternsLearnt):
+        report = {**report, "heads": report["heads"] | firing.heads, "patterns": firing.figures}
+    elif firing is not None:
+        report = {**report, "patterns": {"refused": firing.reason}}
+    return Learnt(candidate, evidence, report)
 
 
 @dataclass(frozen=True)
@@ -245,9 +263,11 @@ class _Walked:
 
 
 def _heads_for(rows: Lesson, parameters: LearningParameters) -> list[str]:
-    """The heads that these rows can teach."""
-    three = np.bincount(rows.signal, minlength=3).min() >= CLASS_ROWS
-    return [name for name in parameters.heads if three or learner(name, parameters).kind != "signal"]
+    """The heads that these rows can teach; those of patterns learn from events."""
+    kinds = {"return", "direction"}
+    if np.bincount(rows.signal, minlength=3).min() >= CLASS_ROWS:
+        kinds.add("signal")
+    return [name for name in parameters.heads if learner(name, parameters).kind in kinds]
 
 
 def _answers(
@@ -372,3 +392,23 @@ def _named(columns: Sequence[str], shares: Array | None) -> dict[str, float]:
 def features_of(frame: pl.DataFrame, candidate: Candidate) -> Array:
     """The columns that the candidate reads, by name. Raises ColumnNotFoundError for one that is missing."""
     return matrix(frame, candidate.columns)
+
+
+def pattern_success(candidate: Candidate, features: pl.DataFrame, events: pl.DataFrame) -> Array:
+    """P(success) of each event, in the order of ``events``, f64; NaN where nothing can be said.
+
+    ``events`` hold symbol, timestamp and ``EVENT`` (``patterns.events``); ``features`` symbol, timestamp and the
+    candidate's columns, a row a bar. Nothing is said of an event without direction or whose bar is not among them, and
+    nothing at all by a candidate without a pattern model: ask the pooled model of its regime then.
+    """
+    told = np.full(events.height, np.nan)
+    if candidate.patterns is None:
+        return told
+    key = ["symbol", "timestamp"]
+    bars = features.select(*key, *candidate.columns, known=pl.lit(value=True))
+    joined = events.select(*key, *EVENT).join(bars, on=key, how="left", maintain_order="left")
+    asked = joined.select((pl.col("direction") != 0) & pl.col("known").is_not_null()).to_series().to_numpy()
+    if asked.any():
+        chosen = joined.filter(asked)
+        told[asked] = candidate.patterns.predict(features_of(chosen, candidate), chosen)
+    return told

@@ -28,8 +28,8 @@ Array = np.ndarray
 #: What a fit hands back: opaque to everybody but its head.
 Model = Any
 
-#: What a head tells: the label's return, P(up), or P(sell), P(hold) and P(buy).
-Kind = Literal["return", "direction", "signal"]
+#: What a head tells: the label's return, P(up), P(sell), P(hold) and P(buy), or of an event P(success).
+Kind = Literal["return", "direction", "signal", "pattern"]
 
 #: The order of the classes of ``labels.side``, and of the three probabilities.
 SELL, HOLD, BUY = range(3)
@@ -163,7 +163,7 @@ class Learner(Protocol):
         """A model of the rows."""
 
     def predict(self, model: Model, features: Array) -> Array:
-        """What it says of each row, f64: a return, P(up) inside (0, 1), or three probabilities (rows x 3)."""
+        """What it says of each row, f64: a return, P(up) or P(success) inside (0, 1), or three probabilities (x 3)."""
 
     def save(self, model: Model) -> bytes:
         """The model in its own format."""
@@ -320,13 +320,15 @@ class BoostedSignal(_Boosted):
     kind: ClassVar[Kind] = "signal"
 
 
-class XGBoostSignal:
-    """P(sell), P(hold) and P(buy) by XGBoost: another library's bins, splits and regularisation."""
+class _XGBoost(ABC):
+    """What all heads of XGBoost share: another library's bins, splits and regularisation; nulls need no filling."""
 
-    kind: ClassVar[Kind] = "signal"
+    kind: ClassVar[Kind]
     linear: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("xgboost", "numpy")
     suffix: ClassVar[str] = "ubj"
+    #: How many of the last columns are names written as numbers, which have no order.
+    named: ClassVar[int] = 0
 
     def __init__(self, parameters: LearningParameters) -> None:
         self.parameters = parameters
@@ -337,13 +339,11 @@ class XGBoostSignal:
 
         parameters = self.parameters
         settings = {
-            "objective": "multi:softprob",
-            "num_class": 3,
             "tree_method": "hist",
             "max_bin": BINS,
             "max_depth": max(1, round(math.log2(parameters.leaves))),
             "eta": parameters.learning_rate,
-            # Of a softmax each row counts at most 1/4 here: the same rows behind a leaf as elsewhere.
+            # A row's p (1 - p) counts at most 1/4 here: the same rows behind a leaf as elsewhere.
             "min_child_weight": parameters.min_leaf_rows / 4,
             "lambda": parameters.l2 / 4,
             "subsample": parameters.row_share,
@@ -352,12 +352,22 @@ class XGBoostSignal:
             "nthread": 1,
             "verbosity": 0,
         }
-        binned = xgboost.QuantileDMatrix(rows.features, rows.signal, weight=rows.counts, max_bin=BINS, nthread=1)
-        return xgboost.train(settings, binned, num_boost_round=parameters.rounds)
+        label, objective = self._task(rows)
+        types = [*["q"] * (rows.features.shape[1] - self.named), *["c"] * self.named] if self.named else None
+        binned = xgboost.QuantileDMatrix(
+            rows.features,
+            label,
+            weight=rows.counts,
+            feature_types=types,
+            enable_categorical=bool(types),
+            max_bin=BINS,
+            nthread=1,
+        )
+        return xgboost.train(settings | objective, binned, num_boost_round=parameters.rounds)
 
     def predict(self, model: Model, features: Array) -> Array:
-        """Three probabilities a row."""
-        return np.asarray(model.inplace_predict(np.ascontiguousarray(features)), dtype=np.float64).reshape(-1, 3)
+        """The booster's probabilities."""
+        return np.asarray(model.inplace_predict(np.ascontiguousarray(features)), dtype=np.float64)
 
     def save(self, model: Model) -> bytes:
         """XGBoost's binary JSON."""
@@ -373,6 +383,33 @@ class XGBoostSignal:
         """Share of the gain."""
         gains = model.get_score(importance_type="total_gain")
         return _shares(np.array([gains.get(f"f{column}", 0.0) for column in range(model.num_features())]))
+
+    @abstractmethod
+    def _task(self, rows: Lesson) -> tuple[Array, dict[str, Any]]:
+        """The label and the objective."""
+
+
+class XGBoostSignal(_XGBoost):
+    """P(sell), P(hold) and P(buy) by XGBoost."""
+
+    kind: ClassVar[Kind] = "signal"
+
+    def predict(self, model: Model, features: Array) -> Array:
+        """Three probabilities a row."""
+        return super().predict(model, features).reshape(-1, 3)
+
+    def _task(self, rows: Lesson) -> tuple[Array, dict[str, Any]]:
+        return rows.signal, {"objective": "multi:softprob", "num_class": 3}
+
+
+class XGBoostPattern(_XGBoost):
+    """P(success) of a pattern by XGBoost; the last of its columns is the pattern (``pattern_heads.inputs``)."""
+
+    kind: ClassVar[Kind] = "pattern"
+    named: ClassVar[int] = 1
+
+    def _task(self, rows: Lesson) -> tuple[Array, dict[str, Any]]:
+        return rows.up, {"objective": "binary:logistic"}
 
 
 @dataclass(frozen=True)
@@ -472,6 +509,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
     "rf_signal": ForestSignal,
     "gb_signal": BoostedSignal,
     "xgb_signal": XGBoostSignal,
+    "xgb_pattern": XGBoostPattern,
     "ridge": RidgeReturn,
     "logistic": LogisticDirection,
 }
@@ -501,20 +539,25 @@ def training_id(
     feature_set: str,
     parameters: LearningParameters,
     versions: Mapping[str, str],
+    events: pl.DataFrame | None = None,
 ) -> str:
     """The identity of a training: sha256 over the rows it sees and everything that shapes the fit.
 
     ``rows`` holds a unique (symbol, timestamp), the features as stored, and the label; neither the order of its rows
     nor that of its columns matters. ``feature_set`` is the set's hash; the heads' names and the seed are in
-    ``parameters``; ``versions`` are those of the heads' ``libraries``.
+    ``parameters``; ``versions`` are those of the heads' ``libraries``. ``events``, a unique (symbol, timestamp,
+    pattern) each, are what pattern heads see beside the rows.
     """
     digest = hashlib.sha256()
     recipe = {"feature_set": feature_set, "parameters": asdict(parameters), "versions": dict(sorted(versions.items()))}
     digest.update(json.dumps(recipe, sort_keys=True).encode())
-    ordered = rows.sort("symbol", "timestamp")
-    for name in sorted(rows.columns):
-        digest.update(f"\n{name} {ordered.height}\n".encode())
-        digest.update(_bytes(ordered[name]))
+    frames = [rows.sort("symbol", "timestamp")]
+    if events is not None:
+        frames.append(events.sort("symbol", "timestamp", "pattern"))
+    for ordered in frames:
+        for name in sorted(ordered.columns):
+            digest.update(f"\n{name} {ordered.height}\n".encode())
+            digest.update(_bytes(ordered[name]))
     return digest.hexdigest()
 
 

@@ -4,7 +4,7 @@ Whoever walks forward (``heads`` over bars, ``pattern_heads`` over events) fits 
 the next block, and tunes how they are heard on their answers to the blocks before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import polars as pl
 from alpha_assets.quant.calibration import Voice, tuned
 from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, learner
 from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.splits import Fold
 from alpha_assets.quant.weights import sample_weights
 
 #: The opinions: trees and linear models of a kind are heard apart.
@@ -58,11 +59,11 @@ class Past:
     def __init__(self, whole: Lesson, parameters: LearningParameters) -> None:
         self._whole = whole
         self._parameters = parameters
-        self._parts: list[tuple[Array, Mapping[str, Array], Base]] = []
+        self._steps: list[Step] = []
 
-    def add(self, rows: Array, said: Mapping[str, Array], base: Base) -> None:
+    def add(self, step: "Step") -> None:
         """Remember an answered block."""
-        self._parts.append((rows, said, base))
+        self._steps.append(step)
 
     def voices(self, heads: Sequence[str], allowed: Array) -> dict[str, Voice]:
         """The voice of each opinion, tuned on the answers to the ``allowed`` rows, whose outcomes are known."""
@@ -73,7 +74,10 @@ class Past:
         """The voice of one opinion, which is that of the heads ``names``."""
         open_to = np.zeros(len(self._whole.up), dtype=bool)
         open_to[allowed] = True
-        chosen = [(rows[open_to[rows]], open_to[rows], said, base) for rows, said, base in self._parts]
+        chosen = [
+            (step.fold.test[open_to[step.fold.test]], open_to[step.fold.test], step.said, step.base)
+            for step in self._steps
+        ]
         rows = np.concatenate([rows for rows, *_ in chosen]) if chosen else np.empty(0, dtype=np.int64)
         kind = kind_of(opinion)
         shape = (0, 3) if kind == "signal" else (0,)
@@ -101,6 +105,35 @@ def speakers(opinion: str, heads: Sequence[str], parameters: LearningParameters)
     return [
         name for name in heads if (head := learner(name, parameters)).kind == kind_of(opinion) and head.linear == linear
     ]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One block of a walk: the fold, what its fits saw, their prior, and what each head says of the rows tested."""
+
+    fold: Fold
+    seen: Lesson
+    base: Base
+    said: Mapping[str, Array]
+
+
+def walk(
+    whole: Lesson,
+    heads: Sequence[str],
+    folds: Iterable[Fold],
+    teach: Callable[[Array], Lesson],
+    parameters: LearningParameters,
+) -> Iterator[Step]:
+    """Fit the heads on each fold's training rows, as ``teach`` gives them, and ask them about its test rows.
+
+    A fold whose training rows all went one way is left out.
+    """
+    for fold in folds:
+        seen = teach(fold.train)
+        base = Base.of(seen)
+        if 0.0 < base.up < 1.0:
+            models = fitted(heads, seen, parameters)
+            yield Step(fold, seen, base, said_of(models, parameters, whole.features[fold.test]))
 
 
 def taught(

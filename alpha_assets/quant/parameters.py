@@ -25,7 +25,7 @@ SPEAKERS = ("trees", "linear")
 #: What ``quant.learners.LEARNERS`` holds, which is too heavy to import for reading a setting.
 HEAD_NAMES = (
     *("rf_return", "gb_return", "rf_direction", "gb_direction"),
-    *("rf_signal", "gb_signal", "xgb_signal"),
+    *("rf_signal", "gb_signal", "xgb_signal", "xgb_pattern"),
     *("ridge", "logistic"),
 )
 
@@ -239,6 +239,10 @@ class LearningParameters:
     embargo: int = 5  # dates between the last training label and the first test bar, beyond the purge
     min_rows: int = 500  # labelled rows below which a symbol has no own fit (GATE.md); the first fold trains on half
     min_labels: int = 100  # the same in labels that do not overlap, rows / horizon
+    #: Pattern events below which a cell has no pattern head of its own and the pool's speaks. Of 40 S&P symbols over
+    #: five years the own heads (1,220 events each) lost 0.0006 ± 0.0002 nats against their priors, the pool's gained
+    #: 0.0008 on 49,000 events.
+    pattern_rows: int = 5000
     max_rows: int = 250_000  # rows a fit sees at most, evenly thinned: minutes overlap, and more hardly teach more
     clip: float = 5.0  # volatility-scaled return at which a fit stops believing it
     trees: int = 50  # trees of a random forest
@@ -262,7 +266,17 @@ class LearningParameters:
 
     def __post_init__(self) -> None:
         """Refuses what no fit can use."""
-        counts = ("horizon", "folds", "min_rows", "min_labels", "max_rows", "trees", "depth", "forest_leaf_rows")
+        counts = (
+            "horizon",
+            "folds",
+            "min_rows",
+            "min_labels",
+            "pattern_rows",
+            "max_rows",
+            "trees",
+            "depth",
+            "forest_leaf_rows",
+        )
         for name in (*counts, "rounds", "return_rounds", "min_leaf_rows", "isotonic_from"):
             _at_least(name, getattr(self, name), 1)
         zero = ("embargo", "seed", "l2", "linear_l2", "hold_band", "slope_prior", "slope_rows")

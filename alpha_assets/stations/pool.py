@@ -22,6 +22,7 @@ from alpha_assets.stations.train import (
     append_predictions,
     fitted,
     labelled_rows,
+    pattern_events,
     pool_name,
     register,
     task_of,
@@ -58,9 +59,10 @@ def train_pools(
     known = usable(rows)
     by_date = known.sort("timestamp", "symbol")
     untrainable = untrainable_regimes(known.select("symbol", "timestamp", "regime"), settings.learning.horizon)
+    fired = pattern_events(lake, settings, list(names))
     tasks: dict[str, Task] = {}
     for regime in regimes:
-        task = task_of(f"{regime}|{EVERY}", by_date, regime, recipe_of(settings), settings.learning, pooled=True)
+        task = task_of(f"{regime}|{EVERY}", by_date, regime, recipe_of(settings), settings.learning, fired, pooled=True)
         refusal = enough(task.rows, settings.learning)
         reason = untrainable.get(regime) or (refusal and f"over all symbols: {refusal.reason}")
         if reason is not None:

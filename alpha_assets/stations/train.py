@@ -23,12 +23,14 @@ from alpha_assets.quant.heads import ANSWERS, Learnt, Refusal, blocks, enough, l
 from alpha_assets.quant.labels import open_to_open, untrainable_regimes
 from alpha_assets.quant.learners import libraries, training_id
 from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.pattern_heads import EVENT, pattern_heads
 from alpha_assets.quant.schema import TIME, empty
 from alpha_assets.quant.splits import learnt_until
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.quarantine import TRAINABLE
+from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, table_of
 from alpha_assets.stores.lake import PREDICTIONS, Lake
@@ -54,6 +56,7 @@ TELLING: Mapping[str, tuple[str, ...]] = {
     "return": ("rmse", "r2", "direction_accuracy", "ic", "rank_ic"),
     "direction": ("accuracy", "f1", "log_loss", "ic", "rank_ic"),
     "signal": ("accuracy", "f1", "log_loss", "ic"),
+    "pattern": ("accuracy", "log_loss", "ic"),
 }
 
 KEYED: Mapping[str, pl.DataType] = {"symbol": pl.String(), "timestamp": TIME}
@@ -73,7 +76,8 @@ class Task:
     """What a worker gets: the labelled rows of a cell (``name`` tells which), or of a pool, and what they are.
 
     ``rows`` are those of the cell; ``spans`` are timestamp, known_at and label_end of all labelled rows, and ``member``
-    says which of them are of the cell: folds are cut before the regime is chosen.
+    says which of them are of the cell: folds are cut before the regime is chosen. ``events`` are the patterns that
+    fired at bars of ``rows``, None where no head reads them.
     """
 
     name: str
@@ -81,6 +85,7 @@ class Task:
     rows: pl.DataFrame
     spans: pl.DataFrame
     member: pl.Series
+    events: pl.DataFrame | None = None
     pooled: bool = False
 
 
@@ -118,6 +123,14 @@ def labelled_rows(
         features = empty({**KEYED, "regime": pl.String(), **dict.fromkeys(recipe.columns, pl.Float32())})
     key = ["symbol", "timestamp"]
     return features.join(labels, on=key, maintain_order="left").join(warm, on=key, maintain_order="left"), held
+
+
+def pattern_events(lake: Lake, settings: Settings, symbols: Sequence[str]) -> pl.DataFrame | None:
+    """What the pattern heads learn from: every event of ``symbols`` that says a direction; None without such heads."""
+    if not pattern_heads(settings.learning):
+        return None
+    fired = lake.read(PATTERN_TABLE, symbols=symbols, columns=[*KEYED, *EVENT])
+    return fired.filter(pl.col("direction") != 0)
 
 
 def usable(rows: pl.DataFrame) -> pl.DataFrame:
@@ -162,7 +175,8 @@ def train(
             state, reason = idle[cell[0]]
             report.say(key_of(cell), state, reason=reason)
     desk = _Desk(lake, ledger, registry, settings, states, now, tags or {}, report)
-    work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found})
+    fired = pattern_events(lake, settings, symbols)
+    work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
     done = 0
     for fits in _batches(fitted(work.values(), settings)):
         append_predictions(lake, fits, now)
@@ -211,8 +225,8 @@ class _Desk:
         self._cells: dict[str, Cell] = {}
         self._untrainable: Mapping[str, str] = {}
 
-    def sort(self, found: Mapping[Cell, pl.DataFrame]) -> dict[str, Task]:
-        """The cells that have to be fitted, by name; all others are recorded.
+    def sort(self, found: Mapping[Cell, pl.DataFrame], fired: pl.DataFrame | None) -> dict[str, Task]:
+        """The cells that have to be fitted, by name; all others are recorded. ``fired`` are their pattern events.
 
         How long a regime lasts is told by the symbols at hand together: a symbol alone has too few spells of it.
         """
@@ -221,8 +235,10 @@ class _Desk:
             together = pl.concat(list(by_symbol.values()))
             self._untrainable = untrainable_regimes(together, self._settings.learning.horizon)
         work, settled = {}, []
+        events = {} if fired is None else fired.partition_by("symbol", as_dict=True)
         for cell, whole in found.items():
-            task, row = self._look(cell, whole)
+            own = None if fired is None else events.get((cell[0],), fired.clear())
+            task, row = self._look(cell, whole, own)
             if task is not None:
                 work[task.name] = task
                 self._cells[task.name] = cell
@@ -231,11 +247,11 @@ class _Desk:
         self._ledger.note_candidates(settled)
         return work
 
-    def _look(self, cell: Cell, whole: pl.DataFrame) -> tuple[Task | None, Row | None]:
+    def _look(self, cell: Cell, whole: pl.DataFrame, events: pl.DataFrame | None) -> tuple[Task | None, Row | None]:
         """What to fit, or what to record instead (None: nothing new)."""
         _, regime = cell
         learning = self._settings.learning
-        task = task_of(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning)
+        task = task_of(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning, events)
         if (reason := self._untrainable.get(regime)) is not None:
             return None, self._settle(cell, task, "refused", reason, None)
         refusal = enough(task.rows, learning)
@@ -382,7 +398,14 @@ def thinned(rows: pl.DataFrame, parameters: LearningParameters) -> pl.DataFrame:
 
 
 def task_of(
-    name: str, rows: pl.DataFrame, regime: str, recipe: Recipe, parameters: LearningParameters, pooled: bool = False
+    name: str,
+    rows: pl.DataFrame,
+    regime: str,
+    recipe: Recipe,
+    parameters: LearningParameters,
+    events: pl.DataFrame | None = None,
+    *,
+    pooled: bool = False,
 ) -> Task:
     """The training of one regime's rows among all labelled ``rows``, which are sorted by timestamp."""
     member = rows["regime"].eq_missing(regime) if regime != ALL else pl.repeat(True, rows.height, eager=True)
@@ -393,12 +416,17 @@ def task_of(
     )
     ends = ("known_at", "label_start", "held_until", "label_end")
     seen = chosen.select("symbol", "timestamp", *ends, "label_return", *recipe.columns)
+    fired = None if events is None else events.join(chosen, on=list(KEYED), how="semi", maintain_order="left")
+    identity = training_id(
+        seen, feature_set=recipe.table, parameters=parameters, versions=libraries(parameters), events=fired
+    )
     return Task(
         name=name,
-        identity=training_id(seen, feature_set=recipe.table, parameters=parameters, versions=libraries(parameters)),
+        identity=identity,
         rows=chosen,
         spans=rows.select("timestamp", "known_at", "label_end"),
         member=member,
+        events=fired,
         pooled=pooled,
     )
 
@@ -434,7 +462,12 @@ def _fit(task: Task, columns: Sequence[str], parameters: LearningParameters) -> 
             least = parameters.min_rows // 2
             burn_in, folds = blocks(task.spans, task.member.to_numpy(), parameters, least)
             stamps = task.spans["timestamp"]
-            learnt = learn(task.rows, columns, burn_in, folds, parameters, stamps=stamps, pooled=task.pooled)
+            learnt = learn(
+                *(task.rows, columns, burn_in, folds, parameters),
+                stamps=stamps,
+                events=task.events,
+                pooled=task.pooled,
+            )
             files = learnt.candidate.files() if isinstance(learnt, Learnt) else None
     except Exception as error:  # one fit of many: it becomes a record with its reason, and the others go on
         reason = f"the fit failed: {type(error).__name__}: {error}"
