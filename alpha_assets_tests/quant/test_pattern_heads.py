@@ -51,6 +51,8 @@ def test_a_pattern_that_was_right_is_believed_and_the_answer_survives_the_files(
     believed = dict(by_pattern.iter_rows())
     assert believed[RIGHT] > 0.55
     assert believed[WRONG] < 0.45
+    assert made.patterns is not None
+    assert made.patterns.models["xgb_pattern"].feature_types[-1] == "c", "which pattern it is has no order"
     files = made.files()
     assert "xgb_pattern.ubj" in files
     np.testing.assert_array_equal(pattern_success(Candidate.load(files), ahead, events), said)
@@ -85,6 +87,7 @@ def test_the_folds_of_events_are_those_of_their_bars_and_no_later_outcome_is_hea
     events = fired(ROWS)
     report = learnt(ROWS, events).report
     assert len(report["heads"]["xgb_pattern"]["folds"]) == HEADS.folds
+    assert report["heads"]["xgb_pattern"]["together"]["ic"] > 0.15, "with the return in the direction of the event"
     assert report["patterns"]["events"] == events.height
     assert report["patterns"]["labels"] == ROWS.height, "the two events of a bar share one outcome"
     assert report["patterns"]["together"]["log_loss"] < report["patterns"]["prior_log_loss"] - 0.05
@@ -123,4 +126,6 @@ def test_an_event_makes_another_training() -> None:
     other = events.with_columns(pattern=pl.lit(next(iter(CANDLES))))
     stronger = events.with_columns(pl.col("strength") * 2)
     assert len({identity(some) for some in (None, events, events.head(9), other, stronger)}) == 5
-    assert identity(events.sample(fraction=1.0, shuffle=True, seed=1)) == identity(events)
+    shuffled = events.sample(fraction=1.0, shuffle=True, seed=1)
+    assert identity(shuffled) == identity(events)
+    assert learnt(ROWS, shuffled).candidate.files() == learnt(ROWS, events).candidate.files()
