@@ -23,7 +23,7 @@ from alpha_assets.quant import scores
 from alpha_assets.quant.calibration import Voice, log_odds, probability
 from alpha_assets.quant.dissimilarity import Dissimilarity
 from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, Scaling, learner, lesson, matrix
-from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, said_of, taught, walk
+from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, most_telling, said_of, taught, walk
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.pattern_heads import EVENT, PatternModel, PatternsLearnt, learn_patterns, pattern_heads
 from alpha_assets.quant.splits import Fold, walk_forward
@@ -232,7 +232,7 @@ def learn(
     models = fitted(heads, seen, parameters)
     firing = None
     if events is not None and pattern_heads(parameters):
-        firing = learn_patterns(events, rows, whole, burn_in, folds, parameters, stamps)
+        firing = learn_patterns(events, rows, columns, whole, burn_in, folds, parameters, stamps)
     candidate = Candidate(
         columns=tuple(columns),
         parameters=parameters,
@@ -359,7 +359,7 @@ def _report(walked: Sequence[_Walked], whole: Lesson, candidate: Candidate) -> d
             "kind": head.kind,
             "together": scores.figures(head.kind, said, answered),
             "folds": [scores.figures(head.kind, fold.said[name], whole.at(fold.rows)) for fold in walked],
-            "importance": _named(candidate.columns, shares),
+            "importance": most_telling(candidate.columns, shares),
         }
     p_up = np.concatenate([fold.answers["p_up"] for fold in walked])
     three = np.column_stack(
@@ -379,14 +379,6 @@ def _report(walked: Sequence[_Walked], whole: Lesson, candidate: Candidate) -> d
             for fold in walked
         ],
     }
-
-
-def _named(columns: Sequence[str], shares: Array | None) -> dict[str, float]:
-    """The twenty columns that count most."""
-    if shares is None:
-        return {}
-    order = np.argsort(-shares, kind="stable")[:20]
-    return {columns[at]: round(float(shares[at]), 4) for at in order if shares[at] > 0}
 
 
 def features_of(frame: pl.DataFrame, candidate: Candidate) -> Array:

@@ -20,8 +20,8 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
-from alpha_assets.quant.labels import side
-from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.labels import met_first, side
+from alpha_assets.quant.parameters import SIGNAL_LABELS, LearningParameters
 
 Array = np.ndarray
 
@@ -93,15 +93,17 @@ class Lesson:
 def lesson(rows: pl.DataFrame, columns: Sequence[str], parameters: LearningParameters) -> Lesson:
     """The rows as a head reads them, all counting alike.
 
-    They hold ``columns`` and the labels label_return, scaled_return, scale and up.
+    They hold ``columns`` and the labels label_return, scaled_return, scale and up, and barrier where that is the
+    label of the three classes.
     """
     scaled = rows["scaled_return"].to_numpy()
     scale = rows["scale"].to_numpy()
+    classes = side(parameters.hold_band) if parameters.signal_label == SIGNAL_LABELS[0] else met_first()
     weight = np.minimum((np.median(scale) / scale) ** 2, 10.0) if len(scale) else scale
     return Lesson(
         features=matrix(rows, columns),
         up=rows["up"].to_numpy().astype(np.int8),
-        signal=rows.select(side(parameters.hold_band).to_physical()).to_series().to_numpy().astype(np.int8),
+        signal=rows.select(classes.to_physical()).to_series().to_numpy().astype(np.int8),
         earned=np.clip(scaled, -parameters.clip, parameters.clip) * scale,
         weight=weight / weight.mean() if len(weight) else weight,
         sample=np.ones(rows.height),

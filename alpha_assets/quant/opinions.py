@@ -155,3 +155,11 @@ def fitted(heads: Sequence[str], rows: Lesson, parameters: LearningParameters) -
 def said_of(models: Mapping[str, Model], parameters: LearningParameters, features: Array) -> dict[str, Array]:
     """What each head says of each row."""
     return {name: learner(name, parameters).predict(model, features) for name, model in models.items()}
+
+
+def most_telling(columns: Sequence[str], shares: Array | None) -> dict[str, float]:
+    """The twenty columns that count most."""
+    if shares is None:
+        return {}
+    order = np.argsort(-shares, kind="stable")[:20]
+    return {columns[at]: round(float(shares[at]), 4) for at in order if shares[at] > 0}

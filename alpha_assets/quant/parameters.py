@@ -22,6 +22,9 @@ GATE_LINES = (
 #: Who speaks for a candidate: its trees, or its linear models, which are a candidate of their own.
 SPEAKERS = ("trees", "linear")
 
+#: What the three classes are: the side of the scaled return, or the barrier that a long position met first.
+SIGNAL_LABELS = ("bands", "triple_barrier")
+
 #: What ``quant.learners.LEARNERS`` holds, which is too heavy to import for reading a setting.
 HEAD_NAMES = (
     *("rf_return", "gb_return", "rf_direction", "gb_direction"),
@@ -210,8 +213,7 @@ class FeatureParameters:
     def __post_init__(self) -> None:
         """Refuses names that nobody knows."""
         for name, known in (("set", FEATURE_SETS), ("denoiser", DENOISERS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(known)}")
+            _one_of(name, getattr(self, name), known)
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,7 @@ class LearningParameters:
     #: Return, in units of its trailing scale, beyond which a bar is a buy or a sell. Three classes of one size on S&P
     #: bars want 0.37 at a horizon of 1 bar, 0.44 at 30.
     hold_band: float = 0.4
+    signal_label: str = SIGNAL_LABELS[0]  # bands: beyond hold_band; triple_barrier: sell is the stop, buy the profit
     #: Log distance of the triple barrier's profit from the entry, in units of that scale. On S&P bars 47 % of positions
     #: meet it or the stop within 1 bar, 63 % within 30.
     profit_barrier: float = 1.0
@@ -292,6 +295,7 @@ class LearningParameters:
         for name in ("learning_rate", "return_learning_rate", "column_share", "row_share"):
             _between(name, getattr(self, name), 0.0, 1.0)
         _between("clip", self.clip, 0.0, 100.0)
+        _one_of("signal_label", self.signal_label, SIGNAL_LABELS)
         if len(set(self.heads)) < len(self.heads):
             raise ValueError(f"heads names one twice: {', '.join(self.heads)}")
 
@@ -425,6 +429,11 @@ class SignalParameters:
 def _at_least(name: str, value: float, least: float) -> None:
     if not value >= least:
         raise ValueError(f"{name} is {value}: it must be at least {least}")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(known)}")
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:

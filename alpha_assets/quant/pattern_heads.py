@@ -19,7 +19,7 @@ from alpha_assets.quant import scores
 from alpha_assets.quant.calibration import Voice, loss
 from alpha_assets.quant.labels import pattern_success
 from alpha_assets.quant.learners import HOLD, Array, Lesson, Model, learner
-from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, said_of, taught, walk
+from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, most_telling, said_of, taught, walk
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.patterns import CANDLES, STRUCTURES
 from alpha_assets.quant.splits import Fold
@@ -97,6 +97,7 @@ def pattern_heads(parameters: LearningParameters) -> list[str]:
 def learn_patterns(
     events: pl.DataFrame,
     rows: pl.DataFrame,
+    columns: Sequence[str],
     whole: Lesson,
     burn_in: Sequence[Fold],
     folds: Sequence[Fold],
@@ -106,7 +107,7 @@ def learn_patterns(
     """Walk the pattern heads over the events of one cell, and fit what will serve.
 
     ``events`` hold symbol, timestamp and ``EVENT``; one without direction, or whose bar is not among ``rows``, is left
-    out. ``rows``, ``whole``, the folds and ``stamps`` are those of ``heads.learn``. Fewer than ``pattern_rows`` events,
+    out. The other arguments are those of ``heads.learn``, ``whole`` being its rows. Fewer than ``pattern_rows`` events,
     or ``min_labels`` that do not overlap, are a refusal: the pooled model of the regime speaks of them.
     """
     taken = _labelled(events, rows)
@@ -139,11 +140,13 @@ def learn_patterns(
     voice = past.voice("direction", names, everything)
     model = PatternModel(PATTERNS, Base.of(seen).up, models, voice, parameters)
     answered = lesson.at(np.concatenate([step.fold.test for step in steps]))
+    read = [*columns, "direction", "strength", "pattern"]
     heads = {
         name: {
             "kind": "pattern",
             "together": scores.figures("pattern", np.concatenate([step.said[name] for step in steps]), answered),
             "folds": [scores.figures("pattern", step.said[name], lesson.at(step.fold.test)) for step in steps],
+            "importance": most_telling(read, learner(name, parameters).importance(models[name])),
         }
         for name in names
     }

@@ -20,9 +20,9 @@ import polars as pl
 
 from alpha_assets.quant import metrics
 from alpha_assets.quant.heads import ANSWERS, Learnt, Refusal, blocks, enough, learn
-from alpha_assets.quant.labels import open_to_open, untrainable_regimes
+from alpha_assets.quant.labels import open_to_open, triple_barrier, untrainable_regimes
 from alpha_assets.quant.learners import libraries, training_id
-from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.parameters import SIGNAL_LABELS, LearningParameters
 from alpha_assets.quant.pattern_heads import EVENT, pattern_heads
 from alpha_assets.quant.schema import TIME, empty
 from alpha_assets.quant.splits import learnt_until
@@ -114,7 +114,7 @@ def labelled_rows(
     ``warm`` says whether the bar lies past the warm-up of every feature.
     """
     bars, held = adjusted_bars(lake, settings, names, symbols)
-    labels = open_to_open(with_known_at(bars, settings, names), settings.learning.horizon)
+    labels = _labels(with_known_at(bars, settings, names), settings.learning)
     recipe = recipe_of(settings)
     warm = bars.select("symbol", "timestamp", warm=recipe.feature_set.warm())
     features = lake.read(recipe.table, symbols=symbols)
@@ -123,6 +123,19 @@ def labelled_rows(
         features = empty({**KEYED, "regime": pl.String(), **dict.fromkeys(recipe.columns, pl.Float32())})
     key = ["symbol", "timestamp"]
     return features.join(labels, on=key, maintain_order="left").join(warm, on=key, maintain_order="left"), held
+
+
+def _labels(bars: pl.DataFrame, learning: LearningParameters) -> pl.DataFrame:
+    """``open_to_open``, and the ``barrier`` beside it where the three classes are read from that.
+
+    Both are known when the whole horizon is over (``quant.labels``), so one purge holds for them; and rows weigh by the
+    whole horizon whichever is met first, as they do for the other heads.
+    """
+    labels = open_to_open(bars, learning.horizon)
+    if learning.signal_label == SIGNAL_LABELS[0]:
+        return labels
+    met = triple_barrier(bars, learning.horizon, learning.profit_barrier, learning.stop_barrier)
+    return labels.join(met.select(*KEYED, "barrier"), on=list(KEYED), how="left", maintain_order="left")
 
 
 def pattern_events(lake: Lake, settings: Settings, symbols: Sequence[str]) -> pl.DataFrame | None:
@@ -412,10 +425,12 @@ def task_of(
     chosen = rows.filter(member).select(
         *("symbol", "timestamp", "known_at", "label_start", "held_until", "label_end"),
         *("label_return", "scaled_return", "scale", "up", "past_return", "momentum_return"),
+        *(name for name in ("barrier",) if name in rows.columns),
         *recipe.columns,
     )
     ends = ("known_at", "label_start", "held_until", "label_end")
-    seen = chosen.select("symbol", "timestamp", *ends, "label_return", *recipe.columns)
+    labels = (name for name in ("label_return", "barrier") if name in chosen.columns)
+    seen = chosen.select("symbol", "timestamp", *ends, *labels, *recipe.columns)
     fired = None if events is None else events.join(chosen, on=list(KEYED), how="semi", maintain_order="left")
     identity = training_id(
         seen, feature_set=recipe.table, parameters=parameters, versions=libraries(parameters), events=fired

@@ -86,6 +86,7 @@ def test_the_folds_of_events_are_those_of_their_bars_and_no_later_outcome_is_hea
     """The outcomes from the third block on are turned round: the figures of the two blocks before stand."""
     events = fired(ROWS)
     report = learnt(ROWS, events).report
+    assert next(iter(report["heads"]["xgb_pattern"]["importance"])) == "pattern"
     assert len(report["heads"]["xgb_pattern"]["folds"]) == HEADS.folds
     assert report["heads"]["xgb_pattern"]["together"]["ic"] > 0.15, "with the return in the direction of the event"
     assert report["patterns"]["events"] == events.height
