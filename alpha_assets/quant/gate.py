@@ -6,7 +6,7 @@ to the pool's (``quant.shrinkage``).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -51,6 +51,11 @@ class PoolVerdict:
     symbols: int
     effective_sample: float
     serves: Serving
+
+    @property
+    def unmatched(self) -> str | None:
+        """Why there is a champion and nothing to hold against it; None where there is none, or where there is."""
+        return next((line.sentence for line in self.lines if _is_unmatched(line)), None)
 
     def line(self, name: str) -> Line:
         """The line of this name. Raises KeyError where it was not judged."""
@@ -99,7 +104,7 @@ def judge(
     *,
     horizon: int,
     attempt: int = 1,
-    champion: pl.DataFrame | None = None,
+    champions: Sequence[pl.DataFrame] = (),
     trials: Trials | None = None,
     drift: Mapping[str, Drift] | None = None,
 ) -> Judgement:
@@ -113,9 +118,10 @@ def judge(
     candidate is not shown to be as good.
 
     ``horizon`` is the label's, in bars; ``attempt`` counts this family's looks within the rolling year, from 1;
-    ``champion`` holds symbol, timestamp and score of the one to be succeeded; ``trials`` are the configurations whose
-    out-of-sample score was seen, none but this one where it is None; ``drift`` is what was found of the drift
-    of each symbol's features. The same arguments give the same verdict, whatever the order of the rows.
+    ``champions`` hold symbol, timestamp and score of the one to be succeeded and, after it, of those before it that
+    still count; ``trials`` are the configurations whose out-of-sample score was seen, none but this one where it is
+    None; ``drift`` is what was found of the drift of each symbol's features, by symbol. The same arguments give the
+    same verdict, whatever the order of the rows.
 
     Raises ValueError for an attempt or horizon below 1, a missing column or two rows of one key.
     """
@@ -126,8 +132,10 @@ def judge(
     sample, serves, linear = _serving(Sample(evidence, parameters, horizon))
     # Of two learners the better was taken on the same dates: each may spend half.
     compared = linear is not None and linear.figure is not None
-    lines = _lines(sample, level / 2 if compared else level, champion, trials or Trials(1), drift)
+    trials = trials or Trials(1)
+    lines = _lines(sample, level / 2 if compared else level, champions, trials, drift)
     lines += [linear] if linear else []
+    lines.append(lines_of.trials_line(trials))
     spent = sum(attempt_level(parameters.level, earlier) for earlier in range(1, attempt + 1))
     lines.append(lines_of.alpha_line(attempt, level, parameters.level, spent))
     decision, reason = _pool_decision(lines, serves)
@@ -135,7 +143,10 @@ def judge(
         decision=decision,
         reason=reason,
         lines=tuple(lines),
-        figures=lines_of.reported(sample) if sample.blocks >= 2 else {},
+        figures={
+            **(lines_of.reported(sample) if sample.blocks >= 2 else {}),
+            "trials_variance": trials.variance,
+        },
         attempt=attempt,
         level=level,
         rows=sample.rows,
@@ -145,6 +156,17 @@ def judge(
         serves=serves,
     )
     return Judgement(pool=pool, symbols=_symbol_verdicts(sample, pool, drift or {}))
+
+
+def sharpe_of(evidence: pl.DataFrame, parameters: GateParameters, *, horizon: int) -> float | None:
+    """The score of a trial: the Sharpe ratio per date that ``judge`` would find in this evidence; None where undefined.
+
+    It is that of the pooled portfolio of whoever is judged, and what ``Trials`` is made of.
+    """
+    refuse(evidence)
+    sample, _, _ = _serving(Sample(evidence, parameters, horizon))
+    found = lines_of.portfolio(sample)
+    return found.sharpe if found is not None else None
 
 
 def attempt_level(level: float, attempt: int) -> float:
@@ -173,7 +195,7 @@ def _as_candidate(evidence: pl.DataFrame) -> pl.DataFrame:
 
 
 def _lines(
-    sample: Sample, level: float, champion: pl.DataFrame | None, trials: Trials, drift: Mapping[str, Drift] | None
+    sample: Sample, level: float, champions: Sequence[pl.DataFrame], trials: Trials, drift: Mapping[str, Drift] | None
 ) -> list[Line]:
     """The lines in the order of ``GATE_LINES``, those on direction last; two where there is next to nothing."""
     if sample.blocks < 2:
@@ -186,8 +208,8 @@ def _lines(
         lines_of.money_line(sample),
         lines_of.deflated_sharpe_line(sample, trials),
     ]
-    if champion is not None:
-        lines.append(lines_of.champion_line(sample, champion))
+    if champions:
+        lines.append(lines_of.champion_line(sample, champions))
     if drift is not None:
         lines.append(lines_of.drift_line(drift))
     return lines + lines_of.floor_lines(sample)
@@ -196,9 +218,13 @@ def _lines(
 def _pool_decision(lines: list[Line], serves: Serving) -> tuple[Decision, str]:
     failed = [line for line in lines if line.decides and not line.passed]
     decision = _decision_of({line.name for line in failed})
-    telling = failed or [line for line in lines if line.name == "skill"]
+    telling = failed or [line for line in lines if line.name == "skill" or _is_unmatched(line)]
     whose = " (the linear rival in the candidate's place)" if serves == "linear" else ""
     return decision, f"{VERBS[decision]}: " + "; ".join(line.sentence for line in telling) + whose
+
+
+def _is_unmatched(line: Line) -> bool:
+    return line.name == "champion" and line.figure is None
 
 
 def _decision_of(failed: set[str]) -> Decision:

@@ -3,8 +3,8 @@
 Which of them decide is a setting (``GateParameters.deciding_lines``); every one that can be judged is reported.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -259,11 +259,31 @@ def deflated_sharpe_line(sample: Sample, trials: Trials) -> Line:
     )
 
 
-def champion_line(sample: Sample, champion: pl.DataFrame) -> Line:
-    """TS-IC less that of the champion, on the rows they share."""
-    rival = champion.select("symbol", "timestamp", _rival="score")
-    margin = sample.parameters.champion_margin
-    return _not_inferior("champion", "the champion", sample, rival, margin, decides=_decides("champion", sample))
+def trials_line(trials: Trials) -> Line:
+    """How many configurations of the family were tried, the judged one included; it is told."""
+    sentence = "no other configuration of this family was tried"
+    if trials.count > 1:
+        sentence = (
+            f"{trials.count} configurations of this family were tried, this one included; "
+            f"the variance of their Sharpe ratios is {trials.variance:.2g}"
+        )
+    return Line("trials", float(trials.count), None, None, None, passed=True, decides=False, sentence=sentence)
+
+
+def champion_line(sample: Sample, champions: Sequence[pl.DataFrame]) -> Line:
+    """TS-IC less that of the champion, on the rows they share; of several champions, of the one it is furthest behind.
+
+    That is the best of them, each on its own common rows. Where fewer than two blocks are shared with every champion
+    the line has no figure and does not decide: nobody could ever succeed one whose rows nobody shares.
+    """
+    whose = "the champion" if len(champions) == 1 else f"the best of {len(champions)} champions"
+    rivals = [champion.select("symbol", "timestamp", _rival="score") for champion in champions]
+    margin, decides = sample.parameters.champion_margin, _decides("champion", sample)
+    lines = [_not_inferior("champion", whose, sample, rival, margin, decides=decides) for rival in rivals]
+    compared = [(line.figure, line) for line in lines if line.figure is not None]
+    if not compared:
+        return replace(lines[0], decides=False)
+    return min(compared, key=lambda entry: entry[0])[1]
 
 
 def linear_line(sample: Sample) -> Line:
@@ -302,7 +322,8 @@ def drift_line(drift: Mapping[str, Drift]) -> Line:
     """How many symbols drift; it flags, and a symbol whose realised loss confirms it is turned down by itself."""
     flagged = sorted(symbol for symbol, found in drift.items() if found.alarmed)
     sure = [symbol for symbol in flagged if drift[symbol].confirmed]
-    names = f": {', '.join(flagged[:NAMED])}{' …' if len(flagged) > NAMED else ''}" if flagged else ""
+    names = f"{', '.join(flagged[:NAMED])}{' …' if len(flagged) > NAMED else ''}"
+    count = f"{len(flagged)} symbol{'s' * (len(flagged) != 1)}"
     return Line(
         name="drift",
         figure=float(len(flagged)),
@@ -312,7 +333,9 @@ def drift_line(drift: Mapping[str, Drift]) -> Line:
         passed=not sure,
         decides=False,
         sentence=(
-            f"{len(flagged)} of {len(drift)} symbols drift{names}; the realised loss confirms {len(sure) or 'none'}"
+            f"drift of {count} is on record: {names}; the realised loss confirms {len(sure) or 'none'}"
+            if flagged
+            else "no drift is on record"
         ),
     )
 

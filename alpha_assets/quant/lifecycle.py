@@ -7,9 +7,10 @@ so that a second rollback goes one further back and never forth again.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-#: A decision's fields that are read here: verdict, stage, model_name and model_version.
+#: A decision's fields that are read here: verdict, stage, model_name, model_version; in ``served_since`` decided_at.
 Decision = Mapping[str, Any]
 
 #: The registered name and the number of a version.
@@ -40,6 +41,15 @@ class Standing:
     def previous(self) -> Decision | None:
         """The decision whose version a rollback would restore; None where it would leave none."""
         return self.line[-2] if len(self.line) > 1 else None
+
+    def served_since(self, since: datetime) -> tuple[Decision, ...]:
+        """The decisions of the line whose version still served after ``since``, newest first.
+
+        Who was taken back is none of them: what it had promised did not come true.
+        """
+        ended = zip(self.line, self.line[1:], strict=False)
+        former = [decision for decision, successor in ended if successor["decided_at"] > since]
+        return (*self.line[-1:], *reversed(former))
 
 
 def standing(history: Iterable[Decision]) -> Standing:

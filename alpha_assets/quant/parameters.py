@@ -358,7 +358,9 @@ class GateParameters:
 class PromotionParameters:
     """The path of a version after the gate (``quant.lifecycle``, ``quant.watch``)."""
 
-    shadow_bars: int = 5  # bars a canary predicts beside production before it serves: a week shows that it operates
+    #: Bars that a canary predicts beside production before it serves: a week shows that it operates. 0: a successor
+    #: that is as good as its champion is no canary; one that cannot be held against it is, for one bar.
+    shadow_bars: int = 5
     shadow_first: bool = False  # the same of a version that nothing serves beside: the risk there is a HOLD less
     shadow_late_hours: float = 6.0  # from a bar's arrival to the view on it at most: a signal lives no longer
     gross_loss: float = 1.4  # mean log-loss from which a shadow has failed: wrong at 3 : 1 on average; chance is 0.69

@@ -4,7 +4,9 @@ All ratios are per date and not annualised.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import variance
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,15 @@ class Trials:
         """Refuses what cannot be counted."""
         if self.count < 1 or not 0 <= self.variance < math.inf:
             raise ValueError(f"{self.count} trials of variance {self.variance}: wanted at least 1, and 0 or more")
+
+    @classmethod
+    def of(cls, scores: Sequence[float | None]) -> "Trials":
+        """The trials of these Sharpe ratios, one each; one that is not known yet (None) counts and adds no variance.
+
+        The variance is that of a sample (over n - 1), as there will be more trials; 0 of fewer than two.
+        """
+        known = [score for score in scores if score is not None]
+        return cls(len(scores), variance(known) if len(known) > 1 else 0.0)
 
     def threshold(self, dates: float) -> float:
         """The Sharpe ratio that the best of the trials is expected to reach by luck, on so many independent dates.

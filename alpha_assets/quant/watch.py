@@ -42,10 +42,11 @@ class ShadowVerdict:
 def shadow(views: pl.DataFrame, parameters: PromotionParameters) -> ShadowVerdict:
     """The verdict on a canary's views, one row a bar: ``p_up``, ``lag_hours`` from the bar's arrival, ``up`` or null.
 
+    A canary has to show one bar at least: where the settings ask for no shadow, who is canary has nothing else to show.
     One view that is no probability, or that came too late, fails it at once; gross loss is judged when the bars are
     complete. The order of the rows does not matter.
     """
-    bars, wanted = views.height, parameters.shadow_bars
+    bars, wanted = views.height, max(parameters.shadow_bars, 1)
     odd = views.filter(~pl.col("p_up").is_between(0.0, 1.0).fill_null(False) | pl.col("p_up").is_nan())
     late = views.filter(pl.col("lag_hours") > parameters.shadow_late_hours)
     known = views.filter(pl.col("up").is_not_null(), pl.col("p_up").is_between(0.0, 1.0))

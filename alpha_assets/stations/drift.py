@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 
 from alpha_assets.quant.drift import Calibration, Confirmation, DriftFinding, calibrate, confirmed, examine_all
+from alpha_assets.quant.gate_lines import Drift
 from alpha_assets.quant.labels import open_to_open
 from alpha_assets.quant.parameters import DriftParameters
 from alpha_assets.quant.symbols import REGIMES
@@ -286,7 +287,36 @@ def _log(
     )
 
 
-# -- what the checks and the sensor read ------------------------------------------------------------------------------
+# -- what the gate, the checks and the sensor read --------------------------------------------------------------------
+
+
+def on_record(
+    ledger: Ledger, regime: str, candidates: Mapping[str, Row], production: Mapping[Cell, Row]
+) -> dict[str, Drift]:
+    """What the last look found of the symbols of these candidates, for the gate.
+
+    A look at a cell is at its version in production, where there is one. That this loses more says nothing against a
+    successor: turned down for it, none could ever heal a drift. What was found before the version that a look would now
+    be at was there is out of date.
+    """
+    confirmed_too = {row["symbol"] for row in ledger.findings([rule_of(CONFIRMED, regime)])}
+    found = {}
+    for row in ledger.findings([rule_of(DRIFTED, regime)]):
+        symbol = row["symbol"]
+        candidate, serving = candidates.get(symbol), production.get((symbol, regime))
+        since = serving["decided_at"] if serving else candidate and candidate["trained_at"]
+        if candidate is None or row["seen_at"] < since:
+            continue
+        own = serving is None or serving["training_id"] == candidate["training_id"]
+        found[symbol] = _told(row, own, symbol in confirmed_too)
+    return found
+
+
+def _told(finding: Row, own: bool, losing: bool) -> Drift:
+    whose = "its features have drifted" if own else "the features of the version in production have drifted"
+    loss = "and its realised loss confirms it" if losing else "and no realised loss confirms it"
+    sentence = f"{finding['symbol']}: {whose}, seen on {finding['seen_at']:%Y-%m-%d}, {loss}"
+    return Drift(alarmed=True, confirmed=own and losing, sentence=sentence)
 
 
 def drift_verdict(ledger: Ledger) -> Verdict:

@@ -28,6 +28,7 @@ from alpha_assets.stations.train import (
     task_of,
     usable,
 )
+from alpha_assets.stations.trials import tried_so_far
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
@@ -75,7 +76,8 @@ def train_pools(
         tasks[regime] = task
     for done, (regime, fit) in enumerate(zip(tasks, fitted(tasks.values(), settings), strict=True), start=1):
         append_predictions(lake, [fit], now)
-        _keep(lake, registry, settings, regime, fit, tasks[regime], tags or {}, report)
+        told = {**(tags or {}), "trials_so_far": str(tried_so_far(ledger, settings, regime))}
+        _keep(lake, registry, settings, regime, fit, tasks[regime], told, report)
         progress("pooled models trained", done, len(tasks))
     report.totals = {
         "symbols": len(names),

@@ -24,12 +24,14 @@ from alpha_assets.quant.gate import Judgement
 from alpha_assets.quant.lifecycle import CANARY, FAILED, PRODUCTION, STAGING, standing
 from alpha_assets.quant.watch import LiveVerdict, ShadowVerdict
 from alpha_assets.settings import Settings
-from alpha_assets.stations import projection
+from alpha_assets.stations import drift, projection
 from alpha_assets.stations.base import Progress, Report, silent
+from alpha_assets.stations.champions import champions, scores_of
 from alpha_assets.stations.decisions import GATE, WATCH, rollback_row, row_of
 from alpha_assets.stations.series import calendars_of
-from alpha_assets.stations.sets import recipe_of, table_of
+from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, why_untrained
+from alpha_assets.stations.trials import family, tried
 from alpha_assets.stations.watch import live_verdicts, shadow_verdicts
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -38,7 +40,7 @@ from alpha_assets.stores.registry import Registry
 #: A symbol and a regime.
 Cell = tuple[str, str]
 
-#: Attempts at the gate are counted over a rolling year.
+#: Attempts at the gate are counted over a rolling year, and so long a former champion has to be matched.
 YEAR = timedelta(days=365)
 
 #: What the gate's word comes to: the verb, and where it leaves the version. «canary» may serve only once judged anew.
@@ -248,7 +250,7 @@ def _judged(
     """The gate's decisions on the candidates of one regime."""
     regime = cells[0][1]
     candidates = {symbol: row for (symbol, other), row in known.candidates.items() if other == regime}
-    judgement, missing = _judge(lake, ledger, settings, candidates, now, regime)
+    judgement, missing = _judge(lake, ledger, settings, candidates, known.production, now, regime)
     window = _window(lake, candidates, regime)
     rows = []
     for cell in cells:
@@ -288,23 +290,14 @@ def _window(lake: Lake, candidates: Mapping[str, Row], regime: str) -> dict[str,
 NO_EVIDENCE = "none of its candidate's predictions meets a labelled bar: refresh the symbol and train it again"
 
 
-def family(settings: Settings, regime: str = ALL) -> str:
-    """What is judged together: regime, feature set and learner.
-
-    The set by its name, not by the hash of its table: another denoiser, benchmark or threshold is another attempt of
-    the same family, or one could shop for settings at the price of a first look each.
-    """
-    features = recipe_of(settings).feature_set.name
-    return f"{regime}|{features}|{settings.learning.learner}|h{settings.learning.horizon}"
-
-
 def _judge(
     lake: Lake,
     ledger: Ledger,
     settings: Settings,
     candidates: Mapping[str, Row],
+    production: Mapping[Cell, Row],
     now: datetime,
-    regime: str = ALL,
+    regime: str,
 ) -> tuple[Judgement, dict[str, str]]:
     """The judgement, and why there is no evidence of some symbols."""
     table = table_of(settings)
@@ -313,23 +306,34 @@ def _judge(
         for symbol, row in candidates.items()
         if row["model_version"] is not None and row["features_set"] == table
     }
-    evidence, missing = _evidence(lake, settings, calendars_of(ledger), pool, regime)
+    said = lake.read("predictions", symbols=list(pool)).filter(
+        pl.col("regime") == regime, pl.col("origin") == OUT_OF_FOLD
+    )
+    evidence, missing = _evidence(lake, settings, calendars_of(ledger), pool, said)
+    histories = {symbol: rows for (symbol, other), rows in ledger.history(list(pool)).items() if other == regime}
+    served = champions(histories, pool, now - YEAR)
+    rules, horizon = settings.gate, settings.learning.horizon
+    score = gate.sharpe_of(evidence, rules, horizon=horizon)
     digest = hashlib.sha256("|".join(sorted(pool.values())).encode()).hexdigest()
     attempt = ledger.spend_attempt(family(settings, regime), digest, now, now - YEAR)
-    judgement = gate.judge(evidence, settings.gate, horizon=settings.learning.horizon, attempt=attempt)
+    judgement = gate.judge(
+        evidence,
+        rules,
+        horizon=horizon,
+        attempt=attempt,
+        champions=[scores_of(said, generation) for generation in served],
+        trials=tried(ledger, settings, regime, score, now),
+        drift=drift.on_record(ledger, regime, {symbol: candidates[symbol] for symbol in pool}, production),
+    )
     return judgement, missing
 
 
 def _evidence(
-    lake: Lake, settings: Settings, names: Mapping[str, str], pool: Mapping[str, str], regime: str = ALL
+    lake: Lake, settings: Settings, names: Mapping[str, str], pool: Mapping[str, str], said: pl.DataFrame
 ) -> tuple[pl.DataFrame, dict[str, str]]:
-    """The out-of-fold predictions of the present candidates beside what followed; and who is left out, and why."""
+    """What of ``said`` is of the present candidates, beside what followed; and who is left out, and why."""
     present = pl.DataFrame({"symbol": list(pool), "training_id": list(pool.values())})
-    predictions = (
-        lake.read("predictions", symbols=list(pool))
-        .filter(pl.col("regime") == regime, pl.col("origin") == OUT_OF_FOLD)
-        .join(present, on=["symbol", "training_id"], how="semi")
-    )
+    predictions = said.join(present, on=["symbol", "training_id"], how="semi")
     rows, missing = labelled_rows(lake, settings, names, list(pool))
     followed = rows.select(
         *("symbol", "timestamp", "label_return", "scaled_return", "up", "past_return", "momentum_return")
@@ -353,9 +357,14 @@ def _decision(
     # The regime's bars are served by «all» where it has no model of its own.
     serving = production or known.production.get((cell[0], ALL))
     rules = settings.promotion
-    if stage == PRODUCTION and rules.shadow_bars and (serving is not None or rules.shadow_first):
+    unmatched = judgement.pool.unmatched if production and "champion" in settings.gate.deciding_lines else None
+    if unmatched:
+        reason = f"{reason}; {unmatched}"
+    watched = rules.shadow_bars and (serving is not None or rules.shadow_first)
+    if stage == PRODUCTION and (watched or unmatched):
         verb, stage = "hold", CANARY
-        reason = f"{reason}; canary for {rules.shadow_bars} bars before it serves"
+        bars = max(rules.shadow_bars, 1)
+        reason = f"{reason}; canary for {bars} bar{'s' * (bars != 1)} before it serves"
     names = ("model_name", "model_version")
     return row_of(
         known.candidates[cell],

@@ -33,6 +33,7 @@ from alpha_assets.stations.quarantine import TRAINABLE
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, table_of
+from alpha_assets.stations.trials import tried_so_far
 from alpha_assets.stores.lake import PREDICTIONS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry, Version
@@ -328,7 +329,8 @@ class _Desk:
             self._report.say(fit.name, state, reason=fit.problem)
             return
         symbol, regime = cell
-        tags = {**self._tags, "symbol": symbol, "regime": regime}
+        trials = str(tried_so_far(self._ledger, self._settings, regime))
+        tags = {**self._tags, "symbol": symbol, "regime": regime, "trials_so_far": trials}
         version, figures = register(self._lake, self._registry, self._settings, model_name(*cell), fit, task, tags)
         reason = f"trained on {task.rows.height} bars until {task.rows['timestamp'][-1]:%Y-%m-%d}"
         self._ledger.note_candidates(

@@ -264,6 +264,26 @@ class Ledger:
             window = ours & (table.c.attempted_at > at - (now - since)) & (table.c.attempted_at <= at)
             return int(connection.execute(select(func.count()).where(window)).scalar_one())
 
+    def note_trials(self, rows: Sequence[Row]) -> None:
+        """Count configurations of a family as tried, each once however often it is noted.
+
+        A row has family and configuration (``stations.trials`` makes both), score, source and seen_at: ``score`` is
+        the Sharpe ratio per date of the pooled portfolio out of sample (``quant.gate.sharpe_of``), None while it is
+        unknown; ``source`` says who saw it, ``gate`` or ``search``; ``seen_at`` when. The first score of a
+        configuration stays, whatever a refit scores.
+        """
+        if not rows:
+            return
+        with self._writing() as connection:
+            _upsert_in(connection, tables.trials, rows, _scores_first)
+
+    def trials(self, family: str) -> list[Row]:
+        """The configurations of a family that were tried, in the order in which they were seen."""
+        table = tables.trials
+        return self._rows(
+            select(table).where(table.c.family == family).order_by(table.c.seen_at, table.c.configuration)
+        )
+
     def decide(self, rows: Sequence[Row]) -> None:
         """Append decisions, all or none; each carries the ``seq`` after the last one its author had read.
 
@@ -435,6 +455,11 @@ def _upsert_in(
     )
     # In the order of the key: two writers that lock rows in different orders would wait for each other for ever.
     connection.execute(statement, sorted(rows, key=lambda row: tuple(row[key] for key in keys)))
+
+
+def _scores_first(stored: Any, new: Any) -> Any:
+    """A score where none was known."""
+    return stored.score.is_(None) & new.score.is_not(None)
 
 
 def _says_later(stored: Any, new: Any) -> Any:

@@ -154,6 +154,17 @@ attempts = Table(
     Column("attempted_at", Instant, nullable=False),
 )
 
+# One row a configuration of a family whose out-of-sample score was seen: the best of many tried looks good by luck.
+trials = Table(
+    "trials",
+    metadata,
+    Column("family", String(200), primary_key=True),
+    Column("configuration", String(64), primary_key=True),
+    Column("score", Float),
+    Column("source", String(16), nullable=False),
+    Column("seen_at", Instant, nullable=False),
+)
+
 signals = Table(
     "signals",
     metadata,

@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import binom
 
 from alpha_assets.quant.evidence import Panel
-from alpha_assets.quant.gate import Judgement, attempt_level, judge
+from alpha_assets.quant.gate import Judgement, attempt_level, judge, sharpe_of
 from alpha_assets.quant.gate_lines import Drift
 from alpha_assets.quant.metrics import direction, ts_ic, xs_ic
 from alpha_assets.quant.parameters import GATE_LINES, GateParameters
@@ -185,11 +185,11 @@ def test_later_attempts_have_to_show_more_and_all_together_spend_the_level() -> 
 def test_the_same_evidence_gives_the_same_verdict_in_any_order() -> None:
     evidence = with_linear(traded(planted(10, 500, 21, 0.08), 0.08), 1.0, 1.0).with_columns(prior=pl.lit(0.5))
     champion = evidence.select("symbol", "timestamp", score="linear_score")
-    first = judge(evidence, PARAMETERS, horizon=2, champion=champion)
+    first = judge(evidence, PARAMETERS, horizon=2, champions=[champion])
     for seed in range(3):
         shuffled = evidence.sample(fraction=1.0, shuffle=True, seed=seed)
         mixed = champion.sample(fraction=1.0, shuffle=True, seed=seed + 1)
-        assert judge(shuffled, PARAMETERS, horizon=2, champion=mixed) == first
+        assert judge(shuffled, PARAMETERS, horizon=2, champions=[mixed]) == first
 
 
 def test_holes_late_listings_and_nulls_are_left_out() -> None:
@@ -314,6 +314,9 @@ def test_the_more_trials_were_counted_the_more_their_best_has_to_show() -> None:
     assert (pools[1].decision, pools[5000].decision) == ("promote", "reject")
     assert "the best of 5000 trials by luck" in pools[5000].reason
     assert judge(evidence, without("deflated_sharpe"), horizon=1, trials=Trials(5000)).pool.decision == "promote"
+    assert pools[1].line("trials").sentence == "no other configuration of this family was tried"
+    assert pools[20].line("trials").sentence.startswith("20 configurations of this family were tried, this one incl")
+    assert (pools[20].line("trials").figure, pools[20].line("trials").decides) == (20, False)
     apart = judge(evidence, PARAMETERS, horizon=1, trials=Trials(20, 0.05)).pool.line("deflated_sharpe")
     assert apart.threshold > lines[20].threshold
 
@@ -328,6 +331,11 @@ def test_the_sharpe_ratio_is_that_of_the_pooled_portfolio() -> None:
     )
     assert found.figures["sharpe"] == pytest.approx(float(daily.mean() / daily.std()), rel=0.02)
     assert found.line("deflated_sharpe").figure == found.figures["sharpe"]
+    assert sharpe_of(evidence, PARAMETERS, horizon=1) == found.figures["sharpe"]
+    assert sharpe_of(evidence.head(0), PARAMETERS, horizon=1) is None
+    linear = with_linear(evidence, 3.0, 0.0)
+    served = judge(linear, PARAMETERS, horizon=1).pool
+    assert (served.serves, sharpe_of(linear, PARAMETERS, horizon=1)) == ("linear", served.figures["sharpe"])
 
 
 def with_linear(evidence: pl.DataFrame, noise_of_tree: float, noise_of_linear: float) -> pl.DataFrame:
@@ -398,7 +406,7 @@ def test_drift_flags_and_turns_down_only_the_symbols_whose_loss_confirms_it() ->
     judgement = judge(evidence, PARAMETERS, horizon=1, drift=drift)
     assert judgement.pool.decision == "promote"
     line = judgement.pool.line("drift")
-    assert line.sentence == "2 of 3 symbols drift: S000, S001; the realised loss confirms 1"
+    assert line.sentence == "drift of 2 symbols is on record: S000, S001; the realised loss confirms 1"
     assert not line.decides
     plain = judge(evidence, PARAMETERS, horizon=1)
     assert judgement.symbols["S000"].reason == "rejected: S000: drift is confirmed"
@@ -448,12 +456,12 @@ def test_every_line_is_told_with_figure_error_and_threshold_in_a_sentence() -> N
     evidence = with_linear(traded(planted(30, 1500, 20, 0.1), 0.1), 0.0, 0.5)
     champion = evidence.select("symbol", "timestamp", score="linear_score")
     drift = {"S000": Drift(alarmed=False, confirmed=False, sentence="S000: no alarm")}
-    pool = judge(evidence, PARAMETERS, horizon=1, champion=champion, drift=drift).pool
-    assert {line.name for line in pool.lines} == {*GATE_LINES, "alpha", "f1", "precision", "recall"}
+    pool = judge(evidence, PARAMETERS, horizon=1, champions=[champion], drift=drift).pool
+    assert {line.name for line in pool.lines} == {*GATE_LINES, "trials", "alpha", "f1", "precision", "recall"}
     for line in pool.lines:
         assert line.figure is not None
-        assert line.error is not None or line.name in ("sample", "drift", "alpha")
-        assert line.threshold is not None or line.name in ("f1", "precision", "recall")
+        assert line.error is not None or line.name in ("sample", "drift", "trials", "alpha")
+        assert line.threshold is not None or line.name in ("trials", "f1", "precision", "recall")
         assert len(line.sentence) > 20
     json.dumps(judge(evidence, PARAMETERS, horizon=1).document(), allow_nan=False)
 
@@ -463,15 +471,31 @@ def test_a_successor_is_held_against_the_champion_on_common_rows() -> None:
     oracle = evidence.select("symbol", "timestamp", "score")
     random = np.random.default_rng(1)
     weaker = evidence.with_columns(score=pl.col("score") + 2 * random.standard_normal(evidence.height))
-    assert not judge(weaker, PARAMETERS, horizon=1, champion=oracle).pool.line("champion").passed
-    assert judge(evidence, PARAMETERS, horizon=1, champion=oracle).pool.line("champion").figure == pytest.approx(0.0)
-    better = judge(evidence, PARAMETERS, horizon=1, champion=weaker).pool.line("champion")
+    assert not judge(weaker, PARAMETERS, horizon=1, champions=[oracle]).pool.line("champion").passed
+    assert judge(evidence, PARAMETERS, horizon=1, champions=[oracle]).pool.line("champion").figure == pytest.approx(0.0)
+    better = judge(evidence, PARAMETERS, horizon=1, champions=[weaker]).pool.line("champion")
     assert better.passed
     assert better.figure > 0.02
     strangers = oracle.with_columns(pl.col("timestamp").dt.offset_by("30y"))
-    unknown = judge(evidence, PARAMETERS, horizon=1, champion=strangers).pool
+    unknown = judge(evidence, PARAMETERS, horizon=1, champions=[strangers]).pool
     assert "shares 0 dates with the champion" in unknown.line("champion").sentence
-    assert unknown.decision == "reject"
+    assert (unknown.decision, unknown.line("champion").decides) == ("promote", False), "or nobody could ever succeed it"
+    assert unknown.unmatched == unknown.line("champion").sentence
+    assert unknown.reason.endswith(f"; {unknown.unmatched}")
+
+
+def test_of_several_champions_the_best_is_held_against_the_successor() -> None:
+    evidence = planted(13, 2000, 10, 0.1)
+    oracle = evidence.select("symbol", "timestamp", "score")
+    random = np.random.default_rng(1)
+    weaker = oracle.with_columns(score=pl.col("score") + 2 * random.standard_normal(evidence.height))
+    strangers = oracle.with_columns(pl.col("timestamp").dt.offset_by("30y"))
+    alone = judge(evidence, PARAMETERS, horizon=1, champions=[oracle]).pool.line("champion")
+    for champions in ([weaker, strangers, oracle], [oracle, weaker]):
+        line = judge(evidence, PARAMETERS, horizon=1, champions=champions).pool.line("champion")
+        assert (line.figure, line.bound) == (alone.figure, alone.bound)
+        assert f"that of the best of {len(champions)} champions" in line.sentence
+    assert judge(evidence, PARAMETERS, horizon=1).pool.unmatched is None
 
 
 def test_a_successor_that_is_worse_than_production_is_rejected_and_one_that_is_as_good_is_not() -> None:
@@ -480,9 +504,9 @@ def test_a_successor_that_is_worse_than_production_is_rejected_and_one_that_is_a
     random = np.random.default_rng(1)
     weaker = evidence.with_columns(score=pl.col("score") + 2 * random.standard_normal(evidence.height))
     assert judge(weaker, PARAMETERS, horizon=1).pool.decision == "promote"
-    assert judge(weaker, PARAMETERS, horizon=1, champion=oracle).pool.decision == "reject"
+    assert judge(weaker, PARAMETERS, horizon=1, champions=[oracle]).pool.decision == "reject"
     like = evidence.with_columns(score=pl.col("score") + 0.2 * random.standard_normal(evidence.height))
-    assert judge(like, PARAMETERS, horizon=1, champion=oracle).pool.decision == "promote"
+    assert judge(like, PARAMETERS, horizon=1, champions=[oracle]).pool.decision == "promote"
 
 
 def test_wrong_questions_are_refused() -> None:

@@ -1,5 +1,6 @@
 """The path of a version: what serves, what a rollback returns to, and where every version stands."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import given
@@ -111,3 +112,22 @@ def test_a_canary_that_another_one_replaces_is_archived_and_one_turned_down_has_
     stands = standing(history)
     assert stands.canary is None
     assert stands.states == {("AAA.all", "1"): "archived", ("AAA.all", "2"): "failed"}
+
+
+def test_who_served_since_a_day_is_told_newest_first_without_those_taken_back() -> None:
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    history = [
+        {**decision("promote", version, "production"), "decided_at": start + timedelta(days=10 * version)}
+        for version in (1, 2, 3, 4)
+    ]
+
+    def served(history: list[dict[str, Any]], day: int) -> list[str]:
+        since = start + timedelta(days=day)
+        return [row["model_version"] for row in standing(history).served_since(since)]
+
+    assert served(history, 25) == ["4", "3", "2"], "the second served until the 30th day"
+    assert served(history, 30) == ["4", "3"]
+    assert served(history, 400) == ["4"], "what serves now serves since whenever"
+    back = {**decision("rollback", 2, "production"), "decided_at": start + timedelta(days=50)}
+    assert served([*history, back], 0) == ["2", "1"]
+    assert served([], 0) == []

@@ -30,6 +30,12 @@ def test_one_trial_has_nothing_to_beat_and_more_trials_have_more() -> None:
     assert thresholds[0] > 0
 
 
+def test_trials_are_counted_whether_or_not_their_score_is_known() -> None:
+    assert Trials.of([0.1]) == Trials.of([None]) == Trials(1)
+    four = Trials.of([0.1, None, 0.2, 0.6])
+    assert (four.count, four.variance) == (4, pytest.approx(0.07))
+
+
 def test_trials_cannot_agree_better_than_their_own_errors_let_them() -> None:
     assert Trials(10, 0.0).threshold(400) == Trials(10, 1 / 400).threshold(400)
     assert Trials(10, 0.01).threshold(400) > Trials(10, 1 / 400).threshold(400)

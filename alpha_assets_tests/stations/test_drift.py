@@ -18,6 +18,7 @@ from alpha_assets.stations.drift import (
     confirmed_verdict,
     drift,
     drift_verdict,
+    on_record,
     rule_of,
 )
 from alpha_assets.stations.sets import recipe_of
@@ -181,3 +182,53 @@ def test_the_version_in_production_is_looked_at_before_a_newer_candidate(promote
     ((symbol, _), serving), *_ = line.ledger.production().items()
     line.ledger.note_candidates([{**line.ledger.candidates()[symbol, ALL], "model_version": "99"}])
     assert look(line, symbol).partitions[f"all|{symbol}"]["version"] == serving["model_version"] != "99"
+
+
+def test_the_gate_shows_a_drift_and_turns_down_only_the_version_whose_own_loss_confirms_it(
+    line: Line, tmp_path: Path
+) -> None:
+    plain = copied(line.settings.home, tmp_path / "plain", drift=SHORT).promote()
+    assert plain.partitions["SIM02"]["state"] == "promoted"
+    moved(line, "SIM02")
+    losing = copied(line.settings.home, tmp_path / "losing", drift=SHORT)
+    look(line)
+    assert line.promote().partitions == plain.partitions
+    assert "SIM02" in drift_told(line)["sentence"]
+    assert drift_told(line)["sentence"].endswith("the realised loss confirms none")
+    said_live(losing, "SIM02", right=0.1)
+    look(losing)
+    turned_down = losing.promote().partitions
+    assert turned_down.pop("SIM02")["state"] == "rejected"
+    assert turned_down == {symbol: told for symbol, told in plain.partitions.items() if symbol != "SIM02"}
+    reason = losing.ledger.decisions("SIM02")[-1]["reason"]
+    assert reason == "rejected: SIM02: its features have drifted, seen on 2024-01-02, and its realised loss confirms it"
+    assert drift_told(losing)["sentence"].endswith("the realised loss confirms 1")
+
+
+def drift_told(line: Line) -> dict[str, Any]:
+    lines = line.ledger.decisions("SIM02")[-1]["evidence"]["pool"]["lines"]
+    return next(told for told in lines if told["name"] == "drift")
+
+
+def test_what_is_on_record_of_another_version_or_of_before_turns_nobody_down(tmp_path: Path) -> None:
+    ledger = Line(tmp_path / "home").ledger
+    rules = [rule_of(what, ALL) for what in (DRIFTED, CONFIRMED)]
+    seen = [
+        {"symbol": symbol, "rule": rule, "day": NOW.date(), "seen_at": NOW}
+        for symbol in ("OWN", "OTHER", "BEFORE", "AGO", "GONE")
+        for rule in rules
+    ]
+    ledger.note_findings({}, rules, [*seen, {**seen[0], "symbol": "ELSEWHERE", "rule": rule_of(DRIFTED, "volatile")}])
+    names = ("OWN", "OTHER", "BEFORE", "AGO", "ELSEWHERE")
+    candidates: dict[str, Any] = {name: {"training_id": "new", "trained_at": later(days=-1)} for name in names}
+    candidates["AGO"]["trained_at"] = later(days=1)
+    production = {
+        ("OTHER", ALL): {"training_id": "old", "decided_at": later(days=-9)},
+        ("BEFORE", ALL): {"training_id": "old", "decided_at": later(days=1)},
+    }
+    found = on_record(ledger, ALL, candidates, production)
+    assert {name: (one.alarmed, one.confirmed) for name, one in found.items()} == {
+        "OWN": (True, True),
+        "OTHER": (True, False),
+    }
+    assert found["OTHER"].sentence.startswith("OTHER: the features of the version in production have drifted, seen on")

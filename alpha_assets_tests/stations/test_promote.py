@@ -8,7 +8,8 @@ import pytest
 
 from alpha_assets.quant import gate
 from alpha_assets.quant.parameters import FeatureParameters, LearningParameters, PromotionParameters, RegimeParameters
-from alpha_assets.stations.promote import family, promote, reconcile
+from alpha_assets.stations.promote import promote, reconcile
+from alpha_assets.stations.trials import family
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
 from alpha_assets.stores.registry import PROMOTION, WHOLE, Registry
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, impossible, later
@@ -247,6 +248,6 @@ def test_another_setting_is_another_attempt_and_no_new_budget(line: Line) -> Non
         "features": FeatureParameters(denoiser="ema", benchmark="SPY"),
         "regimes": RegimeParameters(confirm=4),
     }
-    assert family(line.settings.model_copy(update=other)) == family(line.settings)
+    assert family(line.settings.model_copy(update=other), "all") == family(line.settings, "all")
     alpha158 = {"features": FeatureParameters(set="alpha158")}
-    assert family(line.settings.model_copy(update=alpha158)) != family(line.settings)
+    assert family(line.settings.model_copy(update=alpha158), "all") != family(line.settings, "all")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -403,6 +404,24 @@ class TestAttempts:
         assert sorted(numbers) == list(range(1, 31))
 
 
+class TestTrials:
+    def test_are_counted_once_a_configuration_and_keep_the_first_score_that_was_known(self, ledger: Ledger) -> None:
+        def trial(configuration: str, score: float | None, days: int = 0, **more: Any) -> dict[str, Any]:
+            seen = {"source": "gate", "seen_at": NOW + timedelta(days=days)}
+            return {"family": "f", "configuration": configuration, "score": score, **seen, **more}
+
+        assert ledger.trials("f") == []
+        ledger.note_trials([])
+        first, unknown = trial("a", 0.1), trial("b", None, days=1, source="search")
+        ledger.note_trials([first, unknown, trial("a", 0.3, family="g")])
+        for _ in range(2):
+            ledger.note_trials([trial("a", 0.2, days=2), trial("b", None, days=3)])
+        assert ledger.trials("f") == [first, unknown]
+        known = trial("b", 0.4, days=4)
+        ledger.note_trials([known])
+        assert ledger.trials("f") == [first, known]
+
+
 class TestDecisions:
     def test_are_taken_all_or_none(self, ledger: Ledger) -> None:
         ledger.decide([decision("AAA", 1)])
@@ -489,11 +508,11 @@ class TestDecisions:
         self, settings: Settings, ledger: Ledger
     ) -> None:
         ledger.decide([decision(word, 1, word) for word in ("promote", "reject", "hold")])
-        engine = engine_of(settings)
-        with engine.begin() as connection:
-            for column in ("seconds", "who", "stage", "speaker", "trained_at"):
-                connection.execute(sa.text(f"ALTER TABLE decisions DROP COLUMN {column}"))
-        set_revision(settings, "0002")
+        config = Config()
+        config.set_main_option("script_location", str(Path(ledger_module.__file__).parent / "migrations"))
+        with engine_of(settings).begin() as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0002")
         again = Ledger(settings)
         again.migrate()
         stages = {row["symbol"]: (row["stage"], row["who"]) for row in again.decisions()}

@@ -1,0 +1,46 @@
+"""Whom a family's candidates would succeed: what served their cells within a year, by what it said out of fold.
+
+Held against the version in production alone, a family could slide: each successor a little worse than the one before.
+So those before it count too, for a year; but not one that was taken back, whose promise did not come true.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import polars as pl
+
+from alpha_assets.quant.lifecycle import Decision, standing
+
+SAID: Mapping[str, pl.DataType] = {"symbol": pl.String(), "training_id": pl.String(), "linear": pl.Boolean()}
+
+
+def champions(
+    histories: Mapping[str, Sequence[Decision]], pool: Mapping[str, str], since: datetime
+) -> list[dict[str, Decision]]:
+    """The decisions that brought the champions of a pool into production, by symbol; what serves now first.
+
+    ``histories`` are the decisions on each symbol of the pool's regime, ``pool`` the training of its candidate. Each
+    of the following dicts goes one version further back, where a symbol has one that served after ``since``. A
+    candidate that serves already succeeds nobody, and no training is its own rival.
+    """
+    rivals = {symbol: _rivals(histories.get(symbol, ()), training, since) for symbol, training in pool.items()}
+    found = {symbol: some for symbol, some in rivals.items() if some}
+    deepest = max(map(len, found.values()), default=0)
+    return [{symbol: some[min(depth, len(some) - 1)] for symbol, some in found.items()} for depth in range(deepest)]
+
+
+def scores_of(predictions: pl.DataFrame, generation: Mapping[str, Decision]) -> pl.DataFrame:
+    """Symbol, timestamp and score of what these versions said, each by the voice that speaks for it."""
+    rows = [(symbol, row["training_id"], row["speaker"] == "linear") for symbol, row in generation.items()]
+    ours = pl.DataFrame(rows, schema=dict(SAID), orient="row")
+    score = pl.when(pl.col("linear")).then("linear_score").otherwise("score")
+    return predictions.join(ours, on=["symbol", "training_id"]).select("symbol", "timestamp", score=score)
+
+
+def _rivals(history: Sequence[Decision], training: str, since: datetime) -> list[Decision]:
+    served = standing(history).served_since(since)
+    if not served or served[0]["training_id"] == training:
+        return []
+    # Of a training that served twice the newer decision says who speaks.
+    distinct = {row["training_id"]: row for row in reversed(served)}
+    return [row for row in served if distinct[row["training_id"]] is row and row["training_id"] != training]
