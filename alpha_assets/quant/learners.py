@@ -158,6 +158,8 @@ class Learner(Protocol):
     libraries: ClassVar[tuple[str, ...]]
     #: Of its file.
     suffix: ClassVar[str]
+    #: The parameters that a search may turn.
+    searched: ClassVar[tuple[str, ...]]
 
     def __init__(self, parameters: LearningParameters) -> None: ...
 
@@ -175,6 +177,10 @@ class Learner(Protocol):
 
     def importance(self, model: Model) -> Array | None:
         """How much each column counts, summing to 1, or None where nothing was learnt."""
+
+
+#: What shapes small boosted trees.
+BOOSTED = ("rounds", "learning_rate", "leaves", "min_leaf_rows", "l2", "column_share", "row_share")
 
 
 def _lightgbm(seed: int) -> dict[str, Any]:
@@ -197,6 +203,7 @@ class _LightGBM(ABC):
     linear: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("lightgbm", "numpy")
     suffix: ClassVar[str] = "lgb"
+    searched: ClassVar[tuple[str, ...]]
 
     def __init__(self, parameters: LearningParameters) -> None:
         self.parameters = parameters
@@ -251,6 +258,8 @@ class _LightGBM(ABC):
 class _Forest(_LightGBM):
     """A random forest (Breiman, 2001): each tree sees 63 % of the rows and a third of the columns."""
 
+    searched: ClassVar[tuple[str, ...]] = ("depth", "forest_leaf_rows")
+
     def _shape(self) -> dict[str, Any]:
         return {
             "boosting": "rf",
@@ -268,6 +277,8 @@ class _Forest(_LightGBM):
 
 class _Boosted(_LightGBM):
     """Small gradient-boosted trees (Friedman, 2001)."""
+
+    searched: ClassVar[tuple[str, ...]] = BOOSTED
 
     def _shape(self) -> dict[str, Any]:
         parameters = self.parameters
@@ -329,6 +340,7 @@ class _XGBoost(ABC):
     linear: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("xgboost", "numpy")
     suffix: ClassVar[str] = "ubj"
+    searched: ClassVar[tuple[str, ...]] = BOOSTED
     #: How many of the last columns are names written as numbers, which have no order.
     named: ClassVar[int] = 0
 
@@ -433,6 +445,7 @@ class _Linear:
     linear: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     suffix: ClassVar[str] = "json"
+    searched: ClassVar[tuple[str, ...]] = ("linear_l2",)
 
     def __init__(self, parameters: LearningParameters) -> None:
         self.parameters = parameters

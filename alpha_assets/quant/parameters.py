@@ -264,6 +264,8 @@ class LearningParameters:
     slope_prior: float = 0.4  # how much of what a head says is believed before anything is known about it
     slope_rows: float = 10_000.0  # rows that this belief weighs as much as: a symbol alone knows no better
     isotonic_from: int = 20_000  # non-overlapping out-of-sample labels from which calibration is isotonic, not Platt's
+    search_trials: int = 0  # configurations that a search of the pool's parameters tries, its own first; 0: no search
+    search_seconds: float = 0.0  # after so many no further one is begun, so that slow machines try fewer; 0: no limit
     references: int = 128  # training rows that the dissimilarity is measured from
     seed: int = 20240229  # of everything random in a fit
 
@@ -283,7 +285,7 @@ class LearningParameters:
         for name in (*counts, "rounds", "return_rounds", "min_leaf_rows", "isotonic_from"):
             _at_least(name, getattr(self, name), 1)
         zero = ("embargo", "seed", "l2", "linear_l2", "hold_band", "slope_prior", "slope_rows")
-        for name in (*zero, "recency_half_life", "vault_share"):
+        for name in (*zero, "recency_half_life", "vault_share", "search_trials", "search_seconds"):
             _at_least(name, getattr(self, name), 0)
         for name in ("leaves", "references", "inner_folds"):
             _at_least(name, getattr(self, name), 2)

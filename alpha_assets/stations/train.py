@@ -9,9 +9,11 @@ Where a symbol has too little history in a regime, its candidate is the pooled m
 the ledger's row of the cell then names that version.
 """
 
+import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -22,10 +24,11 @@ from alpha_assets.quant import metrics
 from alpha_assets.quant.heads import ANSWERS, Learnt, Refusal, blocks, enough, learn
 from alpha_assets.quant.labels import open_to_open, triple_barrier, untrainable_regimes
 from alpha_assets.quant.learners import libraries, training_id
-from alpha_assets.quant.parameters import SIGNAL_LABELS, LearningParameters
+from alpha_assets.quant.parameters import SIGNAL_LABELS, GateParameters, LearningParameters
 from alpha_assets.quant.pattern_heads import EVENT, pattern_heads
 from alpha_assets.quant.schema import TIME, empty
-from alpha_assets.quant.splits import learnt_until
+from alpha_assets.quant.search import Found, search
+from alpha_assets.quant.splits import Fold, learnt_until
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
@@ -45,6 +48,9 @@ OUT_OF_FOLD = "oof"
 
 #: States in which the same training data give the same candidate again.
 SETTLED = ("trained", "pooled", "refused")
+
+#: The tag of a pooled version that says what a search made of its parameters, as JSON.
+TURNED = "searched"
 
 #: Fits whose predictions share one commit of the lake; so many are logged before the next ones are looked at.
 FITS_A_COMMIT = 16
@@ -78,7 +84,8 @@ class Task:
 
     ``rows`` are those of the cell; ``spans`` are timestamp, known_at and label_end of all labelled rows, and ``member``
     says which of them are of the cell: folds are cut before the regime is chosen. ``events`` are the patterns that
-    fired at bars of ``rows``, None where no head reads them.
+    fired at bars of ``rows``, None where no head reads them. ``parameters`` are those of the settings, or what a search
+    of the pool made of them; a pool's own are searched by its worker.
     """
 
     name: str
@@ -86,6 +93,7 @@ class Task:
     rows: pl.DataFrame
     spans: pl.DataFrame
     member: pl.Series
+    parameters: LearningParameters
     events: pl.DataFrame | None = None
     pooled: bool = False
 
@@ -94,7 +102,8 @@ class Task:
 class Fit:
     """What a worker hands back: a candidate as native files with its evidence, or why there is none.
 
-    ``seconds`` are of the processor: on the wall a fit takes as long as its neighbours let it.
+    ``seconds`` are of the processor: on the wall a fit takes as long as its neighbours let it. ``found`` holds the
+    parameters that it was made by, and what was tried for them.
     """
 
     name: str
@@ -104,6 +113,7 @@ class Fit:
     evidence: pl.DataFrame | None
     report: Mapping[str, Any] | None
     problem: str | None
+    found: Found
     failed: bool = False
 
 
@@ -264,7 +274,7 @@ class _Desk:
     def _look(self, cell: Cell, whole: pl.DataFrame, events: pl.DataFrame | None) -> tuple[Task | None, Row | None]:
         """What to fit, or what to record instead (None: nothing new)."""
         _, regime = cell
-        learning = self._settings.learning
+        learning = self._learning(regime)
         task = task_of(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning, events)
         if (reason := self._untrainable.get(regime)) is not None:
             return None, self._settle(cell, task, "refused", reason, None)
@@ -280,6 +290,12 @@ class _Desk:
         version, _ = pool
         reason = f"{refusal.reason}: {version.name} version {version.number}, of all symbols, stands in"
         return None, self._settle(cell, task, "pooled", reason, pool)
+
+    def _learning(self, regime: str) -> LearningParameters:
+        """The parameters of the settings, with what the search of the regime's pool made of them, if there was one."""
+        learning = self._settings.learning
+        pool = self._pool(regime) if learning.search_trials else None
+        return learning if pool is None else replace(learning, **json.loads(pool[1].get(TURNED, "{}")))
 
     def _is_unchanged(self, cell: Cell, identity: str, *states: str) -> bool:
         before = self._known.get(cell)
@@ -443,6 +459,7 @@ def task_of(
         rows=chosen,
         spans=rows.select("timestamp", "known_at", "label_end"),
         member=member,
+        parameters=parameters,
         events=fired,
         pooled=pooled,
     )
@@ -460,7 +477,7 @@ def fitted(tasks: Iterable[Task], settings: Settings) -> Iterator[Fit]:
     # One fit needs no other process, and starting one takes longer than most fits.
     backend = settings.workers_backend if len(tasks) > 1 else "threading"
     parallel = Parallel(n_jobs=workers, backend=backend, return_as="generator")
-    return parallel(delayed(_fit)(task, columns, settings.learning) for task in tasks)
+    return parallel(delayed(_fit)(task, columns, settings.gate) for task in tasks)
 
 
 def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
@@ -469,31 +486,42 @@ def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
         yield some
 
 
-def _fit(task: Task, columns: Sequence[str], parameters: LearningParameters) -> Fit:
+def _fit(task: Task, columns: Sequence[str], rules: GateParameters) -> Fit:
     from threadpoolctl import threadpool_limits
 
     started = time.thread_time()
     try:
         # A sum over two threads rounds otherwise than over one, and the same rows are to give the same bytes.
         with threadpool_limits(1):
-            least = parameters.min_rows // 2
-            burn_in, folds = blocks(task.spans, task.member.to_numpy(), parameters, least)
-            stamps = task.spans["timestamp"]
+            least = task.parameters.min_rows // 2
+            burn_in, folds = blocks(task.spans, task.member.to_numpy(), task.parameters, least)
+            found = _searched(task, columns, folds, rules)
             learnt = learn(
-                *(task.rows, columns, burn_in, folds, parameters),
-                stamps=stamps,
+                *(task.rows, columns, burn_in, folds, found.parameters),
+                stamps=task.spans["timestamp"],
                 events=task.events,
                 pooled=task.pooled,
             )
             files = learnt.candidate.files() if isinstance(learnt, Learnt) else None
     except Exception as error:  # one fit of many: it becomes a record with its reason, and the others go on
         reason = f"the fit failed: {type(error).__name__}: {error}"
-        return Fit(task.name, task.identity, time.thread_time() - started, None, None, None, reason, failed=True)
+        seconds, nothing = time.thread_time() - started, Found(task.parameters)
+        return Fit(task.name, task.identity, seconds, None, None, None, reason, nothing, failed=True)
     seconds = time.thread_time() - started
     if isinstance(learnt, Refusal):
-        return Fit(task.name, task.identity, seconds, None, None, None, learnt.reason)
+        return Fit(task.name, task.identity, seconds, None, None, None, learnt.reason, found)
     evidence = learnt.evidence.join(learnt_until(task.rows, folds), on=list(KEYED), maintain_order="left")
-    return Fit(task.name, task.identity, seconds, files, evidence, learnt.report, None)
+    report = {**learnt.report, "search": found.document()} if found.trials else learnt.report
+    return Fit(task.name, task.identity, seconds, files, evidence, report, None, found)
+
+
+def _searched(task: Task, columns: Sequence[str], folds: Sequence[Fold], rules: GateParameters) -> Found:
+    """What a search made of a pool's parameters; of a symbol's own they were found by its pool before."""
+    parameters = task.parameters
+    if not (task.pooled and parameters.search_trials and folds):
+        return Found(parameters)
+    until = time.monotonic() + (parameters.search_seconds or math.inf)
+    return search(task.rows, task.spans, columns, folds[0], parameters, rules, lambda: time.monotonic() > until)
 
 
 def model_name(symbol: str, regime: str = ALL) -> str:
@@ -541,7 +569,7 @@ def register(
         columns=recipe.columns,
         answers=ANSWERS,
         parameters={
-            **{key: _text(value) for key, value in asdict(settings.learning).items()},
+            **{key: _text(value) for key, value in asdict(fit.found.parameters).items()},
             "features_set": recipe.table,
             "interval": settings.interval,
         },
