@@ -25,12 +25,16 @@ SPEAKERS = ("trees", "linear")
 #: What the three classes are: the side of the scaled return, or the barrier that a long position met first.
 SIGNAL_LABELS = ("bands", "triple_barrier")
 
-#: What ``quant.learners.LEARNERS`` holds, which is too heavy to import for reading a setting.
-HEAD_NAMES = (
+#: The heads of a candidate, where nobody chose others.
+DEFAULT_HEADS = (
     *("rf_return", "gb_return", "rf_direction", "gb_direction"),
     *("rf_signal", "gb_signal", "xgb_signal", "xgb_pattern"),
     *("ridge", "logistic"),
 )
+
+#: What ``quant.learners.LEARNERS`` holds, which is too heavy to import for reading a setting: those, and scikit-learn's
+#: forests, which whoever mistrusts bins may take instead of the native ones.
+HEAD_NAMES = (*DEFAULT_HEADS, "skrf_return", "skrf_direction", "skrf_signal")
 
 #: What exchange_calendars knows, aliases included, written down because importing it takes more than a second.
 # fmt: off
@@ -225,7 +229,7 @@ class LearningParameters:
     """
 
     learner: str = SPEAKERS[0]  # who speaks: trees, or linear, which is a family of its own to the gate
-    heads: tuple[str, ...] = HEAD_NAMES  # names in quant.learners.LEARNERS; fewer train faster
+    heads: tuple[str, ...] = DEFAULT_HEADS  # names in quant.learners.LEARNERS; fewer train faster
     horizon: int = 1  # bars held, from open(t+1) to open(t+1+horizon); at most 30
     #: Return, in units of its trailing scale, beyond which a bar is a buy or a sell. Three classes of one size on S&P
     #: bars want 0.37 at a horizon of 1 bar, 0.44 at 30.

@@ -20,7 +20,7 @@ from alpha_assets.quant.learners import (
     libraries,
     training_id,
 )
-from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.parameters import HEAD_NAMES, LearningParameters
 from alpha_assets.quant.scores import correlation, figures
 
 #: Few trees: quick, and enough for a plain edge.
@@ -138,6 +138,32 @@ def test_the_logistic_regression_is_scikit_learns() -> None:
     np.testing.assert_allclose(
         head.predict(head.fit(rows), rows.features), theirs.predict_proba(columns)[:, 1], atol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", ["return", "direction", "signal"])
+def test_scikit_learns_forest_says_through_its_arrays_what_it_said_itself(kind: str) -> None:
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    rows, asked = lesson_of(500), lesson_of(300, seed=2)
+    sized = {"n_estimators": PARAMETERS.trees, "max_depth": PARAMETERS.depth, "max_features": 1 / 3}
+    rules = {**sized, "min_samples_leaf": PARAMETERS.forest_leaf_rows, "random_state": PARAMETERS.seed}
+    read = [each.features.astype(np.float32) for each in (rows, asked)]
+    if kind == "return":
+        said = RandomForestRegressor(**rules).fit(read[0], rows.earned, rows.weight).predict(read[1])
+    else:
+        label = rows.up if kind == "direction" else rows.signal
+        said = RandomForestClassifier(**rules).fit(read[0], label).predict_proba(read[1])
+        said = said[:, 1] if kind == "direction" else said
+    head = learner(f"skrf_{kind}", PARAMETERS)
+    assert np.isnan(asked.features).any(), "unknown values go the way that was learnt for them"
+    np.testing.assert_allclose(head.predict(head.fit(rows), asked.features), said, rtol=1e-12, atol=1e-15)
+    two = rows.at(np.flatnonzero(rows.signal != HOLD))
+    three = learner("skrf_signal", PARAMETERS)
+    assert (three.predict(three.fit(two), asked.features)[:, HOLD] < 1e-6).all(), "a class it never saw"
+
+
+def test_every_head_has_a_name_that_a_setting_may_give() -> None:
+    assert set(HEAD_NAMES) == set(LEARNERS)
 
 
 def test_a_wild_month_weighs_no_more_than_a_quiet_one() -> None:
