@@ -239,9 +239,9 @@ class LearningParameters:
     #: meet it or the stop within 1 bar, 63 % within 30.
     profit_barrier: float = 1.0
     stop_barrier: float = 1.0  # the same of its stop
-    recency_half_life: int = 0  # bars after which a training row weighs half; 0: all ages weigh the same
+    recency_half_life: int = 0  # bars after which a row weighs half in any fit; 0: all ages weigh the same
     folds: int = 5  # walk-forward test blocks
-    inner_folds: int = 4  # blocks inside a training set, for calibration, ensemble weights and search
+    inner_folds: int = 4  # blocks inside the first training set, which a search is scored on
     vault_share: float = 0.15  # of the dates, the newest: read once a release; 0: none
     embargo: int = 5  # dates between the last training label and the first test bar, beyond the purge
     min_rows: int = 500  # labelled rows below which a symbol has no own fit (GATE.md); the first fold trains on half

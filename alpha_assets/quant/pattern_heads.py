@@ -112,6 +112,8 @@ def learn_patterns(
     """
     taken = _labelled(events, rows)
     labels = int(uniqueness(taken).sum())
+    # No fit sees more, and the inputs of them all would be as large as the bars.
+    taken = taken.gather_every(-(-max(taken.height, 1) // parameters.max_rows))
     if taken.height < parameters.pattern_rows or labels < parameters.min_labels:
         return Refusal(
             f"{taken.height} events with a direction and an outcome, {labels} of them without overlap; a pattern head "

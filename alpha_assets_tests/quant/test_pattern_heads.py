@@ -118,6 +118,11 @@ def test_too_few_events_are_a_named_refusal_and_cost_the_candidate_nothing(event
     assert found.evidence.height == 500
 
 
+def test_no_more_events_are_looked_at_than_a_fit_may_see() -> None:
+    whole, thin = (learnt(ROWS, fired(ROWS), replace(HEADS, max_rows=rows)).report["patterns"] for rows in (2000, 500))
+    assert (whole["events"], thin["events"]) == (1400, 467)
+
+
 def test_an_event_makes_another_training() -> None:
     events = fired(ROWS)
 
