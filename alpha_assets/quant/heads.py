@@ -212,18 +212,19 @@ def learn(
 
     past = Past(whole, parameters)
     for step in walk(whole, heads, burn_in, teach, parameters):
-        past.add(step)
+        past.add(step.block)
     parts, walked = [], []
     for step in walk(whole, heads, folds, teach, parameters):
-        fold, base = step.fold, step.base
+        fold, block = step.fold, step.block
         voices = past.voices(heads, fold.train)
-        intercepts = _intercepts(whole, symbols, fold.train, base, parameters) if pooled else {}
-        answers = _answers(step.said, base, voices, parameters, _shifts(intercepts, symbols[fold.test], fold.test))
+        intercepts = _intercepts(whole, symbols, fold.train, block.base, parameters) if pooled else {}
+        shifts = _shifts(intercepts, symbols[fold.test], fold.test)
+        answers = _answers(block.said, block.base, voices, parameters, shifts)
         unlike = Dissimilarity.of(step.seen.features, step.seen.scaling, parameters.references)
         answers["dissimilarity"] = unlike(whole.features[fold.test])
-        parts.append(_evidence(rows[fold.test], answers, _priors(whole, symbols, fold, base)))
-        walked.append(_Walked(len(fold.train), fold.test, step.said, answers))
-        past.add(step)
+        parts.append(_evidence(rows[fold.test], answers, _priors(whole, symbols, fold, block.base)))
+        walked.append(_Walked(len(fold.train), fold.test, block.said, answers))
+        past.add(block)
     if not parts:
         return Refusal(f"{rows.height} labelled rows leave no walk-forward fold that can be fitted")
     everything = np.arange(rows.height)

@@ -53,17 +53,35 @@ class Base:
         return np.full(count, self.up if kind == "direction" else self.earned)
 
 
+@dataclass(frozen=True)
+class Block:
+    """The rows of a block by number, what each head said of them, and the prior of the fits that said it."""
+
+    rows: Array
+    said: Mapping[str, Array]
+    base: Base
+
+
+@dataclass(frozen=True)
+class Step:
+    """One fold of a walk: what its fits saw, which is as large as the rows, and the block that they answered."""
+
+    fold: Fold
+    seen: Lesson
+    block: Block
+
+
 class Past:
     """What the heads said so far of rows that their fits had not seen."""
 
     def __init__(self, whole: Lesson, parameters: LearningParameters) -> None:
         self._whole = whole
         self._parameters = parameters
-        self._steps: list[Step] = []
+        self._blocks: list[Block] = []
 
-    def add(self, step: "Step") -> None:
+    def add(self, block: Block) -> None:
         """Remember an answered block."""
-        self._steps.append(step)
+        self._blocks.append(block)
 
     def voices(self, heads: Sequence[str], allowed: Array) -> dict[str, Voice]:
         """The voice of each opinion, tuned on the answers to the ``allowed`` rows, whose outcomes are known."""
@@ -74,15 +92,12 @@ class Past:
         """The voice of one opinion, which is that of the heads ``names``."""
         open_to = np.zeros(len(self._whole.up), dtype=bool)
         open_to[allowed] = True
-        chosen = [
-            (step.fold.test[open_to[step.fold.test]], open_to[step.fold.test], step.said, step.base)
-            for step in self._steps
-        ]
-        rows = np.concatenate([rows for rows, *_ in chosen]) if chosen else np.empty(0, dtype=np.int64)
+        chosen = [(block.rows[open_to[block.rows]], open_to[block.rows], block) for block in self._blocks]
+        rows = np.concatenate([np.empty(0, dtype=np.int64), *(rows for rows, *_ in chosen)])
         kind = kind_of(opinion)
         shape = (0, 3) if kind == "signal" else (0,)
-        base = [base.spread(opinion, len(rows)) for rows, _, _, base in chosen]
-        answers = {name: [said[name][kept] for _, kept, said, _ in chosen] for name in names}
+        base = [block.base.spread(opinion, len(rows)) for rows, _, block in chosen]
+        answers = {name: [block.said[name][kept] for _, kept, block in chosen] for name in names}
         outcome = {"direction": self._whole.up, "signal": self._whole.signal}.get(kind, self._whole.earned)[rows]
         return tuned(
             kind,
@@ -107,16 +122,6 @@ def speakers(opinion: str, heads: Sequence[str], parameters: LearningParameters)
     ]
 
 
-@dataclass(frozen=True)
-class Step:
-    """One block of a walk: the fold, what its fits saw, their prior, and what each head says of the rows tested."""
-
-    fold: Fold
-    seen: Lesson
-    base: Base
-    said: Mapping[str, Array]
-
-
 def walk(
     whole: Lesson,
     heads: Sequence[str],
@@ -133,7 +138,8 @@ def walk(
         base = Base.of(seen)
         if 0.0 < base.up < 1.0:
             models = fitted(heads, seen, parameters)
-            yield Step(fold, seen, base, said_of(models, parameters, whole.features[fold.test]))
+            said = said_of(models, parameters, whole.features[fold.test])
+            yield Step(fold, seen, Block(fold.test, said, base))
 
 
 def taught(

@@ -19,7 +19,7 @@ from alpha_assets.quant import scores
 from alpha_assets.quant.calibration import Voice, loss
 from alpha_assets.quant.labels import pattern_success
 from alpha_assets.quant.learners import HOLD, Array, Lesson, Model, learner
-from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, most_telling, said_of, taught, walk
+from alpha_assets.quant.opinions import Base, Block, Past, Refusal, fitted, most_telling, said_of, taught, walk
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.patterns import CANDLES, STRUCTURES
 from alpha_assets.quant.splits import Fold
@@ -127,33 +127,32 @@ def learn_patterns(
 
     past = Past(lesson, parameters)
     for step in walk(lesson, names, _of_events(burn_in, taken, rows.height, parameters), teach, parameters):
-        past.add(step)
-    steps, answers = [], []
+        past.add(step.block)
+    blocks, answers = [], []
     for step in walk(lesson, names, _of_events(folds, taken, rows.height, parameters), teach, parameters):
         voice = past.voice("direction", names, step.fold.train)
-        answers.append(voice(step.said, step.base.spread("direction", len(step.fold.test))))
-        steps.append(step)
-        past.add(step)
-    if not steps:
+        answers.append(voice(step.block.said, _prior(step.block)))
+        blocks.append(step.block)
+        past.add(step.block)
+    if not blocks:
         return Refusal(f"{taken.height} events leave no walk-forward fold that can be fitted")
     everything = np.arange(taken.height)
     seen = teach(everything)
     models = fitted(names, seen, parameters)
     voice = past.voice("direction", names, everything)
     model = PatternModel(PATTERNS, Base.of(seen).up, models, voice, parameters)
-    answered = lesson.at(np.concatenate([step.fold.test for step in steps]))
     read = [*columns, "direction", "strength", "pattern"]
+    answered = lesson.at(np.concatenate([block.rows for block in blocks]))
     heads = {
         name: {
             "kind": "pattern",
-            "together": scores.figures("pattern", np.concatenate([step.said[name] for step in steps]), answered),
-            "folds": [scores.figures("pattern", step.said[name], lesson.at(step.fold.test)) for step in steps],
+            "together": scores.figures("pattern", np.concatenate([block.said[name] for block in blocks]), answered),
+            "folds": [scores.figures("pattern", block.said[name], lesson.at(block.rows)) for block in blocks],
             "importance": most_telling(read, learner(name, parameters).importance(models[name])),
         }
         for name in names
     }
-    said = np.concatenate(answers)
-    prior = np.concatenate([step.base.spread("direction", len(step.fold.test)) for step in steps])
+    said, prior = np.concatenate(answers), np.concatenate([_prior(block) for block in blocks])
     figures = {
         "events": taken.height,
         "labels": labels,
@@ -164,6 +163,10 @@ def learn_patterns(
         "voice": voice.document(),
     }
     return PatternsLearnt(model, heads, figures)
+
+
+def _prior(block: Block) -> Array:
+    return block.base.spread("direction", len(block.rows))
 
 
 def _labelled(events: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

@@ -133,9 +133,9 @@ def score(
 
     parts = []
     for step in walk(whole, heads, folds, teach, parameters):
-        vote = np.mean([step.said[name] for name in heads], axis=0)
-        beyond = log_odds(vote) - log_odds(step.base.up)
-        answered = known[step.fold.test].select("symbol", "timestamp", "scaled_return", "up")
+        vote = np.mean([step.block.said[name] for name in heads], axis=0)
+        beyond = log_odds(vote) - log_odds(step.block.base.up)
+        answered = known[step.block.rows].select("symbol", "timestamp", "scaled_return", "up")
         parts.append(answered.with_columns(p_up=pl.Series(vote), score=pl.Series(beyond)))
     said = pl.concat(parts) if parts else pl.DataFrame(schema={"score": pl.Float64})
     if not (said["score"].abs() > SILENCE).any():
