@@ -210,7 +210,7 @@ def learn(
     def teach(numbers: Array) -> Lesson:
         return taught(whole, numbers, rows, stamps, parameters)
 
-    past = Past(whole, parameters)
+    past = Past(whole, rows, parameters)
     for step in walk(whole, heads, burn_in, teach, parameters):
         past.add(step.block)
     parts, walked = [], []

@@ -15,7 +15,7 @@ from alpha_assets.quant.calibration import Voice, tuned
 from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, learner
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.splits import Fold
-from alpha_assets.quant.weights import sample_weights
+from alpha_assets.quant.weights import sample_weights, uniqueness
 
 #: The opinions: trees and linear models of a kind are heard apart.
 OPINIONS = ("return", "direction", "signal", "linear_return", "linear_direction")
@@ -72,10 +72,14 @@ class Step:
 
 
 class Past:
-    """What the heads said so far of rows that their fits had not seen."""
+    """What the heads said so far of rows that their fits had not seen.
 
-    def __init__(self, whole: Lesson, parameters: LearningParameters) -> None:
+    ``whole`` are all rows, and ``rows`` the same as a frame (symbol, label_start, held_until).
+    """
+
+    def __init__(self, whole: Lesson, rows: pl.DataFrame, parameters: LearningParameters) -> None:
         self._whole = whole
+        self._held = rows.select("symbol", "label_start", "held_until")
         self._parameters = parameters
         self._blocks: list[Block] = []
 
@@ -85,28 +89,47 @@ class Past:
 
     def voices(self, heads: Sequence[str], allowed: Array) -> dict[str, Voice]:
         """The voice of each opinion, tuned on the answers to the ``allowed`` rows, whose outcomes are known."""
+        heard = self._heard(allowed)
         named = {opinion: speakers(opinion, heads, self._parameters) for opinion in OPINIONS}
-        return {opinion: self.voice(opinion, names, allowed) for opinion, names in named.items() if names}
+        return {opinion: self._voice(opinion, names, heard) for opinion, names in named.items() if names}
 
     def voice(self, opinion: str, names: Sequence[str], allowed: Array) -> Voice:
         """The voice of one opinion, which is that of the heads ``names``."""
+        return self._voice(opinion, names, self._heard(allowed))
+
+    def _heard(self, allowed: Array) -> "_Heard":
         open_to = np.zeros(len(self._whole.up), dtype=bool)
         open_to[allowed] = True
-        chosen = [(block.rows[open_to[block.rows]], open_to[block.rows], block) for block in self._blocks]
-        rows = np.concatenate([np.empty(0, dtype=np.int64), *(rows for rows, *_ in chosen)])
+        kept = [open_to[block.rows] for block in self._blocks]
+        chosen = (block.rows[some] for block, some in zip(self._blocks, kept, strict=True))
+        rows = np.concatenate([np.empty(0, dtype=np.int64), *chosen])
+        return _Heard(kept, rows, uniqueness(self._held[rows]).to_numpy())
+
+    def _voice(self, opinion: str, names: Sequence[str], heard: "_Heard") -> Voice:
         kind = kind_of(opinion)
         shape = (0, 3) if kind == "signal" else (0,)
-        base = [block.base.spread(opinion, len(rows)) for rows, _, block in chosen]
-        answers = {name: [block.said[name][kept] for _, kept, block in chosen] for name in names}
-        outcome = {"direction": self._whole.up, "signal": self._whole.signal}.get(kind, self._whole.earned)[rows]
+        answered = list(zip(self._blocks, heard.kept, strict=True))
+        base = [block.base.spread(opinion, kept.sum()) for block, kept in answered]
+        answers = {name: [block.said[name][kept] for block, kept in answered] for name in names}
+        outcome = {"direction": self._whole.up, "signal": self._whole.signal}.get(kind, self._whole.earned)
         return tuned(
             kind,
             {name: np.concatenate([np.empty(shape), *said]) for name, said in answers.items()},
             np.concatenate([np.empty(shape), *base]),
-            outcome,
-            self._whole.weight[rows],
+            outcome[heard.rows],
+            self._whole.weight[heard.rows],
+            heard.share,
             self._parameters,
         )
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Which rows of each block a voice is tuned on, their numbers, and what of each outcome among them is its own."""
+
+    kept: Sequence[Array]
+    rows: Array
+    share: Array
 
 
 def kind_of(opinion: str) -> Any:

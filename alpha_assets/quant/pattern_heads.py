@@ -125,7 +125,7 @@ def learn_patterns(
     def teach(numbers: Array) -> Lesson:
         return taught(lesson, numbers, taken, stamps, parameters)
 
-    past = Past(lesson, parameters)
+    past = Past(lesson, taken, parameters)
     for step in walk(lesson, names, _of_events(burn_in, taken, rows.height, parameters), teach, parameters):
         past.add(step.block)
     blocks, answers = [], []
