@@ -14,6 +14,7 @@ mean return, drawn towards the pool's by as much as chance alone would scatter t
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, S
 from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, most_telling, said_of, taught, walk
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.pattern_heads import EVENT, PatternModel, PatternsLearnt, learn_patterns, pattern_heads
-from alpha_assets.quant.splits import Fold, walk_forward
+from alpha_assets.quant.splits import Fold, vault, walk_forward
 from alpha_assets.quant.weights import uniqueness
 
 #: The file of a candidate that names all others, and the one that holds the references of the dissimilarity.
@@ -148,33 +149,48 @@ def enough(rows: pl.DataFrame, parameters: LearningParameters) -> Refusal | None
 
 
 def blocks(
-    spans: pl.DataFrame, member: Array, parameters: LearningParameters, least: int
+    spans: pl.DataFrame,
+    member: Array,
+    parameters: LearningParameters,
+    least: int,
+    shut: datetime | None = None,
 ) -> tuple[list[Fold], list[Fold]]:
     """The burn-in block (one or none) and the walk-forward folds of the rows where ``member``.
 
     ``spans`` (timestamp, known_at, label_end) are all labelled rows, of every regime: purge, embargo and the cuts are
     made on the calendar, and only then are the rows of other regimes left out, so that a regime's folds are as wide in
     time as those of ``all``. The first fold trains on about ``least`` timestamps that have a member. A fold that
-    trains on fewer than a third of ``least`` rows is left out. Row numbers count the members.
+    trains on fewer than a third of ``least`` rows is left out. Where a vault begins at ``shut``, no row is in a fold
+    whose label was not known before. Row numbers count the members.
     """
-    stamps = spans["timestamp"].to_physical().to_numpy()
+    opened = np.arange(spans.height) if shut is None else np.flatnonzero((spans["label_end"] < shut).to_numpy())
+    stamps = spans["timestamp"].to_physical().to_numpy()[opened]
     distinct = np.unique(stamps)
-    reached = np.cumsum(np.isin(distinct, np.unique(stamps[member])))
+    reached = np.cumsum(np.isin(distinct, np.unique(stamps[member[opened]])))
     start = int(np.searchsorted(reached, least)) + 1
     if start >= len(distinct):
         return [], []
-    number = np.cumsum(member) - 1
-
-    def within(fold: Fold, shift: Array | None = None) -> Fold:
-        train, test = (rows if shift is None else shift[rows] for rows in (fold.train, fold.test))
-        return Fold(number[train[member[train]]], number[test[member[test]]])
-
-    folds = [within(fold) for fold in walk_forward(spans, parameters.folds, parameters.embargo, start)]
-    early = np.flatnonzero(stamps < distinct[start])
+    early = opened[stamps < distinct[start]]
     first = walk_forward(spans[early], 1, parameters.embargo, max(1, int(BURN_IN * start)))
-    burn_in = [within(fold, early) for fold in first]
+    burn_in = [_members(fold, early, member) for fold in first]
+    folds = [
+        _members(fold, opened, member)
+        for fold in walk_forward(spans[opened], parameters.folds, parameters.embargo, start)
+    ]
     usable = [[fold for fold in some if len(fold.test) and len(fold.train) >= least / 3] for some in (burn_in, folds)]
     return usable[0], usable[1]
+
+
+def vault_fold(spans: pl.DataFrame, member: Array, parameters: LearningParameters, shut: datetime) -> Fold:
+    """The members in the vault as test rows, those that were known before it, less the embargo, to train."""
+    return _members(vault(spans, shut, parameters.embargo).fold(spans), np.arange(spans.height), member)
+
+
+def _members(fold: Fold, rows: Array, member: Array) -> Fold:
+    """The part of a fold of ``rows`` that are members, numbered among them."""
+    number = np.cumsum(member) - 1
+    train, test = rows[fold.train], rows[fold.test]
+    return Fold(number[train[member[train]]], number[test[member[test]]])
 
 
 def learn(

@@ -28,6 +28,7 @@ from alpha_assets.stations.train import (
     pattern_events,
     pool_name,
     register,
+    shut_from,
     task_of,
     usable,
 )
@@ -66,10 +67,12 @@ def train_pools(
     known = usable(rows)
     by_date = known.sort("timestamp", "symbol")
     untrainable = untrainable_regimes(known.select("symbol", "timestamp", "regime"), settings.learning.horizon)
-    fired = pattern_events(lake, settings, list(names))
+    fired, shut = pattern_events(lake, settings, list(names)), shut_from(lake, settings)
     tasks: dict[str, Task] = {}
     for regime in regimes:
-        task = task_of(f"{regime}|{EVERY}", by_date, regime, recipe_of(settings), settings.learning, fired, pooled=True)
+        task = task_of(
+            f"{regime}|{EVERY}", by_date, regime, recipe_of(settings), settings.learning, fired, shut, pooled=True
+        )
         refusal = enough(task.rows, settings.learning)
         reason = untrainable.get(regime) or (refusal and f"over all symbols: {refusal.reason}")
         if reason is not None:

@@ -28,7 +28,7 @@ from alpha_assets.quant.parameters import SIGNAL_LABELS, GateParameters, Learnin
 from alpha_assets.quant.pattern_heads import EVENT, pattern_heads
 from alpha_assets.quant.schema import TIME, empty
 from alpha_assets.quant.search import Found, search
-from alpha_assets.quant.splits import Fold, learnt_until
+from alpha_assets.quant.splits import Fold, learnt_until, vault_begins
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
@@ -85,7 +85,7 @@ class Task:
     ``rows`` are those of the cell; ``spans`` are timestamp, known_at and label_end of all labelled rows, and ``member``
     says which of them are of the cell: folds are cut before the regime is chosen. ``events`` are the patterns that
     fired at bars of ``rows``, None where no head reads them. ``parameters`` are those of the settings, or what a search
-    of the pool made of them; a pool's own are searched by its worker.
+    of the pool made of them; a pool's own are searched by its worker. ``shut`` is where the vault begins, None: none.
     """
 
     name: str
@@ -95,6 +95,7 @@ class Task:
     member: pl.Series
     parameters: LearningParameters
     events: pl.DataFrame | None = None
+    shut: datetime | None = None
     pooled: bool = False
 
 
@@ -147,6 +148,12 @@ def _labels(bars: pl.DataFrame, learning: LearningParameters) -> pl.DataFrame:
         return labels
     met = triple_barrier(bars, learning.horizon, learning.profit_barrier, learning.stop_barrier)
     return labels.join(met.select(*KEYED, "barrier"), on=list(KEYED), how="left", maintain_order="left")
+
+
+def shut_from(lake: Lake, settings: Settings) -> datetime | None:
+    """Where the vault begins, by the dates of the whole universe: one border for all, whoever is trained now."""
+    share = settings.learning.vault_share
+    return vault_begins(lake.read("bars", columns=["timestamp"])["timestamp"], share) if share else None
 
 
 def pattern_events(lake: Lake, settings: Settings, symbols: Sequence[str]) -> pl.DataFrame | None:
@@ -248,6 +255,7 @@ class _Desk:
         self._settled = SETTLED if registry.exists() else ()
         self._cells: dict[str, Cell] = {}
         self._untrainable: Mapping[str, str] = {}
+        self._shut = shut_from(lake, settings)
 
     def sort(self, found: Mapping[Cell, pl.DataFrame], fired: pl.DataFrame | None) -> dict[str, Task]:
         """The cells that have to be fitted, by name; all others are recorded. ``fired`` are their pattern events.
@@ -275,7 +283,9 @@ class _Desk:
         """What to fit, or what to record instead (None: nothing new)."""
         _, regime = cell
         learning = self._learning(regime)
-        task = task_of(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning, events)
+        task = task_of(
+            key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning, events, self._shut
+        )
         if (reason := self._untrainable.get(regime)) is not None:
             return None, self._settle(cell, task, "refused", reason, None)
         refusal = enough(task.rows, learning)
@@ -295,7 +305,7 @@ class _Desk:
         """The parameters of the settings, with what the search of the regime's pool made of them, if there was one."""
         learning = self._settings.learning
         pool = self._pool(regime) if learning.search_trials else None
-        return learning if pool is None else replace(learning, **json.loads(pool[1].get(TURNED, "{}")))
+        return learning if pool is None else turned_by(learning, pool[1])
 
     def _is_unchanged(self, cell: Cell, identity: str, *states: str) -> bool:
         before = self._known.get(cell)
@@ -435,6 +445,7 @@ def task_of(
     recipe: Recipe,
     parameters: LearningParameters,
     events: pl.DataFrame | None = None,
+    shut: datetime | None = None,
     *,
     pooled: bool = False,
 ) -> Task:
@@ -461,6 +472,7 @@ def task_of(
         member=member,
         parameters=parameters,
         events=fired,
+        shut=shut,
         pooled=pooled,
     )
 
@@ -494,7 +506,7 @@ def _fit(task: Task, columns: Sequence[str], rules: GateParameters) -> Fit:
         # A sum over two threads rounds otherwise than over one, and the same rows are to give the same bytes.
         with threadpool_limits(1):
             least = task.parameters.min_rows // 2
-            burn_in, folds = blocks(task.spans, task.member.to_numpy(), task.parameters, least)
+            burn_in, folds = blocks(task.spans, task.member.to_numpy(), task.parameters, least, task.shut)
             found = _searched(task, columns, folds, rules)
             learnt = learn(
                 *(task.rows, columns, burn_in, folds, found.parameters),
@@ -522,6 +534,11 @@ def _searched(task: Task, columns: Sequence[str], folds: Sequence[Fold], rules: 
         return Found(parameters)
     until = time.monotonic() + (parameters.search_seconds or math.inf)
     return search(task.rows, task.spans, columns, folds[0], parameters, rules, lambda: time.monotonic() > until)
+
+
+def turned_by(learning: LearningParameters, tags: Mapping[str, str]) -> LearningParameters:
+    """The parameters with what the search behind a pooled version, of these ``tags``, made of them."""
+    return replace(learning, **json.loads(tags.get(TURNED, "{}")))
 
 
 def model_name(symbol: str, regime: str = ALL) -> str:

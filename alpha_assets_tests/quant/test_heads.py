@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpha_assets.quant.heads import ANSWERS, INDEX, Candidate, Learnt, Refusal, blocks, enough, features_of, learn
+from alpha_assets.quant.heads import (
+    ANSWERS,
+    INDEX,
+    Candidate,
+    Learnt,
+    Refusal,
+    blocks,
+    enough,
+    features_of,
+    learn,
+    vault_fold,
+)
 from alpha_assets.quant.learners import lesson
 from alpha_assets.quant.opinions import taught
 from alpha_assets.quant.parameters import LearningParameters
@@ -104,6 +115,22 @@ def test_the_folds_of_a_regime_are_cut_on_the_calendar_and_not_on_its_own_rows()
     assert max(lengths) - min(lengths) <= 1
     assert len(folds[0].train) == pytest.approx(100 - FEW.embargo, abs=3)
     assert blocks(rows, late, FEW, 600) == ([], [])
+
+
+def test_no_fold_has_a_row_whose_label_knows_the_vault_which_is_a_fold_of_its_own() -> None:
+    rows = labelled(800, horizon=3)
+    member = np.arange(800) % 4 != 0
+    inside, shut = rows.filter(pl.Series(member)), rows["timestamp"][650]
+    burn_in, folds = blocks(rows, member, FEW, 150, shut)
+    met = np.concatenate([part for fold in (*burn_in, *folds) for part in (fold.train, fold.test)])
+    assert inside["label_end"][met].max() < shut
+    assert inside["label_end"][met].max() > rows["timestamp"][648], "not a date is lost"
+    assert len(folds) == FEW.folds
+    fold = vault_fold(rows, member, FEW, shut)
+    assert inside["timestamp"][fold.test].min() == rows["timestamp"][650 if member[650] else 651]
+    assert inside["timestamp"][fold.test].max() == inside["timestamp"].max()
+    assert inside["label_end"][fold.train].max() < rows["known_at"][650 - FEW.embargo]
+    assert blocks(rows, member, FEW, 150, rows["timestamp"][50]) == ([], [])
 
 
 @pytest.mark.parametrize(
