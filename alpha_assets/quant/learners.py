@@ -665,11 +665,11 @@ LEARNERS: Mapping[str, type[Learner]] = {
     "gb_signal": BoostedSignal,
     "xgb_signal": XGBoostSignal,
     "xgb_pattern": XGBoostPattern,
+    "ridge": RidgeReturn,
+    "logistic": LogisticDirection,
     "skrf_return": ScikitReturn,
     "skrf_direction": ScikitDirection,
     "skrf_signal": ScikitSignal,
-    "ridge": RidgeReturn,
-    "logistic": LogisticDirection,
 }
 
 

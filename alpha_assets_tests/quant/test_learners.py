@@ -20,7 +20,7 @@ from alpha_assets.quant.learners import (
     libraries,
     training_id,
 )
-from alpha_assets.quant.parameters import HEAD_NAMES, LearningParameters
+from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.scores import correlation, figures
 
 #: Few trees: quick, and enough for a plain edge.
@@ -160,10 +160,6 @@ def test_scikit_learns_forest_says_through_its_arrays_what_it_said_itself(kind: 
     two = rows.at(np.flatnonzero(rows.signal != HOLD))
     three = learner("skrf_signal", PARAMETERS)
     assert (three.predict(three.fit(two), asked.features)[:, HOLD] < 1e-6).all(), "a class it never saw"
-
-
-def test_every_head_has_a_name_that_a_setting_may_give() -> None:
-    assert set(HEAD_NAMES) == set(LEARNERS)
 
 
 def test_a_wild_month_weighs_no_more_than_a_quiet_one() -> None:
