@@ -30,6 +30,7 @@ $(READY): requirements.lock pyproject.toml setup.py
 	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
 	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import lightgbm' 2>/dev/null || $(MAKE) --no-print-directory openmp
+	@$(BIN)/python -c 'import alpha_assets.quant.kernels'  # compiles them, once
 	@touch $(READY)
 
 # LightGBM's wheel alone does not bring the OpenMP runtime. Where the machine has none, the one in scikit-learn's wheel

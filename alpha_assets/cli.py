@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from alpha_assets.quant.parameters import DISCLAIMER
+from alpha_assets.quant.symbols import REGIMES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,6 +87,16 @@ def _symbols(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--symbols", metavar="A,B", type=_listed, help="only these; default: the whole universe")
 
 
+def _regimes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--regime",
+        action="append",
+        choices=REGIMES,
+        dest="regimes",
+        help="only this one, repeatable; default: all five",
+    )
+
+
 def _format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: table")
 
@@ -127,12 +138,14 @@ def _work(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     _format(refresh)
     train = _verb(verbs, "train", "train candidates, let the gate decide, say signals", _call("line", "train"))
     _symbols(train)
-    train.add_argument("--regimes", metavar="A,B", type=_listed, default=["all"], help="default: all")
+    _regimes(train)
     _format(train)
     run = _verb(verbs, "run", "the main job: follow these symbols, refresh, train, say signals", _call("line", "run"))
     run.add_argument("symbols", nargs="*", metavar="SYMBOL", help="default: the universe, or all that files hold")
+    _regimes(run)
     demo = _verb(verbs, "demo", "the main job on a simulated market", _call("line", "demo"))
     demo.set_defaults(symbols=[])
+    _regimes(demo)
     advance = _verb(verbs, "advance", "let the simulated market trade on", _call("line", "advance"))
     advance.add_argument("--sessions", type=int, default=1, metavar="N", help="default: 1")
 

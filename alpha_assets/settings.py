@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     )
     ledger_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the ledger; default: SQLite in HOME")
     mlflow_url: SecretStr | None = Field(None, description="MLflow store URL; default: SQLite in HOME")
+    dagster_url: str = Field(
+        "http://127.0.0.1:3000", description="where people open Dagster's pages; MLflow's link back to its runs"
+    )
     mlflow_artifacts: str | None = Field(None, description="where MLflow keeps files; default: HOME/mlflow-artifacts")
 
     signal_ttl_hours: float = Field(6.0, gt=0, le=8760, description="hours until a signal is no longer served as fresh")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from pydantic import SecretStr
 
 from alpha_assets.quant.lifecycle import standing
-from alpha_assets.quant.parameters import LearningParameters, PromotionParameters
+from alpha_assets.quant.parameters import PromotionParameters
 from alpha_assets.settings import Settings
 from alpha_assets.stations.decisions import roll_back
 from alpha_assets.stations.promote import reconcile
@@ -28,7 +29,7 @@ from alpha_assets.stores.registry import PROMOTION, WHOLE, Registry
 from alpha_assets_tests import postgres
 from alpha_assets_tests.processes import environment
 from alpha_assets_tests.stations.conftest import featured, promoted, trained
-from alpha_assets_tests.stations.line import NOW, Line, copied, later
+from alpha_assets_tests.stations.line import LIGHT, NOW, Line, copied, later
 
 __all__ = ["featured", "promoted", "trained"]
 
@@ -37,7 +38,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 #: One symbol that is promoted again and one that is rejected again.
 PAIR = ("SIM02", "SIM03")
 
-KNOBS = {"learning": LearningParameters(seed=1), "promotion": PromotionParameters(shadow_bars=0)}
+KNOBS = {"learning": replace(LIGHT, seed=1), "promotion": PromotionParameters(shadow_bars=0)}
 
 #: A child a home; the home's place in the list is the step before which it kills itself.
 STRIKER = """

@@ -41,6 +41,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "lake_options": ('{"AWS_SECRET_ACCESS_KEY": "geheim"}', {"AWS_SECRET_ACCESS_KEY": SecretStr("geheim")}),
     "ledger_url": ("postgresql://me:geheim@host/ledger", SecretStr("postgresql://me:geheim@host/ledger")),
     "mlflow_url": ("postgresql://me:geheim@host/mlflow", SecretStr("postgresql://me:geheim@host/mlflow")),
+    "dagster_url": ("https://dagster.example", "https://dagster.example"),
     "mlflow_artifacts": ("s3://bucket/mlflow", "s3://bucket/mlflow"),
     "signal_ttl_hours": ("1.5", 1.5),
     "retrain_after_bars": ("20", 20),

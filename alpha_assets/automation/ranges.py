@@ -4,11 +4,17 @@ A range is the two tags below; its ends must exist and come in the instance's or
 set is a few runs of one key each, or the covering range with the run told which keys it is for; keys in between are
 then reported as kept and left untouched. Left to itself, Dagster starts a run a partition for a set with holes (50 runs
 for every second one of 100).
+
+Of (regime, symbol) cells Dagster takes the ends apart: the range is every regime between theirs with every symbol
+between theirs, so that all five regimes of the universe are one run.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from alpha_assets.quant.symbols import REGIMES
+from alpha_assets.stations.train import key_of
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -28,39 +34,49 @@ class RangeRun:
     last: str
     only: tuple[str, ...] | None = None
 
-    def tags(self, regime: str | None = None) -> dict[str, str]:
-        """The run's range tags, for symbols or for one regime of them."""
-        cell = "" if regime is None else f"{regime}|"
-        return {RANGE_START: f"{cell}{self.first}", RANGE_END: f"{cell}{self.last}"}
+    def tags(self) -> dict[str, str]:
+        """The run's range tags."""
+        return {RANGE_START: self.first, RANGE_END: self.last}
 
-    def config(self, assets: Collection[str], regime: str | None = None, full: bool = False) -> dict[str, Any]:
+    def config(self, assets: Collection[str], full: bool = False) -> dict[str, Any]:
         """Run config that tells each of ``assets`` its keys, and ``ohlcv`` whether to read the whole history again."""
         ops: dict[str, Any] = {}
         if self.only is not None:
-            keys = [symbol if regime is None else f"{regime}|{symbol}" for symbol in self.only]
-            ops = {asset: {"config": {"only": keys}} for asset in assets}
+            ops = {asset: {"config": {"only": list(self.only)}} for asset in assets}
         if full:
             ops.setdefault("ohlcv", {"config": {}})["config"]["full"] = True
         return {"ops": ops} if ops else {}
 
 
-def plan_runs(order: Sequence[str], wanted: Collection[str]) -> list[RangeRun]:
-    """The fewest runs that cover ``wanted`` and touch nothing else; ``order`` is the instance's.
+def plan_runs(order: Sequence[str], wanted: Collection[str], regimes: Collection[str] | None = None) -> list[RangeRun]:
+    """The fewest runs that cover the symbols ``wanted`` and touch nothing else; ``order`` is the instance's.
 
-    A wanted key that the instance does not know is left out: its partition has to be registered first.
+    With ``regimes`` the runs are over these regimes of each symbol. A symbol that the instance does not know is left
+    out: its partition has to be registered first.
     """
-    keys = [key for key in order if key in wanted]
-    if not keys:
+    found, adjacent = _stretch(order, wanted)
+    if not found:
         return []
-    run = covering(order, keys)
-    if run.only is not None and len(keys) <= FEW:
-        return [RangeRun(key, key) for key in keys]
-    return [run]
+    if not adjacent and len(found) <= FEW:
+        return [covering(order, [symbol], regimes) for symbol in found]
+    return [covering(order, found, regimes)]
 
 
-def covering(order: Sequence[str], wanted: Collection[str]) -> RangeRun:
-    """One run over the range that covers ``wanted``, told which keys it is for where there are others between."""
+def covering(order: Sequence[str], wanted: Collection[str], regimes: Collection[str] | None = None) -> RangeRun:
+    """One run over the range that covers ``wanted``, told which keys it is for where there are others between.
+
+    With ``regimes`` its keys are the cells of these regimes and symbols.
+    """
+    keys, whole = _stretch(order, wanted)
+    if regimes is not None:
+        among, adjacent = _stretch(REGIMES, regimes)
+        keys = [key_of((symbol, regime)) for regime in among for symbol in keys]
+        whole = whole and adjacent
+    return RangeRun(keys[0], keys[-1], None if whole else tuple(keys))
+
+
+def _stretch(order: Sequence[str], wanted: Collection[str]) -> tuple[list[str], bool]:
+    """Those wanted, in order, and whether no other lies between them."""
     positions = [number for number, key in enumerate(order) if key in wanted]
-    first, last = positions[0], positions[-1]
-    whole = last - first + 1 == len(positions)
-    return RangeRun(order[first], order[last], None if whole else tuple(order[number] for number in positions))
+    adjacent = not positions or positions[-1] - positions[0] + 1 == len(positions)
+    return [order[number] for number in positions], adjacent

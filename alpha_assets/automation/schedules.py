@@ -7,8 +7,8 @@ from alpha_assets.automation.reaper import fail_dead_runs
 from alpha_assets.automation.sensors import register, training_wish, under_way
 from alpha_assets.clock import Clock
 from alpha_assets.partitions import SYMBOLS
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
-from alpha_assets.stations.train import ALL
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
 from alpha_assets.stores.run_locks import RunLocks
@@ -45,7 +45,7 @@ def daily_training_check(
     locks: dg.ResourceParam[RunLocks],
     clock: dg.ResourceParam[Clock],
 ) -> dg.RunRequest | dg.SkipReason:
-    """One training over the symbols that are due for it."""
+    """One training over every regime of the symbols that are due for it."""
     fail_dead_runs(context.instance, locks, registry)
     wish = training_wish(settings, ledger, clock)
     if not wish.symbols:
@@ -55,8 +55,8 @@ def daily_training_check(
         if running:
             return dg.SkipReason(f"{wish.reason}; run {running[:8]} of {job} is still under way")
     register(context.instance, ledger.universe())
-    run = ranges.covering(context.instance.get_dynamic_partitions(SYMBOLS), wish.symbols)
-    return dg.RunRequest(tags=run.tags(ALL), run_config=run.config(jobs.TRAIN, ALL))
+    run = ranges.covering(context.instance.get_dynamic_partitions(SYMBOLS), wish.symbols, REGIMES)
+    return dg.RunRequest(tags=run.tags(), run_config=run.config(jobs.TRAIN))
 
 
 @dg.schedule(job=jobs.look_for_drift, cron_schedule="0 23 * * *", execution_timezone="UTC")

@@ -5,7 +5,7 @@ upstream run over 1,500 symbols made it start more than 430 tiny runs, because a
 its own event lands. All are shipped switched off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 import dagster as dg
@@ -15,12 +15,12 @@ from alpha_assets.automation.reaper import fail_dead_runs
 from alpha_assets.automation.wishes import Asked, Wish
 from alpha_assets.clock import Clock
 from alpha_assets.partitions import SYMBOLS
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.sources.all import Sources
 from alpha_assets.sources.base import reach
 from alpha_assets.stations.drift import confirmed_symbols
 from alpha_assets.stations.promote import due
-from alpha_assets.stations.train import ALL
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
@@ -64,7 +64,7 @@ def _answer(
     assets: Sequence[str],
     wish: Wish,
     clock: Clock,
-    regime: str | None = None,
+    regimes: Collection[str] | None = None,
     added: Sequence[str] = (),
 ) -> dg.SensorResult:
     """One run request for a wish, or the reason why not."""
@@ -82,14 +82,14 @@ def _answer(
         reason = f"{wish.reason}; just that was asked at {asked.at:%H:%M} UTC and is asked again at {again:%H:%M}"
         return dg.SensorResult(skip_reason=reason, dynamic_partitions_requests=adds)
     order = [*context.instance.get_dynamic_partitions(SYMBOLS), *added]
-    runs = ranges.plan_runs(order, wish.symbols)
+    runs = ranges.plan_runs(order, wish.symbols, regimes)
     context.log.info(wish.reason)
     return dg.SensorResult(
         run_requests=[
             dg.RunRequest(
                 job_name=job,
-                tags={**run.tags(regime), "alpha/reason": wish.reason[:200]},
-                run_config=run.config(assets, regime),
+                tags={**run.tags(), "alpha/reason": wish.reason[:200]},
+                run_config=run.config(assets),
             )
             for run in runs
         ],
@@ -116,7 +116,7 @@ def new_bars(
 
 
 def training_wish(settings: Settings, ledger: Ledger, clock: Clock) -> Wish:
-    """The symbols due for a training by the settings' rules."""
+    """The symbols of which a cell is due for a training by the settings' rules."""
     return wishes.training_wanted(
         ledger.universe(),
         ledger.states(),
@@ -139,13 +139,16 @@ def retraining(
     locks: dg.ResourceParam[RunLocks],
     clock: dg.ResourceParam[Clock],
 ) -> dg.SensorResult:
-    """Asks for a training of the symbols with enough new bars, an old model and something new, or confirmed drift."""
+    """Asks for a training of the symbols with enough new bars, an old model and something new, or confirmed drift.
+
+    One run over every regime of them: what has not changed is looked at and left as it is.
+    """
     fail_dead_runs(context.instance, locks, registry)
     wish = training_wish(settings, ledger, clock)
     if wish.symbols and under_way(context.instance, "refresh"):
         return dg.SensorResult(skip_reason=f"{wish.reason}; a refresh is under way and may bring more")
     added = missing_keys(context.instance, ledger.universe())
-    return _answer(context, "train", jobs.TRAIN, wish, clock, regime=ALL, added=added)
+    return _answer(context, "train", jobs.TRAIN, wish, clock, regimes=REGIMES, added=added)
 
 
 @dg.sensor(job=jobs.decide, minimum_interval_seconds=300)
@@ -167,7 +170,7 @@ def watched_models(
     if not wanted:
         return dg.SensorResult(skip_reason="no canary has completed its shadow, and no live loss is confirmed")
     regime, wish = next(iter(wanted.items()))
-    return _answer(context, "decide", jobs.DECIDE, wish, clock, regime=regime)
+    return _answer(context, "decide", jobs.DECIDE, wish, clock, regimes=[regime])
 
 
 @dg.run_status_sensor(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.sources.base import Reach
 from alpha_assets.stores.ledger import Row
 
@@ -70,10 +71,11 @@ def training_wanted(
     drifted: Collection[str] = (),
     drifted_after_bars: int = 1,
 ) -> Wish:
-    """The symbols with enough new bars since their last training, or with an old model and something new.
+    """The symbols with a cell that has enough new bars since its last training, or an old model and something new.
 
-    A symbol never trained is wanted once it holds ``least_bars``. ``drifted`` are those whose drift realised loss bears
-    out: they are due after fewer bars, but not at every one, because each attempt at the gate spends level.
+    A cell never looked at is wanted once its symbol holds ``least_bars``; one that was, until the last bar, is not,
+    whatever came of it. ``drifted`` are the symbols whose drift realised loss bears out: they are due after fewer bars,
+    but not at every one, because each attempt at the gate spends level.
     """
     marks: dict[str, str] = {}
     early = []
@@ -83,15 +85,13 @@ def training_wanted(
         bars = state.get("bars") or 0
         if not bars or state.get("features_until") != state.get("last_bar"):
             continue
-        candidate = candidates.get((symbol, "all"))
-        if candidate is None:
-            wanted = bars >= least_bars
-        else:
-            new = bars - (candidate["bars"] or 0)
-            wanted = new >= after_bars or (new > 0 and now - candidate["trained_at"] > after)
-            if not wanted and symbol in drifted and new >= drifted_after_bars:
-                wanted = True
-                early.append(symbol)
+        cells = [candidates.get((symbol, regime)) for regime in REGIMES]
+        wanted = any(
+            bars >= least_bars if cell is None else _is_due(cell, bars, now, after_bars, after) for cell in cells
+        )
+        if not wanted and symbol in drifted:
+            wanted = any(cell is not None and _new(cell, bars) >= drifted_after_bars for cell in cells)
+            early += [symbol] if wanted else []
         if wanted:
             marks[symbol] = str(state["last_bar"])
     if not marks:
@@ -103,6 +103,20 @@ def training_wanted(
     because = f"; {len(early)} because their drift is confirmed, first {min(early)}" if early else ""
     due = f"{len(symbols)} of {len(members)} symbols are due for a training, first {symbols[0]}"
     return Wish(symbols, due + because, marks)
+
+
+def _new(cell: Row, bars: int) -> int:
+    return bars - (cell["bars"] or 0)
+
+
+def _is_due(cell: Row, bars: int, now: datetime, after_bars: int, after: timedelta) -> bool:
+    """Whether a cell has many new bars, or some and was looked at long ago.
+
+    A regime may rest for months: its model stays as it was, and the bar until which it was last looked at moves on.
+    """
+    looked = max(cell["trained_at"], cell.get("trained_until") or cell["trained_at"])
+    new = _new(cell, bars)
+    return new >= after_bars or (new > 0 and now - looked > after)
 
 
 def decisions_wanted(due: Mapping[tuple[str, str], str], decisions: Mapping[tuple[str, str], Row]) -> dict[str, Wish]:

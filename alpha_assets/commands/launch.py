@@ -49,25 +49,25 @@ class Line:
         job: str,
         assets: Sequence[str],
         symbols: Collection[str],
-        regime: str | None = None,
+        regimes: Collection[str] | None = None,
         full: bool = False,
     ) -> dict[str, dict[str, dict[str, Any]]]:
-        """Run ``job`` over these symbols in one run; what each asset said, by asset and partition.
+        """Run ``job`` over these symbols, or these regimes of them, in one run; what each asset said, by partition.
 
         Raises CommandFailed with the failing step's own sentence.
         """
         from alpha_assets.automation.ranges import LAUNCHED_BY, covering
         from alpha_assets.partitions import SYMBOLS
 
-        run = covering(self.instance.get_dynamic_partitions(SYMBOLS), symbols)
+        run = covering(self.instance.get_dynamic_partitions(SYMBOLS), symbols, regimes)
         run_id = str(uuid.uuid4())
         voice: dict[str, Any] = {"loggers": {"plain": {}}}
         with self.locks.hold(run_id):
             result = self.definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
                 run_id=run_id,
-                tags={**run.tags(regime), LAUNCHED_BY: "alpha-assets"},
-                run_config={**run.config(assets, regime, full), **voice},
+                tags={**run.tags(), LAUNCHED_BY: "alpha-assets"},
+                run_config={**run.config(assets, full), **voice},
                 raise_on_error=False,
             )
         if not result.success:

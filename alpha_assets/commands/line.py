@@ -11,6 +11,7 @@ from alpha_assets.commands import read, show
 from alpha_assets.commands.launch import Line, say
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.commands.universe import follow, held_by
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings, project_root
 from alpha_assets.stations.base import some_of
 from alpha_assets.stores.home import STAMP
@@ -41,16 +42,10 @@ def refresh(settings: Settings, options: Namespace) -> None:
 
 def train(settings: Settings, options: Namespace) -> None:
     """Candidates, decisions, and signals where a decision is new."""
-    unknown = [regime for regime in options.regimes if regime != "all"]
-    if unknown:
-        raise CommandFailed(
-            f"--regimes {','.join(unknown)}: only the regime «all» is trained so far; it serves the others"
-        )
     say("train: candidates and the gate")
     line = Line(settings)
-    symbols = _chosen(settings, options.symbols)
-    rows = _train(line, symbols)
-    show.table(rows, ("symbol", "training", "decision", "version", "reason"), options.format)
+    rows = _train(line, _chosen(settings, options.symbols), options.regimes)
+    show.table(rows, ("symbol", "regime", "training", "decision", "version", "reason"), options.format)
     if rows and all(row["training"] == "failed" for row in rows):
         raise CommandFailed(f"every training failed, the first because {rows[0]['reason']}")
 
@@ -65,16 +60,16 @@ def run(settings: Settings, options: Namespace) -> None:
     if not symbols:
         raise CommandFailed('name the symbols: make run SYMBOLS="AAPL MSFT", or alpha-assets run AAPL MSFT')
     follow(settings, symbols, settings.source, listed)
-    _main_job(settings, list(symbols))
+    _main_job(settings, list(symbols), options.regimes)
 
 
-def demo(settings: Settings, options: Namespace) -> None:  # noqa: ARG001
+def demo(settings: Settings, options: Namespace) -> None:
     """The main job on the simulated market of these settings."""
     if settings.source != "simulated":
         raise CommandFailed("the demonstration runs on the simulated market: make demo, or ALPHA_SOURCE=simulated")
     symbols = held_by(settings, "simulated")
     follow(settings, symbols, "simulated", listed=True)
-    _main_job(settings, symbols)
+    _main_job(settings, symbols, options.regimes)
 
 
 def advance(settings: Settings, options: Namespace) -> None:
@@ -89,14 +84,14 @@ def advance(settings: Settings, options: Namespace) -> None:
     print(f"the simulated market has traded until {day}")
 
 
-def _main_job(settings: Settings, symbols: Sequence[str]) -> None:
+def _main_job(settings: Settings, symbols: Sequence[str], regimes: Sequence[str] | None) -> None:
     started = time.perf_counter()
     say(f"{show.counted(len(symbols), 'symbol')}: {', '.join(symbols[:12])}{' …' if len(symbols) > 12 else ''}")
     say("refresh: bars, features, profiles, signals")
     line = Line(settings)
     figures = _refresh(line, symbols, full=False)
     say("train: candidates and the gate")
-    rows = _train(line, symbols)
+    rows = _train(line, symbols, regimes)
     _print_decisions(rows)
     found = [row for row in read.signal_rows(settings, None, None) if row["symbol"] in set(symbols)]
     show.table(found, read.SHOWN_SIGNAL_FIELDS, "table")
@@ -122,16 +117,17 @@ def _refresh(line: Line, symbols: Collection[str], full: bool) -> dict[str, Any]
     return figures
 
 
-def _train(line: Line, symbols: Collection[str]) -> list[dict[str, Any]]:
+def _train(line: Line, symbols: Collection[str], regimes: Sequence[str] | None) -> list[dict[str, Any]]:
+    """A row a cell, of these regimes (None: of all), sorted by symbol and regime."""
     from alpha_assets.automation.jobs import SIGNALS, TRAIN
     from alpha_assets.automation.wishes import unsaid
 
     line.register(Ledger(line.settings).universe())
-    said = line.launch("train", TRAIN, symbols, regime="all")
+    said = line.launch("train", TRAIN, symbols, regimes or REGIMES)
     rows = [
         _outcome(cell, said["candidate_model"][cell], said["promoted_model"][cell]) for cell in said["promoted_model"]
     ]
-    rows = sorted((row for row in rows if row["training"] != "kept"), key=lambda row: str(row["symbol"]))
+    rows = sorted((row for row in rows if row["training"] != "kept"), key=_by_cell)
     say(f"  trained: {_counted(Counter(row['training'] for row in rows))}")
     say(f"  decided: {_counted(Counter(row['decision'] for row in rows))}")
     ledger = Ledger(line.settings)
@@ -142,14 +138,20 @@ def _train(line: Line, symbols: Collection[str]) -> list[dict[str, Any]]:
     return rows
 
 
+def _by_cell(row: Mapping[str, Any]) -> tuple[str, int]:
+    return row["symbol"], REGIMES.index(row["regime"])
+
+
 def _outcome(cell: str, candidate: Mapping[str, Any], promoted: Mapping[str, Any]) -> dict[str, Any]:
+    regime, symbol = cell.split("|", 1)
     return {
-        "symbol": cell.split("|", 1)[1],
+        "symbol": symbol,
+        "regime": regime,
         "training": candidate["state"],
         "decision": promoted["state"],
         "version": promoted.get("version") or candidate.get("version"),
         "reason": promoted.get("reason") or candidate.get("reason"),
-        "pool": promoted["run"].get("pool"),
+        "pool": promoted["run"].get("pools", {}).get(regime),
     }
 
 
@@ -158,10 +160,26 @@ def _counted(states: Mapping[str, int]) -> str:
 
 
 def _print_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
-    pool = next((row["pool"] for row in rows if row["pool"]), None)
-    if pool:
-        print(f"\nThe gate, over all symbols together: {pool}\n")
-    show.table(rows, ("symbol", "training", "decision", "version", "reason"), "table")
+    """The word on each pool, and a line a symbol: ``alpha-assets promotions`` has the reason of each cell."""
+    pools = {row["regime"]: row["pool"] for row in rows if row["pool"]}
+    if pools:
+        print("\nThe gate, over all symbols together:")
+        print("\n".join(f"  {regime}: {pools[regime]}" for regime in REGIMES if regime in pools) + "\n")
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        found.setdefault(row["symbol"], {"symbol": row["symbol"]})[row["regime"]] = _in_words(row)
+    show.table(
+        list(found.values()),
+        ("symbol", *(name for name in REGIMES if any(name in row for row in found.values()))),
+        "table",
+    )
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    """What became of a cell: the decision and on what, or the training alone where it left nothing to decide."""
+    if row["decision"] in ("no_candidate", row["training"]):
+        return str(row["training"])
+    return f"{row['decision']} ({row['training']})"
 
 
 def _print_close(

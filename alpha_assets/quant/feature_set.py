@@ -176,12 +176,11 @@ def compute(
 
 
 def _put(out: Array, feature: Feature, panel: Panel, rows: Array | slice, cold: Array) -> None:
-    """One feature of the wanted rows of one stretch, blank in the ``cold`` ones."""
-    out[:] = feature.values(panel)[rows]
-    out[cold] = np.nan
-    infinite = np.isinf(out)
-    if infinite.any():
-        out[infinite] = np.nan
+    """One feature of the wanted rows of one stretch, blank in the ``cold`` ones and where it is infinite."""
+    # Where it is used: it brings a compiler along.
+    from alpha_assets.quant.kernels import put
+
+    put(np.ascontiguousarray(feature.values(panel)[rows]), cold, out)
 
 
 def _wanted_rows(parts: Sequence[Part]) -> tuple[Array | slice, Array]:

@@ -111,7 +111,7 @@ class Candidate:
         return cls(
             columns=tuple(index["columns"]),
             parameters=parameters,
-            base=Base(index["base"]["up"], index["base"]["earned"], tuple(index["base"]["signal"])),
+            base=Base(**index["base"] | {"signal": tuple(index["base"]["signal"])}),
             models={name: learner(name, parameters).load(files[file]) for name, file in index["heads"].items()},
             voices={name: Voice.restored(document) for name, document in index["voices"].items()},
             dissimilarity=Dissimilarity.load(files[REFERENCES], scaling, index["mean_distance"]),
@@ -296,6 +296,7 @@ def _answers(
 ) -> dict[str, Array]:
     """``ANSWERS`` but the dissimilarity, score and linear_score; ``shifts`` of log-odds and return a row."""
     odds, earned = shifts
+    odds = odds + base.believed(parameters)
     nothing = np.full(len(odds), np.nan)
 
     def hear(opinion: str) -> Array | None:

@@ -36,7 +36,6 @@ from alpha_assets.quant.wilder import directional_movement, spells
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Steps = NDArray[np.int16]
-Labels = NDArray[np.int8]
 
 #: By method, raised by hand whenever labels or probabilities change, never otherwise: part of a feature table's name.
 VERSIONS: Mapping[str, int] = {"rules": 1, "hmm": 2}
@@ -57,10 +56,6 @@ LABELLED: Mapping[str, pl.DataType] = {
 #: Width of a step of ln(volatility) where ranks are taken. 16 bits then reach from e^-32 to e^32.
 STEP = 0.001
 ABOVE_ALL = 32767
-#: Rows that are ranked at a time: they stay in the processor's cache.
-CHUNK = 1 << 15
-#: Comparisons of looked-up rows that are made at a time: 8 MB.
-FEW = 1 << 22
 #: Wilder's recursions forget a bar within this many windows to below the rounding of f64: (13/14)^(36 · 14) is 6e-17.
 WILDER_MEMORY = 36
 
@@ -105,6 +100,9 @@ def regimes(
     starts anew, and so does a symbol without one. Labels equal those of a rebuild, probabilities to 1e-9. ``spread``
     is a ``map`` that may work in several threads.
     """
+    # Where it is used: it brings a compiler along.
+    from alpha_assets.quant.kernels import settled
+
     starts, ends = _listings(bars)
     prices = {name: bars[name].cast(pl.Float64).to_numpy() for name in OHLC}
     place = np.arange(bars.height) - np.repeat(starts, ends - starts)
@@ -123,14 +121,7 @@ def regimes(
             probabilities[:, rows] = _by_rules(of_some, first, end, place[rows], needed[rows], parameters)
 
         deque(spread(fill, _stretches(ends)), maxlen=0)
-    labels = np.empty(len(place), np.int8)
-
-    def settle(some: slice) -> None:
-        rows = slice(starts[some][0], ends[some][-1])
-        first, end = pending[some] - rows.start, ends[some] - rows.start
-        labels[rows] = _settled(probabilities[:, rows], first, end, holders[some], parameters)
-
-    deque(spread(settle, _stretches(ends)), maxlen=0)
+    labels = settled(probabilities, pending, ends, np.array(holders, np.int64), parameters.margin, parameters.confirm)
     known = pl.Series(labels.astype(np.int64))
     answer = bars.select("symbol", pl.col("timestamp").cast(TIME)).with_columns(
         pl.Series(REGIMES).gather(known.set(known == NONE, None)).alias("regime"),
@@ -261,35 +252,20 @@ def trailing_share(
 ) -> Floats:
     """Share of the ``bars - 1`` values before that are below the newest, within each listing, from 0 to 1.
 
-    NaN where it is not ``needed``; few rows are looked up one by one.
-    Of the values there are, where the listing has fewer; ``ABOVE_ALL`` is no value, and neither has nor gets a share.
-    Equal ones do not count, so that a market that stands still has share 0. Integers of 16 bits are compared lag by
-    lag, in pieces that stay in the processor's cache: about 0.1 µs a row for 504 bars.
+    NaN where it is not ``needed``. Of the values there are, where the listing has fewer; ``ABOVE_ALL`` is no value, and
+    neither has nor gets a share. Equal ones do not count, so that a market that stands still has share 0.
     """
-    gap = np.arange(1, len(starts) + 1) * (bars - 1)
-    place = np.arange(len(values)) + np.repeat(gap, ends - starts)
-    apart = np.full(len(values) + (bars - 1) * len(starts), ABOVE_ALL, np.int16)
-    apart[place] = values
-    has = values != ABOVE_ALL
-    if needed is not None:
-        has &= needed
-    below = np.zeros(len(apart), np.int32)
-    rows = place[has]
-    few = np.array_split(rows, 1 + len(rows) * bars // FEW) if len(rows) < len(values) // 4 else []
-    for some in few:
-        below[some] = (apart[some[:, None] - np.arange(1, bars)] < apart[some, None]).sum(axis=1)
-    for first in () if few else range(bars - 1, len(apart), CHUNK):
-        last = min(first + CHUNK, len(apart))
-        newest = apart[first:last]
-        for lags in range(1, bars, 255):
-            counted = np.zeros(last - first, np.uint8)  # holds up to 255
-            for lag in range(lags, min(lags + 255, bars)):
-                counted += (apart[first - lag : last - lag] < newest).view(np.uint8)
-            below[first:last] += counted
+    # Where it is used: it brings a compiler along.
+    from alpha_assets.quant.kernels import below_before
+
     held = values != ABOVE_ALL
+    rows = np.flatnonzero(held if needed is None else held & needed)
     since = np.cumsum(held)
     before = since - np.repeat(since[starts] - held[starts], ends - starts) - 1
-    return np.where(has, below[place] / np.clip(before, 1, bars - 1), np.nan)
+    share = np.full(len(values), np.nan)
+    below = below_before(values, np.repeat(starts, ends - starts)[rows], rows, bars)
+    share[rows] = below / np.clip(before[rows], 1, bars - 1)
+    return share
 
 
 def _by_chain(
@@ -346,45 +322,6 @@ def _states(chains: Chains) -> Integers:
     states[:, TRENDING], states[:, SIDEWAYS] = np.where(swap, one, other), np.where(swap, other, one)
     states[:, VOLATILE], states[:, CONSOLIDATION] = wide, narrow
     return states
-
-
-def _settled(
-    probabilities: Floats, pending: Integers, ends: Integers, holders: list[int], parameters: RegimeParameters
-) -> Labels:
-    """Label of every bar from ``pending`` to ``ends`` of each listing; ``NONE`` elsewhere and in warm-up."""
-    likeliest = np.argmax(probabilities, axis=0).astype(np.int8)
-    lead = probabilities.max(axis=0) - probabilities
-    unseating = [_next_challenge(likeliest, lead[holder], parameters) for holder in range(len(REGIMES))]
-    known = np.isfinite(probabilities[0])
-    labels = np.full(len(likeliest), NONE, np.int8)
-    for first, end, holder in zip(pending.tolist(), ends.tolist(), holders, strict=True):
-        now = first
-        if holder == NONE:
-            now += int(np.argmax(known[first:end])) if first < end else 0
-            if now == end or not known[now]:
-                continue
-            holder = int(likeliest[now])
-        while now < end:
-            switch = min(int(unseating[holder][now]), end)
-            labels[now:switch] = holder
-            now = switch
-            if now < end:
-                holder = int(likeliest[now])
-    return labels
-
-
-def _next_challenge(likeliest: Labels, lead: Floats, parameters: RegimeParameters) -> Integers:
-    """For every bar the next one, itself included, at which a holder would be unseated; the number of bars if none.
-
-    ``lead`` is what the likeliest regime has before the holder. One and the same challenger unseats it, by a lead of
-    more than the margin in as many bars in a row as are wanted.
-    """
-    challenger = np.where(lead > parameters.margin, likeliest, np.int8(NONE))
-    unseated = challenger != NONE
-    for lag in range(1, parameters.confirm):
-        unseated[lag:] &= challenger[lag:] == challenger[:-lag]
-    count = len(likeliest)
-    return np.minimum.accumulate(np.where(unseated, np.arange(count), count)[::-1])[::-1]
 
 
 def regime_scores(truth: pl.DataFrame, labels: pl.DataFrame) -> dict[str, float]:

@@ -43,7 +43,7 @@ class Benchmark:
         column = market_column(name)
         if name is None or name not in names:
             return cls(column, None, None, settings, names)
-        last = lake.last_times("bars", [name]).get(name)
+        last = None if first is None else lake.last_times("bars", [name]).get(name)
         days = timedelta(days=2 * settings.cleaning.listing_gap_sessions + 10)
         since = None if first is None or last is None else min(first, last) - days
         bars, held = adjusted_bars(lake, settings, names, [name], {name: since})

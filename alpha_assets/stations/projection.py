@@ -66,7 +66,7 @@ def _name(ledger: Ledger, registry: Registry, decided: Sequence[Row]) -> int:
         wanted = _aliases(name, about, serving, watched)
         known = aliased.get(name, {})
         changed = {alias: number for alias, number in wanted.items() if known.get(alias) != number}
-        registry.project(name, changed, *_pages(ledger, name, about, decided, serving))
+        registry.project(name, changed, *_pages(ledger, registry, name, about, decided, serving))
         moved += bool(changed)
     return moved
 
@@ -96,7 +96,12 @@ def _aliases(
 
 
 def _pages(
-    ledger: Ledger, name: str, about: Sequence[Standing], decided: Sequence[Row], serving: Mapping[str, Row]
+    ledger: Ledger,
+    registry: Registry,
+    name: str,
+    about: Sequence[Standing],
+    decided: Sequence[Row],
+    serving: Mapping[str, Row],
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """Tags and description of the versions of ``name`` whose state may have changed."""
     states: dict[str, str] = {}
@@ -118,17 +123,17 @@ def _pages(
         "promoted_by": row["who"],
         **({"speaker": row["speaker"]} if row["speaker"] else {}),
     }
-    return tags, {number: described(row, ledger.evidence([row["id"]])[row["id"]])}
+    return tags, {number: described(registry, row, ledger.evidence([row["id"]])[row["id"]])}
 
 
-def described(row: Row, evidence: Mapping[str, Any]) -> str:
+def described(registry: Registry, row: Row, evidence: Mapping[str, Any]) -> str:
     """Why a version stands where it does, as MLflow's pages show it: the decision, the window, the gate's table."""
     lines = evidence.get("pool", {}).get("lines", ())
     told = [
         f"**{row['verdict']}** by {row['who']} at {row['decided_at']:%Y-%m-%d %H:%M} UTC: {row['reason']}",
         _spanned(evidence.get("window")),
         f"Before it: version {row['previous_version']}." if row["previous_version"] else "",
-        f"Dagster run {row['dagster_run']}." if row["dagster_run"] else "",
+        f"{registry.run_page(row['dagster_run'])}." if row["dagster_run"] else "",
     ]
     table = ["| line | figure | error | bound | threshold | passed | decides |", "|---|---|---|---|---|---|---|"]
     table += [
@@ -230,7 +235,7 @@ def _log_single(
 ) -> None:
     about = {name: str(row[name]) for name in ("symbol", "regime", "verdict", "stage", "who", "model_name")}
     versions = {name: str(row[name]) for name in ("model_version", "previous_version") if row[name] is not None}
-    said = {"reason": row["reason"][:5000], "mlflow.note.content": described(row, evidence)}
+    said = {"reason": row["reason"][:5000], "mlflow.note.content": described(registry, row, evidence)}
     judged = evidence.get("symbol") or {}
     figures = {name: judged.get(name) for name in ("ic", "error", "effect", "probability", "rows")}
     metrics = {name: float(value) for name, value in figures.items() if value is not None}

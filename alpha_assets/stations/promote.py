@@ -263,8 +263,7 @@ def _judged(
         figures = {"ic": verdict.ic, "probability": verdict.probability}
         report.say(_key(cell), TOLD[row["stage"]], reason=row["reason"], version=row["model_version"], **figures)
         rows.append(row)
-    if regime == ALL or "pool" not in report.totals:
-        report.totals["pool"] = judgement.pool.reason
+    report.totals.setdefault("pools", {})[regime] = judgement.pool.reason
     return rows
 
 

@@ -27,6 +27,7 @@ import polars as pl
 from alpha_assets.quant.patterns import PATTERN_OUTCOMES
 from alpha_assets.quant.schema import ACTIONS, BARS, CLEANING, OHLCV, TIME, empty
 from alpha_assets.settings import Settings
+from alpha_assets.stores import data_files
 from alpha_assets.stores.trouble import StoreTrouble
 
 if TYPE_CHECKING:
@@ -426,9 +427,9 @@ class Lake:
     def _merge(self, opened: "_Opened", years: Iterable[int], allowed: int) -> int:
         from deltalake.exceptions import CommitFailedError
 
-        merged = 0
+        merged, files = 0, opened.files()
         for year in years:
-            span = _crowded(opened.files().filter(pl.col(YEAR) == year), allowed)
+            span = _crowded(files.filter(pl.col(YEAR) == year), allowed)
             if span is None:
                 continue
             try:
@@ -556,20 +557,28 @@ class _Opened:
     def commit(self, rows: pl.DataFrame, instead_of: str | None = None) -> None:
         """Write ``rows``, instead of those that match the SQL predicate, as the version after this one.
 
-        This object then is that version. Raises CommitFailedError where the number is taken.
+        This object then is that version or a later one. Raises CommitFailedError where the number is taken.
         """
         from deltalake import CommitProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError, DeltaError
 
-        how: dict[str, Any] = {"mode": "overwrite", "predicate": instead_of} if instead_of else {"mode": "append"}
+        once = CommitProperties(max_commit_retries=0)
         try:
+            if instead_of is None and not self._behind and "://" not in self._where:
+                files = data_files.added(self._where, rows, YEAR, ("symbol", self._spec.time), _options(self._table))
+                self._delta.create_write_transaction(
+                    files, "append", self._delta.schema(), [YEAR], commit_properties=once
+                )
+                self._delta.update_incremental()
+                return
+            how: dict[str, Any] = {"mode": "overwrite", "predicate": instead_of} if instead_of else {"mode": "append"}
             write_deltalake(
                 self._delta,
                 rows.to_arrow(),
                 **how,
                 schema_mode="merge" if self._behind else None,
                 writer_properties=_writer_properties(rows, self._table),
-                commit_properties=CommitProperties(max_commit_retries=0),
+                commit_properties=once,
             )
         except CommitFailedError:
             raise
@@ -826,19 +835,29 @@ def _in(column: str, values: Sequence[str] | Sequence[int]) -> str:
     return f"{column} IN ({', '.join(map(_literal, values))})"
 
 
-def _writer_properties(rows: pl.DataFrame, table: str) -> "WriterProperties":
+def _options(table: str) -> dict[str, Any]:
     """Small row groups, and floats without dictionaries, which take ten times as long to build.
 
     Nobody looks for a float by its value: without bounds they are written a tenth faster. Features hardly compress:
     zstd takes twice as long as lz4 to make them a tenth smaller. The rest is zstd.
     """
+    return {
+        "compression": "LZ4" if table.startswith(FEATURES) else "ZSTD",
+        "row_group_size": ROW_GROUP_ROWS,
+        "data_page_size": PAGE_BYTES,
+    }
+
+
+def _writer_properties(rows: pl.DataFrame, table: str) -> "WriterProperties":
+    """``_options`` and those of ``data_files`` for delta-rs."""
     from deltalake import ColumnProperties, WriterProperties
 
+    options = _options(table)
     plain = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     return WriterProperties(
-        compression="LZ4_RAW" if table.startswith(FEATURES) else "ZSTD",
-        max_row_group_size=ROW_GROUP_ROWS,
-        data_page_size_limit=PAGE_BYTES,
+        compression="LZ4_RAW" if options["compression"] == "LZ4" else options["compression"],
+        max_row_group_size=options["row_group_size"],
+        data_page_size_limit=options["data_page_size"],
         column_properties={name: plain for name, kind in rows.schema.items() if kind.is_float()} or None,
     )
 

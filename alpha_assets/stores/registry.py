@@ -105,6 +105,10 @@ class Registry:
         self._templates: dict[tuple[str, ...], Template] = {}
         self._read: OrderedDict[str, Candidate] = OrderedDict()
 
+    def run_page(self, dagster_run: str) -> str:
+        """A link to the page of a Dagster run, as MLflow's descriptions show it."""
+        return f"[Dagster run {dagster_run}]({self._settings.dagster_url.rstrip('/')}/runs/{dagster_run})"
+
     @property
     def tracking_uri(self) -> str:
         """The URI for ``mlflow ui`` and ``MLFLOW_TRACKING_URI``; holds the password, so never log it."""

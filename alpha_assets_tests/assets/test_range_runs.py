@@ -96,11 +96,14 @@ def test_a_block_of_regimes_and_symbols_says_of_each_cell_how_it_went(world: Wor
 def test_a_training_told_its_cells_keeps_the_others(world: World) -> None:
     world.follow("AAA", "BBB", "CCC")
     world.run("refresh", REFRESH, ["AAA", "BBB", "CCC"])
-    result = world.run("train", TRAIN, ["AAA", "CCC"], regime="all")
+    result = world.run("train", TRAIN, ["AAA", "CCC"], ["all", "sideways"])
     assert result.success
-    states = {cell: figures["state"] for cell, figures in said(result, "candidate_model").items()}
-    assert states["all|BBB"] == "kept"
-    assert "kept" not in (states["all|AAA"], states["all|CCC"])
+    for asset in TRAIN:
+        kept = {cell for cell, figures in said(result, asset).items() if figures["state"] == "kept"}
+        assert kept == {"all|BBB", "sideways|BBB", "trending|AAA", "trending|BBB", "trending|CCC"}
+    assert set(world.ledger.candidates()) == {
+        (name, regime) for name in ("AAA", "CCC") for regime in ("all", "sideways")
+    }
 
 
 def test_a_failing_symbol_is_quarantined_and_the_others_are_stored(world: World) -> None:

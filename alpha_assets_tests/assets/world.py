@@ -25,6 +25,7 @@ from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
 from alpha_assets.stores.run_locks import RunLocks
+from alpha_assets_tests.homes import make_tables
 
 #: Wednesday noon in New York's night: the newest final session is Tuesday's.
 NOW = datetime(2024, 1, 10, 12, tzinfo=UTC)
@@ -131,6 +132,7 @@ class World:
 
     def follow(self, *symbols: str, register: bool = True) -> None:
         """Put symbols into the universe, with their partitions unless told otherwise."""
+        make_tables(self.settings)
         self.ledger.add_symbols(
             [{"symbol": name, "source": "simulated", "calendar": "XNYS", "added_at": NOW} for name in symbols]
         )
@@ -138,11 +140,11 @@ class World:
             self.instance.add_dynamic_partitions(SYMBOLS, list(symbols))
 
     def run(
-        self, job: str, assets: Sequence[str], symbols: Collection[str], regime: str | None = None
+        self, job: str, assets: Sequence[str], symbols: Collection[str], regimes: Collection[str] | None = None
     ) -> dg.ExecuteInProcessResult:
         """One run of a job over the range that covers ``symbols``, as sensors and commands launch it."""
-        run = covering(self.instance.get_dynamic_partitions(SYMBOLS), symbols)
-        return self.launch(job, run.tags(regime), run.config(assets, regime))
+        run = covering(self.instance.get_dynamic_partitions(SYMBOLS), symbols, regimes)
+        return self.launch(job, run.tags(), run.config(assets))
 
     def launch(self, job: str, tags: Mapping[str, str], config: Mapping[str, Any]) -> dg.ExecuteInProcessResult:
         """One run of a job with these range tags."""

@@ -16,6 +16,7 @@ from alpha_assets.automation.sensors import new_bars, retraining, signals_after_
 from alpha_assets.automation.wishes import ASK_AGAIN
 from alpha_assets.partitions import SYMBOLS
 from alpha_assets.quant.calendars import bounds, calendar_name
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.sources.base import Cause
 from alpha_assets.sources.files import Files
 from alpha_assets.sources.yahoo import Yahoo
@@ -39,22 +40,21 @@ def span(request: dg.RunRequest) -> tuple[str, str]:
     return request.tags[RANGE_START], request.tags[RANGE_END]
 
 
+def cells(first: str, last: str) -> tuple[str, str]:
+    """The ends of a range over every regime of these symbols and those between."""
+    return f"all|{first}", f"consolidation|{last}"
+
+
 def unfinished(world: World, job: str, status: dg.DagsterRunStatus, tags: Mapping[str, str] | None = None) -> str:
     """A run of a job that is in this state and stays there."""
     run = world.instance.create_run_for_job(world.definitions.resolve_job_def(job), tags=tags or {}, status=status)
     return run.run_id
 
 
-def candidate(symbol: str, **known: Any) -> dict[str, Any]:
-    return {
-        "symbol": symbol,
-        "regime": "all",
-        "state": "trained",
-        "reason": "trained",
-        "bars": 600,
-        "trained_at": NOW - timedelta(days=1),
-        **known,
-    }
+def candidates(*symbols: str, **known: Any) -> list[dict[str, Any]]:
+    """As if every regime of these symbols had been trained yesterday, on 600 bars."""
+    row = {"state": "trained", "reason": "trained", "bars": 600, "trained_at": NOW - timedelta(days=1), **known}
+    return [{"symbol": symbol, "regime": regime, **row} for symbol in symbols for regime in REGIMES]
 
 
 def holds(world: World, *symbols: str, bars: int) -> None:
@@ -222,39 +222,59 @@ def test_a_symbol_never_trained_is_trained_once_it_holds_enough(world: World) ->
     world.follow("AAA", "BBB")
     holds(world, "AAA", "BBB", bars=world.settings.learning.min_rows)
     said = tick(world, retraining)
-    assert [(request.job_name, span(request)) for request in said.run_requests] == [("train", ("all|AAA", "all|BBB"))]
+    assert [(request.job_name, span(request)) for request in said.run_requests] == [("train", cells("AAA", "BBB"))]
     assert said.run_requests[0].tags["alpha/reason"] == "2 of 2 symbols are due for a training, first AAA"
+
+
+def test_a_training_that_was_asked_for_leaves_nothing_to_ask_for_whatever_came_of_each_cell(world: World) -> None:
+    world.follow("AAA", "BBB")
+    world.run("refresh", jobs.REFRESH, ["AAA", "BBB"])
+    holds(world, "AAA", "BBB", bars=5000)
+    (request,) = tick(world, retraining).run_requests
+    assert world.launch("train", request.tags, request.run_config).success
+    assert {row["state"] for row in world.ledger.candidates().values()} == {"empty"}
+    assert tick(world, retraining).run_requests == []
+
+
+def test_a_regime_that_nobody_has_looked_at_is_asked_for_beside_one_that_is_trained(world: World) -> None:
+    world.follow("AAA")
+    holds(world, "AAA", bars=600)
+    of_all, *others = candidates("AAA")
+    world.ledger.note_candidates([of_all])
+    assert [span(request) for request in tick(world, retraining).run_requests] == [cells("AAA", "AAA")]
+    world.ledger.note_candidates(others)
+    assert tick(world, retraining).run_requests == []
 
 
 def test_a_hundred_new_bars_ask_for_a_training(world: World) -> None:
     world.follow("AAA", "BBB")
-    world.ledger.note_candidates([candidate("AAA"), candidate("BBB")])
+    world.ledger.note_candidates(candidates("AAA", "BBB"))
     holds(world, "AAA", bars=699)
     holds(world, "BBB", bars=700)
-    assert [span(request) for request in tick(world, retraining).run_requests] == [("all|BBB", "all|BBB")]
+    assert [span(request) for request in tick(world, retraining).run_requests] == [cells("BBB", "BBB")]
 
 
 def test_a_week_old_model_is_trained_again_only_with_something_new(world: World) -> None:
     world.follow("AAA", "BBB")
     week = NOW - timedelta(days=7, minutes=1)
-    world.ledger.note_candidates([candidate("AAA", trained_at=week), candidate("BBB", trained_at=week)])
+    world.ledger.note_candidates(candidates("AAA", "BBB", trained_at=week))
     holds(world, "AAA", bars=601)
     holds(world, "BBB", bars=600)
-    assert [span(request) for request in tick(world, retraining).run_requests] == [("all|AAA", "all|AAA")]
+    assert [span(request) for request in tick(world, retraining).run_requests] == [cells("AAA", "AAA")]
 
 
 def test_a_drift_that_the_loss_bears_out_asks_for_a_training_and_one_that_it_does_not_asks_for_none(
     world: World,
 ) -> None:
     world.follow("AAA", "BBB")
-    world.ledger.note_candidates([candidate("AAA"), candidate("BBB")])
+    world.ledger.note_candidates(candidates("AAA", "BBB"))
     holds(world, "AAA", "BBB", bars=600 + world.settings.drift.stride)
     rules = {"AAA": [DRIFTED], "BBB": [DRIFTED, CONFIRMED]}
     for symbol, whats in rules.items():
         found = [{"symbol": symbol, "rule": rule_of(what, "all"), "day": LAST, "seen_at": NOW} for what in whats]
         world.ledger.note_findings({symbol: None}, RULES, found)
     (request,) = tick(world, retraining).run_requests
-    assert (request.job_name, span(request)) == ("train", ("all|BBB", "all|BBB"))
+    assert (request.job_name, span(request)) == ("train", cells("BBB", "BBB"))
     assert request.tags["alpha/reason"].endswith("1 because their drift is confirmed, first BBB")
 
 
@@ -411,14 +431,14 @@ def test_the_daily_training_check_asks_for_one_run_or_says_why_not(lasting_world
     assert "no symbol of 2" in scheduled(lasting_world, daily_training_check).skip_message
     holds(lasting_world, "AAA", "BBB", bars=5000)
     assert [span(request) for request in scheduled(lasting_world, daily_training_check).run_requests] == [
-        ("all|AAA", "all|BBB")
+        cells("AAA", "BBB")
     ]
 
 
 def test_the_daily_look_for_drift_is_one_run_without_partitions_once_there_is_a_model(lasting_world: World) -> None:
     lasting_world.follow("AAA")
     assert "no model is trained yet" in scheduled(lasting_world, daily_drift_check).skip_message
-    lasting_world.ledger.note_candidates([candidate("AAA")])
+    lasting_world.ledger.note_candidates(candidates("AAA"))
     (request,) = scheduled(lasting_world, daily_drift_check).run_requests
     assert lasting_world.launch("look_for_drift", request.tags, request.run_config).success
     run_id = unfinished(lasting_world, "look_for_drift", dg.DagsterRunStatus.STARTED)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpha_assets.automation.wishes import ASK_AGAIN, Asked, Wish, bars_wanted, training_wanted
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.sources.base import Reach
 
 NOW = datetime(2024, 1, 10, 12, tzinfo=UTC)
@@ -27,7 +28,8 @@ def bars(state: Row | None, newest: datetime | None = NEWEST) -> Wish:
 
 def training(state: Row, candidate: Row | None, **limits: Any) -> Wish:
     whole = {"last_bar": NEWEST, "features_until": NEWEST, **state}
-    candidates = {} if candidate is None else {("A", "all"): {"trained_at": NOW - DAY, **candidate}}
+    whole_cell = None if candidate is None else {"trained_at": NOW - DAY, **candidate}
+    candidates = {("A", regime): whole_cell for regime in REGIMES if whole_cell}
     rules = {"after_bars": 100, "after": timedelta(days=7), "least_bars": 500} | limits
     return training_wanted(members("A"), {"A": whole}, candidates, NOW, **rules)
 
@@ -88,6 +90,21 @@ def test_an_old_model_is_trained_again_only_with_something_new() -> None:
     assert training({"bars": 1001}, old).symbols == ["A"]
     assert training({"bars": 1000}, old).symbols == []
     assert training({"bars": 1001}, {**old, "trained_at": NOW - timedelta(days=7)}).symbols == []
+
+
+def test_a_model_whose_regime_rests_is_looked_at_as_seldom_as_the_others() -> None:
+    rested = {"trained_at": NOW - timedelta(days=90), "bars": 1000}
+    assert training({"bars": 1005}, {**rested, "trained_until": NEWEST - 5 * DAY}).symbols == []
+    assert training({"bars": 1005}, {**rested, "trained_until": NEWEST - 7 * DAY}).symbols == ["A"]
+
+
+def test_one_cell_that_nobody_has_looked_at_makes_its_symbol_due_once_it_holds_enough_bars() -> None:
+    known = {("A", regime): {"trained_at": NOW, "bars": 900} for regime in REGIMES[:-1]}
+    rules = {"after_bars": 100, "after": timedelta(days=7), "least_bars": 500}
+    state = {"bars": 900, "last_bar": NEWEST, "features_until": NEWEST}
+    assert training_wanted(members("A"), {"A": state}, known, NOW, **rules).symbols == ["A"]
+    known["A", REGIMES[-1]] = {"trained_at": NOW, "bars": 900}
+    assert training_wanted(members("A"), {"A": state}, known, NOW, **rules).symbols == []
 
 
 def test_a_symbol_whose_features_lag_behind_its_bars_waits_for_them() -> None:

@@ -19,7 +19,7 @@ def note(world: World, symbol: str, *rules: str) -> None:
 
 
 def trained(world: World, *symbols: str) -> dict[str, dict[str, Any]]:
-    result = world.run("train", TRAIN, symbols, "all")
+    result = world.run("train", TRAIN, symbols, ["all"])
     assert result.success
     return verdicts(result)
 

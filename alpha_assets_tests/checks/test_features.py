@@ -105,24 +105,20 @@ def rebuilt(line: House) -> None:
     featurise(line.lake, line.ledger, line.settings, line.symbols)
 
 
-@pytest.mark.parametrize(
-    ("column", "how"),
-    [
+def test_stored_values_that_are_not_what_the_past_gives_are_named_until_they_are_made_again(line: House) -> None:
+    otherwise: list[tuple[str, Callable[[pl.Expr], pl.Expr]]] = [
         ("rsi_14", lambda value: value * 1.00001),
         ("return_1", lambda value: value + 1e-6),
         ("volatility_20", lambda _: pl.lit(None, pl.Float32)),
         ("mean_ratio_200", lambda _: pl.lit(0.5, pl.Float32)),
         ("regime", lambda _: pl.lit("volatile")),
-    ],
-)
-def test_a_stored_value_that_is_not_what_the_past_gives_is_named_until_it_is_made_again(
-    line: House, column: str, how: Callable[[pl.Expr], pl.Expr]
-) -> None:
-    day = tampered(line, "SIM02", 25, how, column)
+    ]
+    days = [tampered(line, "SIM02", 25 + place, how, name) for place, (name, how) in enumerate(otherwise)]
     verdict = looked(line)
-    assert (verdict.passed, verdict.count) == (False, 1)
-    assert verdict.sample[0].startswith(f"SIM02 {day} 00:00: {column} is stored as ")
-    assert verdict.sentence == "1 values are not what their own past gives"
+    assert (verdict.passed, verdict.count) == (False, 5)
+    for said, day, (column, _) in zip(verdict.sample, days, otherwise, strict=True):
+        assert said.startswith(f"SIM02 {day} 00:00: {column} is stored as ")
+    assert verdict.sentence == "5 values are not what their own past gives"
     rebuilt(line)
     assert looked(line).passed
 
@@ -337,8 +333,7 @@ def test_both_run_in_a_refresh_and_pass_on_good_bars(world: World) -> None:
     assert all(found[name]["passed"] for name in DESCRIPTIONS)
 
 
-@pytest.mark.usefixtures("_everything_is_sampled")
-def test_both_run_by_themselves_over_the_whole_universe(world: World) -> None:
+def test_both_run_by_themselves_over_the_whole_universe(world: World, request: pytest.FixtureRequest) -> None:
     world.follow("AAA", "BBB")
     refreshed(world, "AAA", "BBB")
     assert all(by_themselves(world)[name]["passed"] for name in DESCRIPTIONS)
@@ -347,6 +342,7 @@ def test_both_run_by_themselves_over_the_whole_universe(world: World) -> None:
     wrong = pl.when(pl.col("timestamp") == at(LAST)).then(0.25).otherwise("rsi_14")
     world.lake.replace(table, rows.with_columns(rsi_14=wrong.cast(pl.Float32)), ["BBB"])
     world.ledger.note_state([{"symbol": "AAA", "features_until": at(date(2024, 1, 8))}])
+    request.getfixturevalue("_everything_is_sampled")
     found = by_themselves(world)
     assert (found["prefix_invariant"]["passed"], found["features_complete"]["passed"]) == (False, False)
     assert found["prefix_invariant"]["severity"] == dg.AssetCheckSeverity.ERROR

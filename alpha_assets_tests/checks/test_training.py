@@ -29,7 +29,7 @@ def test_a_training_looks_at_the_symbols_of_its_cells_and_names_a_fit_that_had_s
     # New York closes at 21:00 UTC in December, and half an hour later the bar is known.
     predicted(world, "AAA", timedelta(hours=21, minutes=29))
     predicted(world, "BBB", timedelta(hours=21, minutes=30))
-    found = verdicts(world.run("train", TRAIN, ["AAA", "BBB"], regime="all"))
+    found = verdicts(world.run("train", TRAIN, ["AAA", "BBB"], ["all"]))
     assert set(found) >= set(DESCRIPTIONS)
     overlap = found["windows_unseen"]
     assert (overlap["passed"], overlap["count"], overlap["sample"]) == (False, 1, [f"BBB {DAY}"])

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from alpha_assets.commands.home import DAGSTER_DATABASES
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.commands.call import Answer, call, home
@@ -17,6 +18,8 @@ from alpha_assets_tests.commands.call import Answer, call, home
 pytestmark = pytest.mark.xdist_group("commands")
 
 Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
+
+FOUR = ("SIM01", "SIM02", "SIM03", "SIM04")
 
 #: Fields that programs may rely on.
 REFRESH = {
@@ -41,24 +44,31 @@ class TestTheFlowOfAFirstDay:
         assert figures["rows_read"] == figures["kept"] + figures["repaired"] + figures["dropped"]
         assert figures["new"] == figures["kept"] + figures["repaired"] > 5000
 
-    def test_a_training_answers_a_row_a_symbol(self, worked: Worked) -> None:
+    def test_a_training_answers_a_row_a_symbol_and_regime(self, worked: Worked) -> None:
         rows = worked[1]["train"].json
-        assert [row["symbol"] for row in rows] == ["SIM01", "SIM02", "SIM03", "SIM04"]
-        assert {row["training"] for row in rows} == {"trained"}
-        assert {row["decision"] for row in rows} == {"promoted", "rejected"}
-        assert all(row["version"] == "1" and row["reason"] for row in rows)
+        assert [(row["symbol"], row["regime"]) for row in rows] == [(name, other) for name in FOUR for other in REGIMES]
+        assert {row["training"] for row in rows if row["regime"] == "all"} == {"trained"}
+        assert {row["decision"] for row in rows if row["regime"] == "all"} == {"promoted", "rejected"}
+        assert {row["training"] for row in rows} == {"trained", "pooled", "refused"}
+        assert {row["decision"] for row in rows if row["training"] == "refused"} == {"no_candidate"}
+        assert all(row["version"] == (None if row["training"] == "refused" else "1") for row in rows)
+        assert all(row["reason"] for row in rows)
 
     def test_signals_come_from_the_promoted_and_are_hold_with_the_reason_for_the_others(self, worked: Worked) -> None:
-        promoted = {row["symbol"] for row in worked[1]["train"].json if row["decision"] == "promoted"}
+        served = {row["symbol"] for row in worked[1]["train"].json if row["decision"] == "promoted"}
         for row in worked[1]["signals"].json:
-            assert (row["model_version"] is not None) == (row["symbol"] in promoted)
+            assert (row["model_version"] is not None) == (row["symbol"] in served)
             assert row["fresh"] is True
             assert row["reason"]
 
     def test_decisions_tell_what_was_promoted_and_why(self, worked: Worked) -> None:
-        verdicts = {row["symbol"]: (row["verdict"], row["reason"]) for row in worked[1]["promotions"].json}
+        def cell(row: dict[str, str]) -> tuple[str, str]:
+            return row["symbol"], row["regime"]
+
+        verdicts = {cell(row): (row["verdict"], row["reason"]) for row in worked[1]["promotions"].json}
         verbs = {"promoted": "promote", "rejected": "reject"}
-        assert verdicts == {row["symbol"]: (verbs[row["decision"]], row["reason"]) for row in worked[1]["train"].json}
+        decided = [row for row in worked[1]["train"].json if row["decision"] in verbs]
+        assert verdicts == {cell(row): (verbs[row["decision"]], row["reason"]) for row in decided}
 
     def test_what_is_being_done_is_said_on_stderr_and_stdout_is_the_answer(self, worked: Worked) -> None:
         for answer in worked[1].values():
@@ -76,8 +86,10 @@ class TestTheSameAgain:
     def test_fetches_no_bar_twice_and_trains_nothing(self, worked: Worked) -> None:
         figures = worked[2]["refresh"].json
         assert (figures["new"], figures["restated"]) == (0, 0)
-        assert {(row["training"], row["decision"]) for row in worked[2]["train"].json} == {("unchanged", "unchanged")}
-        assert "4 unchanged" in worked[2]["train"].err
+        rows = worked[2]["train"].json
+        assert {row["training"] for row in rows} == {"unchanged"}
+        assert {row["decision"] for row in rows} == {"unchanged", "no_candidate"}
+        assert "20 unchanged" in worked[2]["train"].err
 
     def test_leaves_decisions_and_versions_as_they_are(self, worked: Worked) -> None:
         assert worked[2]["promotions"].json == worked[1]["promotions"].json
@@ -85,6 +97,18 @@ class TestTheSameAgain:
         assert [[row[name] for name in stable] for row in worked[2]["signals"].json] == [
             [row[name] for name in stable] for row in worked[1]["signals"].json
         ]
+
+
+class TestOfSomeRegimes:
+    def test_only_their_cells_are_worked_on_and_told(self, worked: Worked) -> None:
+        with home(worked[0]):
+            rows = call(
+                "train", "--symbols", "SIM01,SIM03", "--regime", "volatile", "--regime", "all", "--format", "json"
+            )
+        assert [(row["symbol"], row["regime"]) for row in rows.json] == [
+            (symbol, regime) for symbol in ("SIM01", "SIM03") for regime in ("all", "volatile")
+        ]
+        assert {row["training"] for row in rows.json} == {"unchanged"}
 
 
 class TestOneSessionMore:
@@ -129,11 +153,12 @@ class TestWhatCannotBeDone:
                 assert "ALPHA_INTERVAL=1h" in said.err
                 assert "holds 1d bars" in said.err
 
-    def test_in_a_regime_that_is_not_trained_yet_is_refused_by_name(self, worked: Worked) -> None:
+    def test_in_a_regime_that_there_is_not_is_refused_with_those_there_are(self, worked: Worked) -> None:
         with home(worked[0]):
-            said = call("train", "--regimes", "all,volatile")
-        assert (said.code, said.out) == (1, "")
-        assert "--regimes volatile" in said.err
+            said = call("train", "--regime", "calm")
+        assert (said.code, said.out) == (2, "")
+        assert "'calm'" in said.err
+        assert all(regime in said.err for regime in REGIMES)
 
     def test_in_a_home_that_cannot_be_made_is_refused_by_name(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
@@ -242,8 +267,10 @@ def test_the_main_job_runs_on_a_file_of_real_bars_without_naming_a_symbol(shared
     assert [row["symbol"] for row in status] == symbols
     assert [row["symbol"] for row in rows] == symbols
     assert {row["last_bar"] for row in status} == {"2018-02-07T00:00:00+00:00"}
-    assert {row["models"] for row in status} == {1}
+    assert {row["models"] for row in status} == {len(REGIMES)}
     assert "The gate, over all symbols together:" in said.out
     assert "not financial advice" in said.out
     assert again.code == 0
     assert "Nothing was new" in again.out
+    assert "│ unchanged" in again.out
+    assert "(unchanged)" not in again.out

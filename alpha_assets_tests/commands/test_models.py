@@ -13,8 +13,6 @@ pytestmark = pytest.mark.xdist_group("commands")
 
 Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
 
-REGIMES = ("all", "trending", "sideways", "volatile", "consolidation")
-
 
 @pytest.fixture(scope="module")
 def decided(worked: Worked, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -24,24 +22,35 @@ def decided(worked: Worked, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def decided_as(worked: Worked, decision: str, regime: str = "all") -> str:
+    rows = worked[1]["train"].json
+    return str(next(row["symbol"] for row in rows if (row["regime"], row["decision"]) == (regime, decision)))
+
+
 def promoted(worked: Worked) -> str:
-    return str(next(row["symbol"] for row in worked[1]["train"].json if row["decision"] == "promoted"))
+    return decided_as(worked, "promoted")
 
 
 def rejected(worked: Worked) -> str:
-    return str(next(row["symbol"] for row in worked[1]["train"].json if row["decision"] == "rejected"))
+    return decided_as(worked, "rejected")
 
 
 class TestReading:
-    def test_models_are_a_row_a_version_with_its_state(self, worked: Worked) -> None:
+    def test_models_are_a_row_a_version_with_its_state_and_one_a_regime_that_has_none_with_the_reason(
+        self, worked: Worked
+    ) -> None:
         with home(worked[0]):
             rows = call("models", "--format", "json").json
             table = call("models", "--format", "csv").csv
             one = call("models", "SIM02", "--format", "json").json
         assert [tuple(row) for row in (rows[0], table[0])] == [MODEL_FIELDS] * 2
-        of_all = {row["symbol"]: row["state"] for row in rows if row["regime"] == "all"}
-        told = {"promoted": "production", "rejected": "failed"}
-        assert of_all == {row["symbol"]: told[row["decision"]] for row in worked[1]["train"].json}
+        told = {"promoted": "production", "rejected": "failed", "no_candidate": None}
+        assert [(row["symbol"], row["regime"], row["training"], row["state"]) for row in rows] == [
+            (row["symbol"], row["regime"], row["training"], told[row["decision"]]) for row in worked[1]["train"].json
+        ]
+        refused = [row for row in rows if row["training"] == "refused"]
+        assert {(row["regime"], row["version"]) for row in refused} == {("trending", None)}
+        assert all("labelled rows" in row["reason"] for row in refused)
         assert one == [row for row in rows if row["symbol"] == "SIM02"]
 
     def test_promotions_are_the_whole_history(self, worked: Worked) -> None:
@@ -51,7 +60,8 @@ class TestReading:
             said = call("promotions").out
         assert tuple(rows[0]) == PROMOTION_FIELDS
         assert {row["who"] for row in rows} == {"gate"}
-        assert [row["symbol"] for row in one] == ["SIM02"]
+        assert {row["symbol"] for row in one} == {"SIM02"}
+        assert len(one) == len([row for row in rows if row["symbol"] == "SIM02"])
         assert "promote" in said
         assert "SIM01" in said
 
@@ -93,10 +103,10 @@ class TestReading:
             (["promotions", "NOPE"], "NOPE: not in the universe"),
             (["models", "explain", "NOPE", "all"], "NOPE: not in the universe"),
             (["models", "explain", "SIM01", "calm"], "calm: no regime is called so; there are all, trending"),
-            (["models", "explain", "SIM01", "volatile"], "SIM01 volatile has no version in production"),
+            (["models", "explain", "SIM01", "trending"], "SIM01 trending has no version in production"),
             (["profile", "NOPE", "--kind", "ml"], "NOPE: not in the universe"),
             (["profile", "--kind", "ml"], "alpha-assets profile SYMBOL --kind ml"),
-            (["rollback", "SIM01", "volatile", "--why", "x"], "SIM01.volatile has no version"),
+            (["rollback", "SIM01", "trending", "--why", "x"], "SIM01.trending has no version"),
             (["promote", "SIM01", "all", "--why", " "], "--why says nothing"),
         ],
     )

@@ -573,7 +573,7 @@ def increments(market: Market) -> pl.DataFrame:
 
 
 @given(markets())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_cleaning_in_increments_says_what_cleaning_at_once_says(market: Market) -> None:
     assert_frame_equal(increments(market), market.cleaned(now=market.moments[-1]).bars)
 
@@ -585,7 +585,7 @@ def test_intraday_cleaning_in_increments_says_what_cleaning_at_once_says(market:
 
 
 @given(markets())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_what_comes_later_changes_the_newest_bar_at_most(market: Market) -> None:
     later = market.cleaned().bars
     for now in market.moments:

@@ -22,6 +22,7 @@ from alpha_assets.quant.heads import (
     vault_fold,
 )
 from alpha_assets.quant.learners import lesson
+from alpha_assets.quant.metrics import log_loss
 from alpha_assets.quant.opinions import taught
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.weights import sample_weights
@@ -47,7 +48,8 @@ def pool(count: int = 400, symbols: int = 4, **how: float) -> pl.DataFrame:
 
 def test_the_evidence_is_what_the_features_say_beyond_the_prior_with_the_linear_opinion_beside() -> None:
     rows = labelled(800)
-    evidence = learnt(rows).evidence
+    evidence = learnt(rows, replace(FEW, prior_labels=0.0)).evidence
+    assert learnt(rows).evidence["score"].equals(evidence["score"]), "how far the prior is believed is no skill"
     assert evidence["timestamp"].to_list() == rows["timestamp"].to_list()[200:]
     assert set(evidence.columns) == {"symbol", "timestamp", "prior", "score", *ANSWERS, "linear_score", "linear_p_up"}
     assert evidence.null_count().sum_horizontal().item() == 0
@@ -167,6 +169,10 @@ def test_a_candidate_survives_its_files_and_says_the_same() -> None:
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
     assert again.files() == files
+    index = json.loads(files[INDEX])
+    del index["base"]["rows"]
+    older = Candidate.load({**files, INDEX: json.dumps(index).encode()})
+    assert older.base.believed(FEW) == 0.0 != made.base.believed(FEW), "it says what it was judged by"
     assert sum(map(len, files.values())) < 300_000
 
 
@@ -186,6 +192,33 @@ def test_symbols_that_differ_by_chance_alone_hardly_differ_in_a_pool() -> None:
     frames = [labelled(400, seed=50 + number, symbol=f"S{number}") for number in range(12)]
     made = learnt(pl.concat(frames).sort("timestamp", "symbol"), pooled=True).candidate
     assert max(abs(shift.odds) for shift in made.intercepts.values()) < 0.08
+
+
+def test_a_share_of_few_labels_is_hardly_believed_and_costs_next_to_nothing_where_there_is_nothing_to_know() -> None:
+    """Random walks at a horizon of 5: a share of 100 to 180 labels apart, said as it is, loses 0.003 nats."""
+    believed, said = (replace(FEW, heads=("gb_direction",), horizon=5, prior_labels=k) for k in (150.0, 0.0))
+    lost = {
+        one: np.mean([even_odds_less(learnt(walk(seed), one).evidence, walk(seed)) for seed in range(16)])
+        for one in (believed, said)
+    }
+    assert lost[said] > 0.002
+    assert lost[believed] < 0.001
+
+
+def walk(seed: int) -> pl.DataFrame:
+    """Labelled rows of a random walk over five bars, of which nothing can be known."""
+    rows = labelled(900, edge=0.0, seed=seed)
+    over = pl.col("scaled_return").rolling_sum(5).shift(-4) / np.sqrt(5)
+    rows = rows.with_columns(scaled_return=over, label_end=pl.col("label_end") + pl.duration(days=4)).drop_nulls(
+        "scaled_return"
+    )
+    return rows.with_columns(label_return=pl.col("scaled_return") * pl.col("scale"), up=pl.col("scaled_return") > 0)
+
+
+def even_odds_less(evidence: pl.DataFrame, rows: pl.DataFrame) -> float:
+    """Log-loss, less that of saying 0.5."""
+    both = evidence.join(rows.select("timestamp", "up"), on="timestamp")
+    return log_loss(both["p_up"].to_numpy(), both["up"].to_numpy()) - float(np.log(2))
 
 
 def test_the_linear_models_speak_where_they_are_the_candidate() -> None:

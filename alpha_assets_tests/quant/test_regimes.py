@@ -22,6 +22,7 @@ from scipy.stats import t as student
 from alpha_assets.quant import simulate, symbols
 from alpha_assets.quant.adjust import adjusted
 from alpha_assets.quant.hidden_markov import Chains, forward_filter
+from alpha_assets.quant.kernels import settled
 from alpha_assets.quant.parameters import RegimeParameters, SimulationParameters
 from alpha_assets.quant.regimes import (
     ABOVE_ALL,
@@ -29,7 +30,6 @@ from alpha_assets.quant.regimes import (
     NONE,
     REGIMES,
     Floats,
-    _settled,
     _states,
     memory,
     regime_scores,
@@ -306,8 +306,9 @@ def test_the_label_goes_as_it_would_bar_by_bar(seed: int, margin: float, confirm
             leads = window[best] - window[now] > margin
             now = best if leads.all() and (window.argmax(axis=0) == best).all() else now
         expected.append(now)
-    parameters = RegimeParameters(margin=margin, confirm=confirm)
-    labels = _settled(probabilities, np.array([first]), np.array([80]), [holder], parameters)
+    labels = settled(
+        np.ascontiguousarray(probabilities), np.array([first]), np.array([80]), np.array([holder]), margin, confirm
+    )
     assert labels[first:].tolist() == expected
     assert set(labels[:first].tolist()) <= {NONE}
 

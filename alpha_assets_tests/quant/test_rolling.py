@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpha_assets.quant import rolling
+from alpha_assets.quant import kernels, rolling
 
 Array = np.ndarray
 NESTED = (5, 10, 20, 30, 60)
@@ -120,7 +120,7 @@ KERNELS = {
     },
 }
 
-kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
+each_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
 
 #: Some with many ties, some with none, some far from zero.
 SERIES = st.one_of(
@@ -138,7 +138,7 @@ def equal_bits(left: Array, right: Array) -> bool:
     return np.array_equal(left, right, equal_nan=True)
 
 
-@kernels
+@each_kernel
 @settings(max_examples=40)
 @given(values=SERIES, bars=st.integers(1, 70))
 def test_each_value_is_the_figure_of_its_window(kernel: Kernel, values: Array, bars: int) -> None:
@@ -151,7 +151,7 @@ def test_each_value_is_the_figure_of_its_window(kernel: Kernel, values: Array, b
     np.testing.assert_allclose(rolled[bars - 1 :][: len(expected)], expected, rtol=1e-9, atol=1e-9 * scale)
 
 
-@kernels
+@each_kernel
 @settings(max_examples=40)
 @given(bars=st.integers(2, 61), first=st.integers(1, 139))
 def test_a_series_that_begins_later_gives_the_same_bits(kernel: Kernel, bars: int, first: int) -> None:
@@ -160,7 +160,7 @@ def test_a_series_that_begins_later_gives_the_same_bits(kernel: Kernel, bars: in
     assert equal_bits(part[bars - 1 :], whole[first + bars - 1 :])
 
 
-@kernels
+@each_kernel
 @settings(max_examples=40)
 @given(bars=st.integers(2, 61), at=st.integers(0, 199))
 def test_a_nan_spoils_the_windows_that_hold_it_and_no_other(kernel: Kernel, bars: int, at: int) -> None:
@@ -189,26 +189,25 @@ def test_of_equal_highs_one_function_counts_the_newest_and_the_other_the_oldest(
 
 
 def test_five_nested_windows_take_seven_merges() -> None:
-    merges = []
-
-    def merge(older: rolling.State, of_older: int, newer: rolling.State, of_newer: int) -> rolling.State:
-        merges.append(of_older + of_newer)
-        return (older[0] + newer[0],)
-
-    rolling.over_nested_windows((np.ones(100),), NESTED, merge)
-    assert sorted(merges) == [2, 4, 5, 10, 20, 30, 60]
+    plan, steps = rolling.merges(NESTED)
+    lengths = [1, *plan[:, 2:].sum(axis=1).tolist()]
+    assert sorted(lengths) == [1, 2, 4, 5, 10, 20, 30, 60]
+    assert [lengths[step] for step in steps] == list(NESTED)
 
 
 @given(bars=st.integers(1, 300))
 def test_a_window_takes_at_most_two_merges_for_each_doubling(bars: int) -> None:
-    merges = []
+    assert len(rolling.merges((bars,))[0]) <= 2 * math.log2(bars)
 
-    def merge(older: rolling.State, of_older: int, newer: rolling.State, of_newer: int) -> rolling.State:
-        merges.append(of_older + of_newer)
-        return (older[0] + newer[0],)
 
-    rolling.over_windows((np.ones(400),), bars, merge)
-    assert len(merges) <= 2 * math.log2(bars)
+@settings(max_examples=40)
+@given(bars=st.integers(2, 300), length=st.integers(1, 5_000))
+def test_a_window_is_the_same_bits_wherever_a_block_of_the_kernel_begins(bars: int, length: int) -> None:
+    values = np.random.default_rng(5).normal(size=length)
+    plan, steps = rolling.merges((bars,))
+    number, figures = kernels.KINDS["moments 4"]
+    one, other = (kernels.windows(number, figures, values[None], plan, steps, block) for block in (7, kernels.BLOCK))
+    assert equal_bits(one, other)
 
 
 @pytest.mark.parametrize("bars", [0, -3])

@@ -7,10 +7,12 @@ It knows what the vendor says on which day. A row has ``said_from`` and, where t
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from alpha_assets.quant.parameters import LearningParameters, SimulationParameters
 from alpha_assets.quant.schema import ACTIONS, OHLC, RAW_BARS, TIME
@@ -21,9 +23,13 @@ from alpha_assets.stations.base import Report
 from alpha_assets.stations.ingest import ingest
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
+from alpha_assets_tests.homes import make_tables
 
 #: Long after the session's close, so that its bar is final, and before the next one opens.
 EVENING = time(23, 30)
+
+#: Of the writes of a run, at which ones it is killed: a third of them in passing, each in the slow suite.
+EVERY = (3, pytest.param(1, marks=pytest.mark.slow))
 
 Line = dict[str, Any]
 
@@ -134,9 +140,14 @@ def _monster(symbol: str) -> pl.DataFrame:
 
 def simulated(symbols: int, first: date, last: date, seed: int = 7, **parameters: float) -> Market:
     """A clean market of New York, splits and dividends included."""
+    return Market(*_drawn(symbols, first, last, seed=seed, **parameters))
+
+
+@cache
+def _drawn(symbols: int, first: date, last: date, **parameters: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Bars and actions; many tests begin with the same."""
     chosen = SimulationParameters(
         **{
-            "seed": seed,
             "symbols": symbols,
             "first": first,
             "late_share": 0.0,
@@ -147,7 +158,7 @@ def simulated(symbols: int, first: date, last: date, seed: int = 7, **parameters
         }  # type: ignore[arg-type]
     )
     market = simulate(chosen, symbols=default_symbols(symbols), first=first, last=last)
-    return Market(market.bars, market.actions)
+    return market.bars, market.actions
 
 
 # --- What can be wrong with a row, by the rule that takes it
@@ -229,6 +240,7 @@ class House:
 
     def __init__(self, home: Path, market: Market, calendars: Mapping[str, str] | None = None, **knobs: Any) -> None:
         self.settings = Settings(home=home, source="simulated", _env_file=None, **knobs)  # type: ignore[call-arg]
+        make_tables(self.settings)
         self.lake = Lake(self.settings)
         self.ledger = Ledger(self.settings)
         self.market = market

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Barrier
@@ -34,7 +35,7 @@ from alpha_assets.stations.ingest import FIRST_PAUSE, NothingIngested, TooManyFa
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
-from alpha_assets_tests.stations.market import DIRT, House, Market, evening, simulated, soil
+from alpha_assets_tests.stations.market import DIRT, EVERY, House, Market, evening, simulated, soil
 
 FIRST, LAST = date(2020, 1, 2), date(2020, 5, 29)
 Dirt = list[tuple[int, int, str]]
@@ -585,8 +586,9 @@ def eventful(days: list[date]) -> Market:
     return market
 
 
+@pytest.mark.parametrize("every", EVERY)
 def test_a_run_killed_at_any_write_and_run_again_leaves_the_tables_of_an_undisturbed_run(
-    tmp_path: Path, days: list[date]
+    tmp_path: Path, days: list[date], every: int
 ) -> None:
     market = eventful(days)
     prepared = House(tmp_path / "prepared", market)
@@ -594,9 +596,7 @@ def test_a_run_killed_at_any_write_and_run_again_leaves_the_tables_of_an_undistu
     featurise(prepared.lake, prepared.ledger, prepared.settings, prepared.symbols)
     undisturbed = copy_of(prepared, tmp_path / "undisturbed")
     assert not killed_at(undisturbed, days[61], 1000)
-    writes = 0
-    while True:
-        writes += 1
+    for writes in count(1, every):
         house = copy_of(prepared, tmp_path / f"killed-{writes}")
         if not killed_at(house, days[61], writes):
             break
@@ -607,18 +607,19 @@ def test_a_run_killed_at_any_write_and_run_again_leaves_the_tables_of_an_undistu
     assert writes > 15
 
 
-def test_a_first_load_killed_at_any_write_and_run_again_is_whole(tmp_path: Path, days: list[date]) -> None:
+@pytest.mark.parametrize("every", EVERY)
+def test_a_first_load_killed_at_any_write_and_run_again_is_whole(tmp_path: Path, days: list[date], every: int) -> None:
     market = eventful(days)
     undisturbed = House(tmp_path / "undisturbed", market)
     assert not killed_at(undisturbed, days[61], 1000)
-    writes, killed = 0, True
-    while killed:
-        writes += 1
+    for writes in count(1, every):
         house = House(tmp_path / f"killed-{writes}", market)
         killed = killed_at(house, days[61], writes)
         assert not killed_at(house, days[61], 1000)
         assert_same_tables(house, undisturbed)
         assert_same_features(house, undisturbed)
+        if not killed:
+            break
     assert writes > 6
     found = [(row["rule"], row["day"]) for row in undisturbed.ledger.findings()]
     assert {("missing_session", days[20]), ("split_sized_jump", days[25])} <= set(found)

@@ -1,6 +1,7 @@
 """The path after the gate: a canary in shadow, what serves it or ends it, rollback, and what a person may decide."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from alpha_assets.quant.gate import SymbolVerdict
 from alpha_assets.quant.lifecycle import standing
-from alpha_assets.quant.parameters import LearningParameters, PromotionParameters
+from alpha_assets.quant.parameters import PromotionParameters
 from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations import decisions as station
 from alpha_assets.stations import promote as gate_station
@@ -18,7 +19,7 @@ from alpha_assets.stations.decisions import DecisionRefused, promote_version, re
 from alpha_assets.stations.promote import due, reconcile
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.lake import PREDICTIONS
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
 pytestmark = pytest.mark.xdist_group("line")
 
@@ -29,7 +30,7 @@ CELL = (CHOSEN, "all")
 SHORT = PromotionParameters(shadow_bars=2)
 
 #: Settings by which the same bars give another training.
-SECOND = LearningParameters(seed=1)
+SECOND = replace(LIGHT, seed=1)
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ class TestCanary:
         assert states(second) == {"1": "production", "2": "failed"}
 
     def test_a_newer_candidate_waits_while_a_canary_is_in_shadow_and_spends_no_level(self, second: Line) -> None:
-        third = Line(second.settings.home, learning=LearningParameters(seed=2), promotion=SHORT)
+        third = Line(second.settings.home, learning=replace(LIGHT, seed=2), promotion=SHORT)
         third.train([CHOSEN], later(days=2))
         assert third.promote([CHOSEN], later(days=2)).states() == {"in_shadow": 1}
         assert len(third.ledger.decisions(CHOSEN)) == 2
@@ -149,7 +150,7 @@ class TestCanary:
         self, line: Line, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         judged(monkeypatch, "canary")
-        again = Line(line.settings.home, learning=LearningParameters(seed=1), promotion=SHORT)
+        again = Line(line.settings.home, learning=replace(LIGHT, seed=1), promotion=SHORT)
         again.train([CHOSEN], later(days=1))
         assert again.promote([CHOSEN], later(days=1)).states() == {"canary": 1}
         for days in (2, 3):
@@ -159,7 +160,7 @@ class TestCanary:
         assert again.promote([CHOSEN], now).states() == {"unchanged": 1}
         assert aliases(again) == {"production": "1", "canary": "2"}
         judged(monkeypatch, "promote")
-        third = Line(line.settings.home, learning=LearningParameters(seed=2), promotion=SHORT)
+        third = Line(line.settings.home, learning=replace(LIGHT, seed=2), promotion=SHORT)
         third.train([CHOSEN], now)
         assert third.promote([CHOSEN], now).states() == {"canary": 1}, "nobody waits for one that can never serve"
         assert aliases(third) == {"production": "1", "canary": "3"}

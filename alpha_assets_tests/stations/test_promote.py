@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from alpha_assets.quant import gate
-from alpha_assets.quant.parameters import FeatureParameters, LearningParameters, PromotionParameters, RegimeParameters
+from alpha_assets.quant.parameters import FeatureParameters, PromotionParameters, RegimeParameters
 from alpha_assets.stations.promote import promote, reconcile
 from alpha_assets.stations.trials import family
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
 from alpha_assets.stores.registry import PROMOTION, WHOLE, Registry
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, impossible, later
+from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, impossible, later
 
 pytestmark = pytest.mark.xdist_group("line")
 
@@ -23,17 +23,18 @@ def line(trained: Path, tmp_path: Path) -> Line:
 
 
 def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line) -> None:
-    report = line.promote(run="the run")
+    report = line.promote(run="run-7")
     assert set(report.states()) == {"promoted", "rejected"}
     chosen = report.in_state("promoted")
     assert {"SIM01", "SIM02"} >= set(chosen)
     assert set(line.ledger.production()) == {(symbol, "all") for symbol in chosen}
     assert line.registry.production_versions() == {f"{symbol}.all": "1" for symbol in chosen}
     for symbol in chosen:
-        tags = line.registry.client.get_model_version(f"{symbol}.all", "1").tags
-        assert tags["promoted_because"] == report.partitions[symbol]["reason"]
-        assert tags["state"] == "production"
-    assert {row["dagster_run"] for row in line.ledger.decisions()} == {"the run"}
+        version = line.registry.client.get_model_version(f"{symbol}.all", "1")
+        assert version.tags["promoted_because"] == report.partitions[symbol]["reason"]
+        assert version.tags["state"] == "production"
+        assert "[Dagster run run-7](http://127.0.0.1:3000/runs/run-7)" in version.description
+    assert {row["dagster_run"] for row in line.ledger.decisions()} == {"run-7"}
     serves = {row["evidence"]["pool"]["serves"] for row in line.ledger.decisions()}
     assert {row["speaker"] for row in line.ledger.decisions()} == {
         None if one == "candidate" else one for one in serves
@@ -90,7 +91,7 @@ def test_the_evidence_is_that_of_all_symbols_even_where_the_run_holds_one(
 def test_the_same_evidence_looked_at_twice_spends_one_attempt_and_new_evidence_another(line: Line) -> None:
     line.promote(["SIM01"])
     line.promote(["SIM02"], later(days=1))
-    retrained = Line(line.settings.home, learning=LearningParameters(seed=1))
+    retrained = Line(line.settings.home, learning=replace(LIGHT, seed=1))
     retrained.train(["SIM01"], later(days=2))
     retrained.promote(["SIM01"], later(days=2))
     assert [(row["symbol"], row["seq"], row["evidence"]["pool"]["attempt"]) for row in line.ledger.decisions()] == [
@@ -103,7 +104,7 @@ def test_the_same_evidence_looked_at_twice_spends_one_attempt_and_new_evidence_a
 def test_decisions_are_only_ever_appended_and_the_former_version_becomes_previous(line: Line) -> None:
     line.promote()
     first = line.ledger.decisions()
-    knobs = {"learning": LearningParameters(seed=1), "promotion": PromotionParameters(shadow_bars=0)}
+    knobs = {"learning": replace(LIGHT, seed=1), "promotion": PromotionParameters(shadow_bars=0)}
     retrained = Line(line.settings.home, **knobs)
     retrained.train(now=later(days=1))
     report = retrained.promote(now=later(days=1))

@@ -15,6 +15,7 @@ from alpha_assets.quant import learners
 from alpha_assets.quant.indicators import default_set
 from alpha_assets.quant.labels import triple_barrier
 from alpha_assets.quant.learners import BoostedDirection, Lesson, matrix
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.series import adjusted_bars, with_known_at
 from alpha_assets.stations.sets import recipe_of
@@ -271,7 +272,9 @@ def test_a_symbol_that_gives_nothing_to_train_on_is_recorded_and_not_asked_for_a
     nothing = lambda rows: usable(rows).filter(pl.col("symbol") != "SIM02")  # noqa: E731
     monkeypatch.setattr("alpha_assets.stations.train.usable", nothing)
     assert {"SIM01", "SIM02"} <= set(wanted(line, NOW))
-    assert line.train().states() == {"held": 1, "empty": 1, "trained": 2}
+    states = line.train(regimes=REGIMES).states()
+    assert (states["held"], states["empty"]) == (len(REGIMES), len(REGIMES))
+    assert {"trained", "refused"} <= set(states)
     candidates = line.ledger.candidates()
     assert candidates["SIM01", "all"]["state"] == "held"
     assert "dividend" in candidates["SIM01", "all"]["reason"]
@@ -298,7 +301,8 @@ def test_a_candidate_that_new_bars_leave_as_it_was_is_not_asked_for_until_there_
 ) -> None:
     line = copied(trained, tmp_path / "home")
     state, before = line.ledger.states()["SIM01"], line.ledger.candidates()["SIM01", "all"]
-    line.ledger.note_candidates([{**before, "bars": state["bars"] - 10}])
+    others = [{**row, "regime": regime} for row in line.ledger.candidates().values() for regime in REGIMES[1:]]
+    line.ledger.note_candidates([*others, {**before, "bars": state["bars"] - 10}])
     assert wanted(line, later(days=30)) == ["SIM01"]
     assert line.train(["SIM01"], later(days=30)).states() == {"unchanged": 1}
     assert line.ledger.candidates()["SIM01", "all"] == before
