@@ -163,6 +163,10 @@ def _deciding(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         verb.add_argument("--why", metavar="REASON", required=True, help="recorded with the decision and who took it")
         _format(verb)
 
+    vault = _verb(verbs, "vault", "read the newest dates, once a release", _call("decide", "vault"))
+    vault.add_argument("--why", metavar="REASON", required=True, help="recorded with the reading and who asked for it")
+    _format(vault)
+
 
 def _cell(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("symbol", metavar="SYMBOL")

@@ -221,6 +221,14 @@ WRONG = [
         {"ALPHA_LEARNING__STOP_BARRIER": "0"},
         "ALPHA_LEARNING__STOP_BARRIER='0': stop_barrier is 0.0: it must be above 0.0 and at most 20.0",
     ),
+    (
+        {"ALPHA_LEARNING__SIGNAL_LABEL": "sides"},
+        "ALPHA_LEARNING__SIGNAL_LABEL='sides': signal_label is 'sides': it must be one of bands, triple_barrier",
+    ),
+    (
+        {"ALPHA_LEARNING__SEARCH_TRIALS": "-1"},
+        "ALPHA_LEARNING__SEARCH_TRIALS='-1': search_trials is -1: it must be at least 0",
+    ),
     ({"ALPHA_LEARNING__INNER_FOLDS": "1"}, "ALPHA_LEARNING__INNER_FOLDS='1': inner_folds is 1: it must be at least 2"),
     ({"ALPHA_LEARNING__ROUNDS": "many"}, "ALPHA_LEARNING__ROUNDS='many' must be a whole number"),
     ({"ALPHA_GATE__LEVEL": "2"}, "ALPHA_GATE__LEVEL='2': level is 2.0: it must be above 0.0 and at most 1.0"),

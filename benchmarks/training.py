@@ -43,6 +43,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.promote import promote
+from alpha_assets.stations.recognise import recognise
 from alpha_assets.stations.series import adjusted_bars, calendars_of
 from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.train import labelled_rows, model_name, train, usable
@@ -83,6 +84,7 @@ def measure(options: Namespace) -> dict[str, Figure]:
         home, _ = loaded_home(place, source, symbols, last)  # type: ignore[arg-type]
         with lap() as features:
             featurise(home.lake, home.ledger, home.settings, symbols)
+        recognise(home.lake, home.ledger, home.settings, symbols)
         figures: dict[str, Figure] = {"data": data, "symbols": len(symbols)}
         figures |= _universe(home, symbols, evening(last))  # type: ignore[arg-type]
         files = _samples(home)

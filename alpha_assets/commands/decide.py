@@ -1,4 +1,4 @@
-"""A person decides: promote, reject, roll back. One row in the ledger, then MLflow in line with it."""
+"""A person decides: promote, reject, roll back, read the vault. Recorded in the ledger first, then in MLflow."""
 
 import os
 import pwd
@@ -50,14 +50,30 @@ def rollback(settings: Settings, options: Namespace) -> None:
     _decided(settings, options, decide)
 
 
+def vault(settings: Settings, options: Namespace) -> None:
+    """Read what the pooled models say of the newest dates, which nothing was tested on: once a release."""
+    from alpha_assets.stations.vault import FIELDS, read_vault
+    from alpha_assets.stores.lake import Lake
+    from alpha_assets.stores.registry import Registry
+
+    why, ledger = _reason(options), opened(settings)
+    home.prepare(settings)
+    rows = read_vault(Lake(settings), ledger, Registry(settings), settings, why, person(), now())
+    show.table(rows, FIELDS, options.format)
+
+
+def _reason(options: Namespace) -> str:
+    why = str(options.why).strip()
+    if not why:
+        raise CommandFailed('--why says nothing: a decision is recorded with its reason, --why "…"')
+    return why
+
+
 def _decided(settings: Settings, options: Namespace, decide: Decide) -> None:
     from alpha_assets.stations.promote import reconcile
     from alpha_assets.stores.registry import Registry, RegistryUnavailable
 
-    why = options.why.strip()
-    if not why:
-        raise CommandFailed('--why says nothing: a decision is recorded with its reason, --why "…"')
-    ledger, registry = opened(settings), Registry(settings)
+    why, ledger, registry = _reason(options), opened(settings), Registry(settings)
     cell = cell_of(ledger, options)
     home.prepare(settings)
     row = decide(ledger, registry, cell, why=why, who=person(), now=now())

@@ -3,7 +3,8 @@
 Every head speaks of how far it leaves its prior (the share of up, the mean return, the shares of the classes in its
 training rows), and calibration says how much of that distance is believed. Few samples are no special case: the belief
 ``slope_prior`` counts as much as ``slope_rows`` rows, so that little evidence leaves it where it was and much of it has
-its way (the posterior mode under a Gaussian prior). The labels of h overlapping bars count as one. A slope never falls
+its way (the posterior mode under a Gaussian prior). A row counts as much as its outcome is its own (``weights.
+uniqueness``): the labels of h overlapping bars, or the patterns of one bar, as one. A slope never falls
 below ``LEAST_SLOPE``: a head that was wrong is hardly believed, not believed to be wrong, and its score still ranks.
 """
 
@@ -145,22 +146,28 @@ def believed_before(kind: Kind, parameters: LearningParameters) -> Calibrator:
 
 
 def calibrated(
-    kind: Kind, vote: Array, base: Array, outcome: Array, weight: Array, parameters: LearningParameters
+    kind: Kind,
+    vote: Array,
+    base: Array,
+    outcome: Array,
+    weight: Array,
+    share: Array,
+    parameters: LearningParameters,
 ) -> Calibrator:
     """The calibrator that out-of-sample votes and their outcomes ask for.
 
     ``outcome`` is 0 or 1 (direction), the return (return) or the class (signal); ``weight`` counts in a regression of
-    returns only.
+    returns only; ``share``, in (0, 1], is what of each row's outcome is its own.
     """
     if not len(vote):
         return believed_before(kind, parameters)
     if kind == "signal":
-        return _tempered(vote, base, outcome, parameters)
+        return _tempered(vote, base, outcome, share, parameters)
     if kind == "return":
-        return _straight(vote, base, outcome, weight, parameters)
-    if len(vote) // parameters.horizon >= parameters.isotonic_from:
-        return _isotonic(vote, base, outcome, parameters)
-    return _platt(vote, base, outcome, parameters)
+        return _straight(vote, base, outcome, weight * share, parameters)
+    if share.sum() >= parameters.isotonic_from:
+        return _isotonic(vote, base, outcome, share)
+    return _platt(vote, base, outcome, share, parameters)
 
 
 def loss(kind: Kind, said: Array, outcome: Array, weight: Array) -> float:
@@ -173,7 +180,7 @@ def loss(kind: Kind, said: Array, outcome: Array, weight: Array) -> float:
     return float(-np.mean(np.log(np.clip(said[np.arange(len(outcome)), outcome], CLIP, 1))))
 
 
-def _platt(vote: Array, base: Array, up: Array, parameters: LearningParameters) -> Platt:
+def _platt(vote: Array, base: Array, up: Array, share: Array, parameters: LearningParameters) -> Platt:
     offset = log_odds(base)
     columns = np.column_stack([np.ones(len(vote)), log_odds(vote) - offset])
     prior = np.array([0.0, parameters.slope_prior])
@@ -182,8 +189,8 @@ def _platt(vote: Array, base: Array, up: Array, parameters: LearningParameters) 
     coefficients = prior.copy()
     for _ in range(STEPS):
         p = probability(offset + columns @ coefficients)
-        gradient = columns.T @ (up - p) / parameters.horizon - precision * (coefficients - prior)
-        curvature = (columns * (p * (1 - p))[:, None]).T @ columns / parameters.horizon + np.diag(precision)
+        gradient = columns.T @ (share * (up - p)) - precision * (coefficients - prior)
+        curvature = (columns * (share * p * (1 - p))[:, None]).T @ columns + np.diag(precision)
         coefficients = coefficients + np.linalg.solve(curvature, gradient)
     return Platt(float(coefficients[0]), max(float(coefficients[1]), LEAST_SLOPE))
 
@@ -193,12 +200,12 @@ def _straight(vote: Array, base: Array, outcome: Array, weight: Array, parameter
     prior = np.array([0.0, parameters.slope_prior])
     least = LEAST_SPREAD**2 * float(np.average((outcome - base) ** 2, weights=weight))
     precision = parameters.slope_rows * np.maximum(np.mean(columns**2, axis=0), max(least, 1e-300))
-    weighted = (columns * weight[:, None] / parameters.horizon).T
+    weighted = (columns * weight[:, None]).T
     found = np.linalg.solve(weighted @ columns + np.diag(precision), weighted @ (outcome - base) + precision * prior)
     return Straight(float(found[0]), max(float(found[1]), LEAST_SLOPE))
 
 
-def _tempered(vote: Array, base: Array, classes: Array, parameters: LearningParameters) -> Tempered:
+def _tempered(vote: Array, base: Array, classes: Array, share: Array, parameters: LearningParameters) -> Tempered:
     beyond = _beyond(vote, base)
     chosen = beyond[np.arange(len(classes)), classes]
     slope = parameters.slope_prior
@@ -207,18 +214,18 @@ def _tempered(vote: Array, base: Array, classes: Array, parameters: LearningPara
         mean = (said * beyond).sum(axis=1)
         spread = (said * beyond**2).sum(axis=1) - mean**2
         precision = parameters.slope_rows * max(float(spread.mean()), LEAST_SPREAD**2)
-        gradient = float((chosen - mean).sum()) / parameters.horizon - precision * (slope - parameters.slope_prior)
-        slope = max(slope + gradient / (float(spread.sum()) / parameters.horizon + precision), LEAST_SLOPE)
+        gradient = float(share @ (chosen - mean)) - precision * (slope - parameters.slope_prior)
+        slope = max(slope + gradient / (float(share @ spread) + precision), LEAST_SLOPE)
     return Tempered(slope)
 
 
-def _isotonic(vote: Array, base: Array, up: Array, parameters: LearningParameters) -> Isotonic:
+def _isotonic(vote: Array, base: Array, up: Array, share: Array) -> Isotonic:
     from scipy.optimize import isotonic_regression
 
     offset = log_odds(base)
     beyond = log_odds(vote) - offset
     order = np.argsort(beyond, kind="stable")
-    steps = np.array_split(order, max(2, len(order) // max(STEP_ROWS, STEP_ROWS * parameters.horizon)))
+    steps = np.array_split(order, max(2, int(share.sum()) // STEP_ROWS))
     rates = np.array([up[step].mean() for step in steps])
     sizes = np.array([len(step) for step in steps], dtype=np.float64)
     level = isotonic_regression(rates, weights=sizes).x
@@ -263,6 +270,7 @@ def tuned(
     base: Array,
     outcome: Array,
     weight: Array,
+    share: Array,
     parameters: LearningParameters,
 ) -> Voice:
     """The voice that out-of-sample answers of some heads of one kind ask for.
@@ -276,10 +284,10 @@ def tuned(
     nothing = loss(kind, base, outcome, weight)
     gains = {
         name: nothing
-        - loss(kind, calibrated(kind, answer, base, outcome, weight, parameters)(answer, base), outcome, weight)
+        - loss(kind, calibrated(kind, answer, base, outcome, weight, share, parameters)(answer, base), outcome, weight)
         for name, answer in said.items()
     }
     total = sum(max(gain, 0.0) for gain in gains.values())
     weights = {name: max(gain, 0.0) / total for name, gain in gains.items()} if total > 0 else equal
     voice = Voice(kind, weights, believed_before(kind, parameters))
-    return Voice(kind, weights, calibrated(kind, voice.vote(said), base, outcome, weight, parameters))
+    return Voice(kind, weights, calibrated(kind, voice.vote(said), base, outcome, weight, share, parameters))

@@ -14,17 +14,21 @@ mean return, drawn towards the pool's by as much as chance alone would scatter t
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from alpha_assets.quant import scores
-from alpha_assets.quant.calibration import Voice, log_odds, probability, tuned
+from alpha_assets.quant.calibration import Voice, log_odds, probability
 from alpha_assets.quant.dissimilarity import Dissimilarity
 from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, Scaling, learner, lesson, matrix
+from alpha_assets.quant.opinions import Base, Past, Refusal, fitted, most_telling, said_of, taught, walk
 from alpha_assets.quant.parameters import LearningParameters
-from alpha_assets.quant.splits import Fold, walk_forward
+from alpha_assets.quant.pattern_heads import EVENT, PatternModel, PatternsLearnt, learn_patterns, pattern_heads
+from alpha_assets.quant.splits import Fold, vault, walk_forward
+from alpha_assets.quant.weights import uniqueness
 
 #: The file of a candidate that names all others, and the one that holds the references of the dissimilarity.
 INDEX = "candidate.json"
@@ -39,57 +43,6 @@ CLASS_ROWS = 20
 
 #: Share of the rows before the first fold on which the burn-in block is fitted; the rest of them it answers.
 BURN_IN = 0.6
-
-#: The opinions: trees and linear models of a kind are heard apart.
-OPINIONS = ("return", "direction", "signal", "linear_return", "linear_direction")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a symbol has no fit of its own: a state of affairs, not an error."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a fit would say without any feature: share of up, mean return, shares of sell, hold and buy.
-
-    ``rows`` are those of the fit; None in the files of a version that is older than the question.
-    """
-
-    up: float
-    earned: float
-    signal: tuple[float, float, float]
-    rows: int | None = None
-
-    @classmethod
-    def of(cls, rows: Lesson) -> "Base":
-        """Of the rows of a fit; no class has a share of nothing."""
-        counts = np.bincount(rows.signal, minlength=3) + 1.0
-        shares = counts / counts.sum()
-        earned = float(np.average(rows.earned, weights=rows.weight))
-        signal = (float(shares[SELL]), float(shares[HOLD]), float(shares[BUY]))
-        return cls(float(rows.up.mean()), earned, signal, len(rows.up))
-
-    def believed(self, parameters: LearningParameters) -> float:
-        """How much of the share of up is believed, as a shift of log-odds: it is drawn towards even odds.
-
-        It is a rate of few labels where they overlap: 120 of them apart know it to 0.045, which loses 0.004 nats where
-        there is nothing to know. Even odds count as ``prior_labels`` labels (the posterior mean of a beta prior).
-        """
-        if self.rows is None:
-            return 0.0
-        labels = self.rows / parameters.horizon
-        drawn = (labels * self.up + parameters.prior_labels / 2) / (labels + parameters.prior_labels)
-        return float(log_odds(drawn) - log_odds(self.up))
-
-    def spread(self, opinion: str, count: int) -> Array:
-        """The prior of an opinion, one a row."""
-        kind = _kind(opinion)
-        if kind == "signal":
-            return np.tile(np.array(self.signal), (count, 1))
-        return np.full(count, self.up if kind == "direction" else self.earned)
 
 
 @dataclass(frozen=True)
@@ -114,6 +67,7 @@ class Candidate:
     voices: Mapping[str, Voice]
     dissimilarity: Dissimilarity
     intercepts: Mapping[str, Intercept] = field(default_factory=dict)
+    patterns: PatternModel | None = None
 
     def predict(self, features: Array, symbols: Sequence[str] | None = None) -> dict[str, Array]:
         """``ANSWERS``, score and linear_score of each row of ``features`` (rows x columns, NaN for null).
@@ -121,7 +75,7 @@ class Candidate:
         ``symbols`` names each row's symbol to a pooled candidate; without it, and for a symbol it never met, the pool
         speaks. What no head tells is NaN.
         """
-        said = _said(self.models, self.parameters, features)
+        said = said_of(self.models, self.parameters, features)
         answers = _answers(said, self.base, self.voices, self.parameters, _shifts(self.intercepts, symbols, features))
         return {**answers, "dissimilarity": self.dissimilarity(features)}
 
@@ -137,11 +91,13 @@ class Candidate:
             "scaling": self.dissimilarity.scaling.document(),
             "mean_distance": self.dissimilarity.mean_distance,
             "intercepts": {symbol: asdict(shift) for symbol, shift in self.intercepts.items()},
+            "patterns": self.patterns.document() if self.patterns else None,
         }
         return {
             INDEX: json.dumps(index).encode(),
             REFERENCES: self.dissimilarity.save(),
             **{f"{name}.{head.suffix}": head.save(self.models[name]) for name, head in heads.items()},
+            **(self.patterns.files() if self.patterns else {}),
         }
 
     @classmethod
@@ -150,6 +106,8 @@ class Candidate:
         index = json.loads(files[INDEX])
         parameters = LearningParameters(**index["parameters"] | {"heads": tuple(index["parameters"]["heads"])})
         scaling = Scaling.restored(index["scaling"])
+        # Versions of before there were pattern heads do not speak of them.
+        patterns = index.get("patterns")
         return cls(
             columns=tuple(index["columns"]),
             parameters=parameters,
@@ -158,6 +116,7 @@ class Candidate:
             voices={name: Voice.restored(document) for name, document in index["voices"].items()},
             dissimilarity=Dissimilarity.load(files[REFERENCES], scaling, index["mean_distance"]),
             intercepts={symbol: Intercept(**shift) for symbol, shift in index["intercepts"].items()},
+            patterns=PatternModel.restored(patterns, files, parameters) if patterns else None,
         )
 
 
@@ -171,8 +130,14 @@ class Learnt:
 
 
 def enough(rows: pl.DataFrame, parameters: LearningParameters) -> Refusal | None:
-    """Why these labelled rows of one symbol are too few, or of one kind only; None where they will do."""
+    """Why these labelled rows of one symbol are too few, or of one kind only; None where they will do.
+
+    Labels count by their uniqueness: those of a regime that comes and goes overlap less than one in ``horizon``.
+    """
+    # No more than ``horizon`` labels of a symbol are held at once: where that many will do, nothing has to be measured.
     labels = rows.height // parameters.horizon
+    if labels < parameters.min_labels and parameters.horizon > 1:
+        labels = int(uniqueness(rows).sum())
     if rows.height < parameters.min_rows or labels < parameters.min_labels:
         return Refusal(
             f"{rows.height} labelled rows, {labels} of them without overlap at horizon {parameters.horizon}; "
@@ -184,33 +149,48 @@ def enough(rows: pl.DataFrame, parameters: LearningParameters) -> Refusal | None
 
 
 def blocks(
-    spans: pl.DataFrame, member: Array, parameters: LearningParameters, least: int
+    spans: pl.DataFrame,
+    member: Array,
+    parameters: LearningParameters,
+    least: int,
+    shut: datetime | None = None,
 ) -> tuple[list[Fold], list[Fold]]:
     """The burn-in block (one or none) and the walk-forward folds of the rows where ``member``.
 
     ``spans`` (timestamp, known_at, label_end) are all labelled rows, of every regime: purge, embargo and the cuts are
     made on the calendar, and only then are the rows of other regimes left out, so that a regime's folds are as wide in
     time as those of ``all``. The first fold trains on about ``least`` timestamps that have a member. A fold that
-    trains on fewer than a third of ``least`` rows is left out. Row numbers count the members.
+    trains on fewer than a third of ``least`` rows is left out. Where a vault begins at ``shut``, no row is in a fold
+    whose label was not known before. Row numbers count the members.
     """
-    stamps = spans["timestamp"].to_physical().to_numpy()
+    opened = np.arange(spans.height) if shut is None else np.flatnonzero((spans["label_end"] < shut).to_numpy())
+    stamps = spans["timestamp"].to_physical().to_numpy()[opened]
     distinct = np.unique(stamps)
-    reached = np.cumsum(np.isin(distinct, np.unique(stamps[member])))
+    reached = np.cumsum(np.isin(distinct, np.unique(stamps[member[opened]])))
     start = int(np.searchsorted(reached, least)) + 1
     if start >= len(distinct):
         return [], []
-    number = np.cumsum(member) - 1
-
-    def within(fold: Fold, shift: Array | None = None) -> Fold:
-        train, test = (rows if shift is None else shift[rows] for rows in (fold.train, fold.test))
-        return Fold(number[train[member[train]]], number[test[member[test]]])
-
-    folds = [within(fold) for fold in walk_forward(spans, parameters.folds, parameters.embargo, start)]
-    early = np.flatnonzero(stamps < distinct[start])
+    early = opened[stamps < distinct[start]]
     first = walk_forward(spans[early], 1, parameters.embargo, max(1, int(BURN_IN * start)))
-    burn_in = [within(fold, early) for fold in first]
+    burn_in = [_members(fold, early, member) for fold in first]
+    folds = [
+        _members(fold, opened, member)
+        for fold in walk_forward(spans[opened], parameters.folds, parameters.embargo, start)
+    ]
     usable = [[fold for fold in some if len(fold.test) and len(fold.train) >= least / 3] for some in (burn_in, folds)]
     return usable[0], usable[1]
+
+
+def vault_fold(spans: pl.DataFrame, member: Array, parameters: LearningParameters, shut: datetime) -> Fold:
+    """The members in the vault as test rows, those that were known before it, less the embargo, to train."""
+    return _members(vault(spans, shut, parameters.embargo).fold(spans), np.arange(spans.height), member)
+
+
+def _members(fold: Fold, rows: Array, member: Array) -> Fold:
+    """The part of a fold of ``rows`` that are members, numbered among them."""
+    number = np.cumsum(member) - 1
+    train, test = rows[fold.train], rows[fold.test]
+    return Fold(number[train[member[train]]], number[test[member[test]]])
 
 
 def learn(
@@ -220,46 +200,56 @@ def learn(
     folds: Sequence[Fold],
     parameters: LearningParameters,
     *,
+    stamps: pl.Series | None = None,
+    events: pl.DataFrame | None = None,
     pooled: bool = False,
 ) -> Learnt | Refusal:
     """Walk the procedure over the labelled rows of one cell, sorted by timestamp, and fit what will serve.
 
-    ``rows`` holds symbol, timestamp, up, label_return, scaled_return, scale and the features named by ``columns``.
-    ``burn_in`` and ``folds`` number its rows (``blocks``); a fold whose training rows all went one way is skipped.
+    ``rows`` holds symbol, timestamp, label_start, held_until, up, label_return, scaled_return, scale and the features
+    named by ``columns``. Each counts in a fit by the uniqueness of its label among the rows of that fit, and by its age
+    in ``stamps``, the bars of all regimes (``weights.sample_weights``); without them, in its own rows. ``burn_in`` and
+    ``folds`` number the rows (``blocks``); a fold whose training rows all went one way is skipped.
+
+    ``events`` teach the pattern heads (``pattern_heads``); why there are none is in the report. Too few of them, or
+    none, leave everything else as it is.
 
     The evidence holds symbol, timestamp, p_up, prior (share of up among the rows of the symbol that its fit saw: the
     naive rival), score (log-odds of p_up less those of the fit's prior: what the features said beyond the drift of the
     past), the other ``ANSWERS`` and linear_score.
     """
     whole = lesson(rows, columns, parameters)
+    stamps = rows["timestamp"] if stamps is None else stamps
     symbols = rows["symbol"].to_numpy()
     heads = _heads_for(whole, parameters)
-    past = _Past(whole, parameters)
+
+    def teach(numbers: Array) -> Lesson:
+        return taught(whole, numbers, rows, stamps, parameters)
+
+    past = Past(whole, rows, parameters)
+    for step in walk(whole, heads, burn_in, teach, parameters):
+        past.add(step.block)
     parts, walked = [], []
-    for number, fold in enumerate([*burn_in, *folds]):
-        seen = whole.at(_thinned(fold.train, parameters))
-        base = Base.of(seen)
-        if not 0.0 < base.up < 1.0:
-            continue
-        models = _fitted(heads, seen, parameters)
-        said = _said(models, parameters, whole.features[fold.test])
-        if number >= len(burn_in):
-            voices = past.voices(heads, fold.train)
-            intercepts = _intercepts(whole, symbols, fold.train, base, parameters) if pooled else {}
-            asked = symbols[fold.test]
-            answers = _answers(said, base, voices, parameters, _shifts(intercepts, asked, fold.test))
-            unlike = Dissimilarity.of(seen.features, seen.scaling, parameters.references)
-            answers["dissimilarity"] = unlike(whole.features[fold.test])
-            prior = _priors(whole, symbols, fold, base)
-            parts.append(_evidence(rows[fold.test], answers, prior))
-            walked.append(_Walked(len(fold.train), fold.test, said, answers))
-        past.add(fold.test, said, base)
+    for step in walk(whole, heads, folds, teach, parameters):
+        fold, block = step.fold, step.block
+        voices = past.voices(heads, fold.train)
+        intercepts = _intercepts(whole, symbols, fold.train, block.base, parameters) if pooled else {}
+        shifts = _shifts(intercepts, symbols[fold.test], fold.test)
+        answers = _answers(block.said, block.base, voices, parameters, shifts)
+        unlike = Dissimilarity.of(step.seen.features, step.seen.scaling, parameters.references)
+        answers["dissimilarity"] = unlike(whole.features[fold.test])
+        parts.append(_evidence(rows[fold.test], answers, _priors(whole, symbols, fold, block.base)))
+        walked.append(_Walked(len(fold.train), fold.test, block.said, answers))
+        past.add(block)
     if not parts:
         return Refusal(f"{rows.height} labelled rows leave no walk-forward fold that can be fitted")
     everything = np.arange(rows.height)
-    seen = whole.at(_thinned(everything, parameters))
+    seen = teach(everything)
     base = Base.of(seen)
-    models = _fitted(heads, seen, parameters)
+    models = fitted(heads, seen, parameters)
+    firing = None
+    if events is not None and pattern_heads(parameters):
+        firing = learn_patterns(events, rows, columns, whole, burn_in, folds, parameters, stamps)
     candidate = Candidate(
         columns=tuple(columns),
         parameters=parameters,
@@ -268,50 +258,15 @@ def learn(
         voices=past.voices(heads, everything),
         dissimilarity=Dissimilarity.of(seen.features, seen.scaling, parameters.references),
         intercepts=_intercepts(whole, symbols, everything, base, parameters) if pooled else {},
+        patterns=firing.model if isinstance(firing, PatternsLearnt) else None,
     )
     evidence = pl.concat(parts).sort("symbol", "timestamp")
-    return Learnt(candidate, evidence, _report(walked, whole, candidate))
-
-
-class _Past:
-    """What the heads said so far of rows that their fits had not seen."""
-
-    def __init__(self, whole: Lesson, parameters: LearningParameters) -> None:
-        self._whole = whole
-        self._parameters = parameters
-        self._parts: list[tuple[Array, Mapping[str, Array], Base]] = []
-
-    def add(self, rows: Array, said: Mapping[str, Array], base: Base) -> None:
-        """Remember an answered block."""
-        self._parts.append((rows, said, base))
-
-    def voices(self, heads: Sequence[str], allowed: Array) -> dict[str, Voice]:
-        """The voice of each opinion, tuned on the answers to the ``allowed`` rows, whose outcomes are known."""
-        open_to = np.zeros(len(self._whole.up), dtype=bool)
-        open_to[allowed] = True
-        made = {}
-        for opinion in OPINIONS:
-            names = _speakers(opinion, heads, self._parameters)
-            if names:
-                made[opinion] = self._voice(opinion, names, open_to)
-        return made
-
-    def _voice(self, opinion: str, names: Sequence[str], open_to: Array) -> Voice:
-        chosen = [(rows[open_to[rows]], open_to[rows], said, base) for rows, said, base in self._parts]
-        rows = np.concatenate([rows for rows, *_ in chosen]) if chosen else np.empty(0, dtype=np.int64)
-        kind = _kind(opinion)
-        shape = (0, 3) if kind == "signal" else (0,)
-        base = [base.spread(opinion, len(rows)) for rows, _, _, base in chosen]
-        answers = {name: [said[name][kept] for _, kept, said, _ in chosen] for name in names}
-        outcome = {"direction": self._whole.up, "signal": self._whole.signal}.get(kind, self._whole.earned)[rows]
-        return tuned(
-            kind,
-            {name: np.concatenate([np.empty(shape), *said]) for name, said in answers.items()},
-            np.concatenate([np.empty(shape), *base]),
-            outcome,
-            self._whole.weight[rows],
-            self._parameters,
-        )
+    report = _report(walked, whole, candidate)
+    if isinstance(firing, PatternsLearnt):
+        report = {**report, "heads": report["heads"] | firing.heads, "patterns": firing.figures}
+    elif firing is not None:
+        report = {**report, "patterns": {"refused": firing.reason}}
+    return Learnt(candidate, evidence, report)
 
 
 @dataclass(frozen=True)
@@ -324,33 +279,12 @@ class _Walked:
     answers: Mapping[str, Array]
 
 
-def _kind(opinion: str) -> Any:
-    return opinion.removeprefix("linear_")
-
-
-def _speakers(opinion: str, heads: Sequence[str], parameters: LearningParameters) -> list[str]:
-    linear = opinion.startswith("linear_")
-    return [
-        name for name in heads if (head := learner(name, parameters)).kind == _kind(opinion) and head.linear == linear
-    ]
-
-
 def _heads_for(rows: Lesson, parameters: LearningParameters) -> list[str]:
-    """The heads that these rows can teach."""
-    three = np.bincount(rows.signal, minlength=3).min() >= CLASS_ROWS
-    return [name for name in parameters.heads if three or learner(name, parameters).kind != "signal"]
-
-
-def _thinned(rows: Array, parameters: LearningParameters) -> Array:
-    return rows[:: -(-len(rows) // parameters.max_rows)] if len(rows) else rows
-
-
-def _fitted(heads: Sequence[str], rows: Lesson, parameters: LearningParameters) -> dict[str, Model]:
-    return {name: learner(name, parameters).fit(rows) for name in heads}
-
-
-def _said(models: Mapping[str, Model], parameters: LearningParameters, features: Array) -> dict[str, Array]:
-    return {name: learner(name, parameters).predict(model, features) for name, model in models.items()}
+    """The heads that these rows can teach; those of patterns learn from events."""
+    kinds = {"return", "direction"}
+    if np.bincount(rows.signal, minlength=3).min() >= CLASS_ROWS:
+        kinds.add("signal")
+    return [name for name in parameters.heads if learner(name, parameters).kind in kinds]
 
 
 def _answers(
@@ -443,7 +377,7 @@ def _report(walked: Sequence[_Walked], whole: Lesson, candidate: Candidate) -> d
             "kind": head.kind,
             "together": scores.figures(head.kind, said, answered),
             "folds": [scores.figures(head.kind, fold.said[name], whole.at(fold.rows)) for fold in walked],
-            "importance": _named(candidate.columns, shares),
+            "importance": most_telling(candidate.columns, shares),
         }
     p_up = np.concatenate([fold.answers["p_up"] for fold in walked])
     three = np.column_stack(
@@ -465,14 +399,26 @@ def _report(walked: Sequence[_Walked], whole: Lesson, candidate: Candidate) -> d
     }
 
 
-def _named(columns: Sequence[str], shares: Array | None) -> dict[str, float]:
-    """The twenty columns that count most."""
-    if shares is None:
-        return {}
-    order = np.argsort(-shares, kind="stable")[:20]
-    return {columns[at]: round(float(shares[at]), 4) for at in order if shares[at] > 0}
-
-
 def features_of(frame: pl.DataFrame, candidate: Candidate) -> Array:
     """The columns that the candidate reads, by name. Raises ColumnNotFoundError for one that is missing."""
     return matrix(frame, candidate.columns)
+
+
+def pattern_success(candidate: Candidate, features: pl.DataFrame, events: pl.DataFrame) -> Array:
+    """P(success) of each event, in the order of ``events``, f64; NaN where nothing can be said.
+
+    ``events`` hold symbol, timestamp and ``EVENT`` (``patterns.events``); ``features`` symbol, timestamp and the
+    candidate's columns, a row a bar. Nothing is said of an event without direction or whose bar is not among them, and
+    nothing at all by a candidate without a pattern model: ask the pooled model of its regime then.
+    """
+    told = np.full(events.height, np.nan)
+    if candidate.patterns is None:
+        return told
+    key = ["symbol", "timestamp"]
+    bars = features.select(*key, *candidate.columns, known=pl.lit(value=True))
+    joined = events.select(*key, *EVENT).join(bars, on=key, how="left", maintain_order="left")
+    asked = joined.select((pl.col("direction") != 0) & pl.col("known").is_not_null()).to_series().to_numpy()
+    if asked.any():
+        chosen = joined.filter(asked)
+        told[asked] = candidate.patterns.predict(features_of(chosen, candidate), chosen)
+    return told

@@ -113,6 +113,11 @@ def side(threshold: float) -> pl.Expr:
     )
 
 
+def met_first() -> pl.Expr:
+    """The ``barrier`` of ``triple_barrier`` as ``SIDES``: the stop is a sell, the profit a buy, the time neither."""
+    return pl.col("barrier").to_physical().replace_strict([0, 1, 2], SIDES.categories, return_dtype=SIDES)
+
+
 def triple_barrier(bars: pl.DataFrame, horizon: int, profit: float, stop: float) -> pl.DataFrame:
     """Which barrier a long position met first (Lopez de Prado 2018, 3.4), one row a bar as in ``open_to_open``.
 

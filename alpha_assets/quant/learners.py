@@ -7,11 +7,12 @@ by side.
 """
 
 import hashlib
+import io
 import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, ClassVar, Literal, Protocol
@@ -20,22 +21,25 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
-from alpha_assets.quant.labels import side
-from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.labels import met_first, side
+from alpha_assets.quant.parameters import SIGNAL_LABELS, LearningParameters
 
 Array = np.ndarray
 
 #: What a fit hands back: opaque to everybody but its head.
 Model = Any
 
-#: What a head tells: the label's return, P(up), or P(sell), P(hold) and P(buy).
-Kind = Literal["return", "direction", "signal"]
+#: What a head tells: the label's return, P(up), P(sell), P(hold) and P(buy), or of an event P(success).
+Kind = Literal["return", "direction", "signal", "pattern"]
 
 #: The order of the classes of ``labels.side``, and of the three probabilities.
 SELL, HOLD, BUY = range(3)
 
 #: Bins a feature is cut into: of 1,000 rows each holds 16, and finer cuts follow the noise.
 BINS = 63
+
+#: Probabilities of a forest are kept this far from 0 and 1, which no share of rows can know.
+CERTAIN = 1e-9
 
 #: Distance from the median, in deviations, that a linear head and the dissimilarity count at most.
 FAR = 8.0
@@ -47,7 +51,8 @@ class Lesson:
 
     ``features`` is rows x columns, f64, NaN for null; ``up`` holds 0 or 1; ``signal`` SELL, HOLD or BUY;
     ``earned`` the label's return, cut at ``clip`` volatilities; ``weight`` the weight of each row in a regression of
-    it, mean 1: the inverse of its variance, so that a wild month does not drown the quiet ones.
+    it, mean 1: the inverse of its variance, so that a wild month does not drown the quiet ones. ``sample`` is what each
+    row counts for in any fit, mean 1 (``weights.sample_weights``).
     """
 
     features: Array
@@ -55,10 +60,25 @@ class Lesson:
     signal: Array
     earned: Array
     weight: Array
+    sample: Array
 
     def at(self, rows: Array) -> "Lesson":
         """Some of the rows, by number."""
-        return Lesson(self.features[rows], self.up[rows], self.signal[rows], self.earned[rows], self.weight[rows])
+        return Lesson(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def weighed(self, sample: Array) -> "Lesson":
+        """The same rows, each counting for what ``sample`` says."""
+        return replace(self, sample=sample)
+
+    @property
+    def counts(self) -> Array | None:
+        """``sample`` as a booster takes it: None where all rows count alike, which it fits without weights."""
+        return None if (self.sample == 1.0).all() else self.sample
+
+    @property
+    def regression(self) -> Array:
+        """What each row weighs in a regression of the return."""
+        return self.weight * self.sample
 
     @cached_property
     def binned(self) -> Any:
@@ -75,16 +95,22 @@ class Lesson:
 
 
 def lesson(rows: pl.DataFrame, columns: Sequence[str], parameters: LearningParameters) -> Lesson:
-    """The rows as a head reads them: ``columns`` and the labels label_return, scaled_return, scale and up."""
+    """The rows as a head reads them, all counting alike.
+
+    They hold ``columns`` and the labels label_return, scaled_return, scale and up, and barrier where that is the
+    label of the three classes.
+    """
     scaled = rows["scaled_return"].to_numpy()
     scale = rows["scale"].to_numpy()
+    classes = side(parameters.hold_band) if parameters.signal_label == SIGNAL_LABELS[0] else met_first()
     weight = np.minimum((np.median(scale) / scale) ** 2, 10.0) if len(scale) else scale
     return Lesson(
         features=matrix(rows, columns),
         up=rows["up"].to_numpy().astype(np.int8),
-        signal=rows.select(side(parameters.hold_band).to_physical()).to_series().to_numpy().astype(np.int8),
+        signal=rows.select(classes.to_physical()).to_series().to_numpy().astype(np.int8),
         earned=np.clip(scaled, -parameters.clip, parameters.clip) * scale,
         weight=weight / weight.mean() if len(weight) else weight,
+        sample=np.ones(rows.height),
     )
 
 
@@ -136,6 +162,8 @@ class Learner(Protocol):
     libraries: ClassVar[tuple[str, ...]]
     #: Of its file.
     suffix: ClassVar[str]
+    #: The parameters that a search may turn.
+    searched: ClassVar[tuple[str, ...]]
 
     def __init__(self, parameters: LearningParameters) -> None: ...
 
@@ -143,7 +171,7 @@ class Learner(Protocol):
         """A model of the rows."""
 
     def predict(self, model: Model, features: Array) -> Array:
-        """What it says of each row, f64: a return, P(up) inside (0, 1), or three probabilities (rows x 3)."""
+        """What it says of each row, f64: a return, P(up) or P(success) inside (0, 1), or three probabilities (x 3)."""
 
     def save(self, model: Model) -> bytes:
         """The model in its own format."""
@@ -153,6 +181,10 @@ class Learner(Protocol):
 
     def importance(self, model: Model) -> Array | None:
         """How much each column counts, summing to 1, or None where nothing was learnt."""
+
+
+#: What shapes small boosted trees.
+BOOSTED = ("rounds", "learning_rate", "leaves", "min_leaf_rows", "l2", "column_share", "row_share")
 
 
 def _lightgbm(seed: int) -> dict[str, Any]:
@@ -175,6 +207,7 @@ class _LightGBM(ABC):
     linear: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("lightgbm", "numpy")
     suffix: ClassVar[str] = "lgb"
+    searched: ClassVar[tuple[str, ...]]
 
     def __init__(self, parameters: LearningParameters) -> None:
         self.parameters = parameters
@@ -187,9 +220,10 @@ class _LightGBM(ABC):
         binned = rows.binned
         binned.set_label(label.astype(np.float64))
         # By the field itself: ``set_weight(None)`` leaves the weights of the head before in place.
-        binned.set_field("weight", rows.weight if self.kind == "return" else None)
+        binned.set_field("weight", rows.regression if self.kind == "return" else rows.counts)
         settings = _lightgbm(self.parameters.seed) | objective | self._shape()
-        return lightgbm.train(settings, binned, num_boost_round=self._rounds())
+        # Without ``keep`` the booster is written as text and read again: the same trees for 5 % more time.
+        return lightgbm.train(settings, binned, num_boost_round=self._rounds(), keep_training_booster=True)
 
     def predict(self, model: Model, features: Array) -> Array:
         """The booster's answers."""
@@ -228,6 +262,8 @@ class _LightGBM(ABC):
 class _Forest(_LightGBM):
     """A random forest (Breiman, 2001): each tree sees 63 % of the rows and a third of the columns."""
 
+    searched: ClassVar[tuple[str, ...]] = ("depth", "forest_leaf_rows")
+
     def _shape(self) -> dict[str, Any]:
         return {
             "boosting": "rf",
@@ -246,6 +282,8 @@ class _Forest(_LightGBM):
 class _Boosted(_LightGBM):
     """Small gradient-boosted trees (Friedman, 2001)."""
 
+    searched: ClassVar[tuple[str, ...]] = BOOSTED
+
     def _shape(self) -> dict[str, Any]:
         parameters = self.parameters
         regression = self.kind == "return"
@@ -257,6 +295,9 @@ class _Boosted(_LightGBM):
             "feature_fraction": parameters.column_share,
             "bagging_fraction": parameters.row_share,
             "bagging_freq": 1,
+            # The same trees a tenth sooner; a forest, whose trees are deep, is sooner by rows.
+            "force_row_wise": False,
+            "force_col_wise": True,
         }
 
     def _rounds(self) -> int:
@@ -299,13 +340,16 @@ class BoostedSignal(_Boosted):
     kind: ClassVar[Kind] = "signal"
 
 
-class XGBoostSignal:
-    """P(sell), P(hold) and P(buy) by XGBoost: another library's bins, splits and regularisation."""
+class _XGBoost(ABC):
+    """What all heads of XGBoost share: another library's bins, splits and regularisation; nulls need no filling."""
 
-    kind: ClassVar[Kind] = "signal"
+    kind: ClassVar[Kind]
     linear: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("xgboost", "numpy")
     suffix: ClassVar[str] = "ubj"
+    searched: ClassVar[tuple[str, ...]] = BOOSTED
+    #: How many of the last columns are names written as numbers, which have no order.
+    named: ClassVar[int] = 0
 
     def __init__(self, parameters: LearningParameters) -> None:
         self.parameters = parameters
@@ -316,13 +360,11 @@ class XGBoostSignal:
 
         parameters = self.parameters
         settings = {
-            "objective": "multi:softprob",
-            "num_class": 3,
             "tree_method": "hist",
             "max_bin": BINS,
             "max_depth": max(1, round(math.log2(parameters.leaves))),
             "eta": parameters.learning_rate,
-            # Of a softmax each row counts at most 1/4 here: the same rows behind a leaf as elsewhere.
+            # A row's p (1 - p) counts at most 1/4 here: the same rows behind a leaf as elsewhere.
             "min_child_weight": parameters.min_leaf_rows / 4,
             "lambda": parameters.l2 / 4,
             "subsample": parameters.row_share,
@@ -331,12 +373,22 @@ class XGBoostSignal:
             "nthread": 1,
             "verbosity": 0,
         }
-        binned = xgboost.QuantileDMatrix(rows.features, rows.signal, max_bin=BINS, nthread=1)
-        return xgboost.train(settings, binned, num_boost_round=parameters.rounds)
+        label, objective = self._task(rows)
+        types = [*["q"] * (rows.features.shape[1] - self.named), *["c"] * self.named] if self.named else None
+        binned = xgboost.QuantileDMatrix(
+            rows.features,
+            label,
+            weight=rows.counts,
+            feature_types=types,
+            enable_categorical=bool(types),
+            max_bin=BINS,
+            nthread=1,
+        )
+        return xgboost.train(settings | objective, binned, num_boost_round=parameters.rounds)
 
     def predict(self, model: Model, features: Array) -> Array:
-        """Three probabilities a row."""
-        return np.asarray(model.inplace_predict(np.ascontiguousarray(features)), dtype=np.float64).reshape(-1, 3)
+        """The booster's probabilities."""
+        return np.asarray(model.inplace_predict(np.ascontiguousarray(features)), dtype=np.float64)
 
     def save(self, model: Model) -> bytes:
         """XGBoost's binary JSON."""
@@ -352,6 +404,166 @@ class XGBoostSignal:
         """Share of the gain."""
         gains = model.get_score(importance_type="total_gain")
         return _shares(np.array([gains.get(f"f{column}", 0.0) for column in range(model.num_features())]))
+
+    @abstractmethod
+    def _task(self, rows: Lesson) -> tuple[Array, dict[str, Any]]:
+        """The label and the objective."""
+
+
+class XGBoostSignal(_XGBoost):
+    """P(sell), P(hold) and P(buy) by XGBoost."""
+
+    kind: ClassVar[Kind] = "signal"
+
+    def predict(self, model: Model, features: Array) -> Array:
+        """Three probabilities a row."""
+        return super().predict(model, features).reshape(-1, 3)
+
+    def _task(self, rows: Lesson) -> tuple[Array, dict[str, Any]]:
+        return rows.signal, {"objective": "multi:softprob", "num_class": 3}
+
+
+class XGBoostPattern(_XGBoost):
+    """P(success) of a pattern by XGBoost; the last of its columns is the pattern (``pattern_heads.inputs``)."""
+
+    kind: ClassVar[Kind] = "pattern"
+    named: ClassVar[int] = 1
+
+    def _task(self, rows: Lesson) -> tuple[Array, dict[str, Any]]:
+        return rows.up, {"objective": "binary:logistic"}
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The trees of scikit-learn's forest as arrays, one entry a node, so that it is kept without a pickle.
+
+    ``roots`` is the first node of each tree; ``left`` and ``right`` the nodes that follow, -1 behind a leaf; a row goes
+    left where its f32 ``feature`` is at most ``threshold``, or unknown and ``unknown_left``; ``value`` (nodes x
+    answers) is what a leaf says, ``shares`` the importance of each column.
+    """
+
+    roots: Array
+    left: Array
+    right: Array
+    feature: Array
+    threshold: Array
+    unknown_left: Array
+    value: Array
+    shares: Array
+
+    #: Rows walked down at a time, all trees at once.
+    chunk: ClassVar[int] = 8192
+
+    @classmethod
+    def of(cls, forest: Any, answers: int, places: Sequence[int]) -> "Forest":
+        """The arrays of a fitted forest whose leaves hold the answers ``places``, of ``answers`` there are."""
+        trees = [tree.tree_ for tree in forest.estimators_]
+        roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
+
+        def joined(name: str, shifted: bool = False) -> Array:
+            parts = [getattr(tree, name) for tree in trees]
+            if shifted:
+                parts = [np.where(part < 0, -1, part + root) for part, root in zip(parts, roots, strict=True)]
+            return np.concatenate(parts)
+
+        held = joined("value")[:, 0, :]
+        value = np.zeros((len(held), answers))
+        value[:, list(places)] = held
+        left, right = joined("children_left", shifted=True), joined("children_right", shifted=True)
+        unknown = joined("missing_go_to_left").astype(bool)
+        shares = forest.feature_importances_
+        return cls(roots, left, right, joined("feature"), joined("threshold"), unknown, value, shares)
+
+    def __call__(self, features: Array) -> Array:
+        """The mean of what the trees say, rows x answers."""
+        parts = [self._walked(features[at : at + self.chunk]) for at in range(0, len(features), self.chunk)]
+        return np.concatenate([np.empty((0, self.value.shape[1])), *parts])
+
+    def _walked(self, features: Array) -> Array:
+        read = features.astype(np.float32)
+        node = np.tile(self.roots, (len(read), 1))
+        row = np.arange(len(read))[:, None]
+        while (going := self.left[node] >= 0).any():
+            told = read[row, np.maximum(self.feature[node], 0)]
+            leftwards = np.where(np.isnan(told), self.unknown_left[node], told <= self.threshold[node])
+            node = np.where(going, np.where(leftwards, self.left[node], self.right[node]), node)
+        return np.asarray(self.value[node].mean(axis=1))
+
+
+class _Scikit(ABC):
+    """A random forest of scikit-learn: exact splits instead of bins, in four to seven times the time of our own."""
+
+    kind: ClassVar[Kind]
+    linear: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("scikit-learn", "numpy")
+    suffix: ClassVar[str] = "npz"
+    searched: ClassVar[tuple[str, ...]] = ("depth", "forest_leaf_rows")
+
+    def __init__(self, parameters: LearningParameters) -> None:
+        self.parameters = parameters
+
+    def fit(self, rows: Lesson) -> Model:
+        """The trees of a forest that sees a third of the columns at every split."""
+        from sklearn import ensemble
+
+        parameters = self.parameters
+        settings = {
+            "n_estimators": parameters.trees,
+            "max_depth": parameters.depth,
+            "min_samples_leaf": parameters.forest_leaf_rows,
+            "max_features": 1 / 3,
+            "random_state": parameters.seed,
+            "n_jobs": 1,
+        }
+        features = rows.features.astype(np.float32)
+        if self.kind == "return":
+            forest = ensemble.RandomForestRegressor(**settings).fit(features, rows.earned, rows.regression)
+            return Forest.of(forest, 1, [0])
+        label = rows.up if self.kind == "direction" else rows.signal
+        forest = ensemble.RandomForestClassifier(**settings).fit(features, label, rows.counts)
+        # A class that these rows lack has a share of nothing.
+        return Forest.of(forest, 2 if self.kind == "direction" else 3, forest.classes_)
+
+    def predict(self, model: Model, features: Array) -> Array:
+        """The forest's answers."""
+        said = model(features)
+        if self.kind == "return":
+            return np.asarray(said[:, 0])
+        inside = np.clip(said, CERTAIN, 1 - CERTAIN)
+        return np.asarray(inside[:, 1] if self.kind == "direction" else inside)
+
+    def save(self, model: Model) -> bytes:
+        """NumPy's archive of the arrays."""
+        stored = io.BytesIO()
+        np.savez(stored, **vars(model))
+        return stored.getvalue()
+
+    def load(self, stored: bytes) -> Model:
+        """The trees of the archive."""
+        with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
+            return Forest(**arrays)
+
+    def importance(self, model: Model) -> Array | None:
+        """Mean decrease of impurity."""
+        return _shares(model.shares)
+
+
+class ScikitReturn(_Scikit):
+    """The label's return by scikit-learn's random forest."""
+
+    kind: ClassVar[Kind] = "return"
+
+
+class ScikitDirection(_Scikit):
+    """P(up) by scikit-learn's random forest."""
+
+    kind: ClassVar[Kind] = "direction"
+
+
+class ScikitSignal(_Scikit):
+    """P(sell), P(hold) and P(buy) by scikit-learn's random forest."""
+
+    kind: ClassVar[Kind] = "signal"
 
 
 @dataclass(frozen=True)
@@ -373,6 +585,7 @@ class _Linear:
     linear: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     suffix: ClassVar[str] = "json"
+    searched: ClassVar[tuple[str, ...]] = ("linear_l2",)
 
     def __init__(self, parameters: LearningParameters) -> None:
         self.parameters = parameters
@@ -400,10 +613,11 @@ class RidgeReturn(_Linear):
     def fit(self, rows: Lesson) -> Model:
         """Closed form."""
         columns = rows.scaling(rows.features)
-        mean = np.average(columns, axis=0, weights=rows.weight)
-        level = float(np.average(rows.earned, weights=rows.weight))
+        weight = rows.regression
+        mean = np.average(columns, axis=0, weights=weight)
+        level = float(np.average(rows.earned, weights=weight))
         centred = columns - mean
-        weighted = centred * rows.weight[:, None]
+        weighted = centred * weight[:, None]
         slopes = np.linalg.solve(
             weighted.T @ centred + self.parameters.linear_l2 * np.eye(centred.shape[1]),
             weighted.T @ (rows.earned - level),
@@ -432,8 +646,8 @@ class LogisticDirection(_Linear):
         slopes = np.zeros(columns.shape[1])
         for _ in range(self.steps):
             p = expit(columns @ slopes)
-            gradient = columns.T @ (rows.up - p) - penalty * slopes
-            curvature = (columns * (p * (1 - p))[:, None]).T @ columns + np.diag(penalty)
+            gradient = columns.T @ (rows.sample * (rows.up - p)) - penalty * slopes
+            curvature = (columns * (rows.sample * p * (1 - p))[:, None]).T @ columns + np.diag(penalty)
             slopes = slopes + np.linalg.solve(curvature, gradient)
         return Line(rows.scaling, float(slopes[0]), slopes[1:])
 
@@ -450,8 +664,12 @@ LEARNERS: Mapping[str, type[Learner]] = {
     "rf_signal": ForestSignal,
     "gb_signal": BoostedSignal,
     "xgb_signal": XGBoostSignal,
+    "xgb_pattern": XGBoostPattern,
     "ridge": RidgeReturn,
     "logistic": LogisticDirection,
+    "skrf_return": ScikitReturn,
+    "skrf_direction": ScikitDirection,
+    "skrf_signal": ScikitSignal,
 }
 
 
@@ -479,20 +697,25 @@ def training_id(
     feature_set: str,
     parameters: LearningParameters,
     versions: Mapping[str, str],
+    events: pl.DataFrame | None = None,
 ) -> str:
     """The identity of a training: sha256 over the rows it sees and everything that shapes the fit.
 
     ``rows`` holds a unique (symbol, timestamp), the features as stored, and the label; neither the order of its rows
     nor that of its columns matters. ``feature_set`` is the set's hash; the heads' names and the seed are in
-    ``parameters``; ``versions`` are those of the heads' ``libraries``.
+    ``parameters``; ``versions`` are those of the heads' ``libraries``. ``events``, a unique (symbol, timestamp,
+    pattern) each, are what pattern heads see beside the rows.
     """
     digest = hashlib.sha256()
     recipe = {"feature_set": feature_set, "parameters": asdict(parameters), "versions": dict(sorted(versions.items()))}
     digest.update(json.dumps(recipe, sort_keys=True).encode())
-    ordered = rows.sort("symbol", "timestamp")
-    for name in sorted(rows.columns):
-        digest.update(f"\n{name} {ordered.height}\n".encode())
-        digest.update(_bytes(ordered[name]))
+    frames = [rows.sort("symbol", "timestamp")]
+    if events is not None:
+        frames.append(events.sort("symbol", "timestamp", "pattern"))
+    for ordered in frames:
+        for name in sorted(ordered.columns):
+            digest.update(f"\n{name} {ordered.height}\n".encode())
+            digest.update(_bytes(ordered[name]))
     return digest.hexdigest()
 
 

@@ -21,12 +21,12 @@ BINS = 10
 
 
 def figures(kind: Kind, said: Array, rows: Lesson) -> Figures:
-    """The figures of a head's answers: returns, P(up) or three probabilities."""
+    """The figures of a head's answers: returns, P(up) or P(success), or three probabilities."""
     if not len(rows.up):
         return {}
     if kind == "return":
         return _of_returns(said, rows)
-    if kind == "direction":
+    if kind in ("direction", "pattern"):
         return _of_direction(said, rows)
     return _of_signal(said, rows)
 

@@ -149,20 +149,26 @@ def inner_windows(spans: pl.DataFrame, outer: Window, folds: int, embargo: int) 
     return purged_k_fold(spans[outer.fold(spans).train], folds, embargo)
 
 
-def vault(spans: pl.DataFrame, share: float, embargo: int) -> Window | None:
-    """The last ``share`` of the dates as one window: its ``train`` rows are open to work on, its ``test`` rows are not.
+def vault_begins(stamps: pl.Series, share: float) -> datetime | None:
+    """The first of the newest ``share`` of the dates among ``stamps``, in any order.
 
-    ``spans`` as in ``walk_forward_windows``. The vault is read once a release (GATE.md), so whoever works towards one
-    keeps the window: made anew from more bars it begins later. None for a share of 0, and where it holds no whole date.
-    Raises ValueError as ``walk_forward_windows``, and for a share outside [0, 1).
+    Bars that follow only move it later: what is in the vault when it is read was never outside before. None for a share
+    of 0, and where it holds no whole date. Raises ValueError for a share outside [0, 1).
     """
     if not 0 <= share < 1:
         raise ValueError(f"a vault of {share}: it is a share of the dates, at least 0 and below 1")
-    dates = spans["timestamp"].n_unique()
-    kept = int(dates * share)
-    if kept == 0:
-        return None
-    return walk_forward_windows(spans, 1, embargo, dates - kept)[0]
+    dates = stamps.unique().sort()
+    kept = int(len(dates) * share)
+    return dates[-kept] if kept else None
+
+
+def vault(spans: pl.DataFrame, begins: datetime, embargo: int) -> Window:
+    """The dates from ``begins`` on as one window: its ``test`` rows are read once a release (GATE.md).
+
+    ``spans`` as in ``walk_forward_windows``, one of them in the vault. Raises ValueError as that.
+    """
+    dates = spans["timestamp"].unique()
+    return walk_forward_windows(spans, 1, embargo, int((dates < begins).sum()))[0]
 
 
 def learnt_until(spans: pl.DataFrame, folds: Sequence[Fold]) -> pl.DataFrame:

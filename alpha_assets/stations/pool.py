@@ -5,32 +5,40 @@ together have thousands. Their model stands in where a symbol has too little, an
 beat. Its out-of-fold predictions are kept a row a symbol and bar, like any other, under its own ``training_id``.
 """
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from alpha_assets.quant.heads import enough
 from alpha_assets.quant.labels import untrainable_regimes
+from alpha_assets.quant.search import Trial
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.series import calendars_of
-from alpha_assets.stations.sets import recipe_of
+from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stations.train import (
+    TURNED,
     Fit,
     Task,
     append_predictions,
     fitted,
     labelled_rows,
+    pattern_events,
     pool_name,
     register,
+    shut_from,
     task_of,
     usable,
 )
-from alpha_assets.stations.trials import tried_so_far
+from alpha_assets.stations.trials import configuration, family, tried_so_far
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
+
+#: Who sees the scores here.
+SEARCH = "search"
 
 #: What stands for the symbol in the name of a pool's task.
 EVERY = "*"
@@ -59,9 +67,12 @@ def train_pools(
     known = usable(rows)
     by_date = known.sort("timestamp", "symbol")
     untrainable = untrainable_regimes(known.select("symbol", "timestamp", "regime"), settings.learning.horizon)
+    fired, shut = pattern_events(lake, settings, list(names)), shut_from(lake, settings)
     tasks: dict[str, Task] = {}
     for regime in regimes:
-        task = task_of(f"{regime}|{EVERY}", by_date, regime, recipe_of(settings), settings.learning, pooled=True)
+        task = task_of(
+            f"{regime}|{EVERY}", by_date, regime, recipe_of(settings), settings.learning, fired, shut, pooled=True
+        )
         refusal = enough(task.rows, settings.learning)
         reason = untrainable.get(regime) or (refusal and f"over all symbols: {refusal.reason}")
         if reason is not None:
@@ -74,6 +85,7 @@ def train_pools(
         tasks[regime] = task
     for done, (regime, fit) in enumerate(zip(tasks, fitted(tasks.values(), settings), strict=True), start=1):
         append_predictions(lake, [fit], now)
+        note_search(ledger, settings, regime, fit.found.trials, now)
         told = {**(tags or {}), "trials_so_far": str(tried_so_far(ledger, settings, regime))}
         _keep(lake, registry, settings, regime, fit, tasks[regime], told, report)
         progress("pooled models trained", done, len(tasks))
@@ -84,6 +96,15 @@ def train_pools(
         "seconds": round(time.perf_counter() - started, 3),
     }
     return report
+
+
+def note_search(ledger: Ledger, settings: Settings, regime: str, trials: Sequence[Trial], now: datetime) -> None:
+    """Count what a search tried of a family, before anybody judges what it chose."""
+    told = {"family": family(settings, regime), "source": SEARCH, "seen_at": now}
+    table = table_of(settings)
+    # Of a configuration that was tried twice the first score stands, and one transaction takes it once.
+    tried = {configuration(table, trial.parameters): trial.score for trial in reversed(trials)}
+    ledger.note_trials([{**told, "configuration": name, "score": score} for name, score in tried.items()])
 
 
 def _keep(
@@ -99,8 +120,9 @@ def _keep(
     if fit.files is None:
         report.say(regime, "failed" if fit.failed else "refused", reason=fit.problem)
         return
-    version, figures = register(
-        lake, registry, settings, pool_name(regime), fit, task, {**tags, "symbol": EVERY, "regime": regime}
-    )
+    told = {**tags, "symbol": EVERY, "regime": regime}
+    if fit.found.trials:
+        told[TURNED] = json.dumps(dict(fit.found.turned))
+    version, figures = register(lake, registry, settings, pool_name(regime), fit, task, told)
     shown = {name: figure for name, figure in figures.items() if name in ("ts_ic", "accuracy")}
     report.say(regime, "trained", version=version.number, rows=task.rows.height, seconds=round(fit.seconds, 3), **shown)

@@ -9,9 +9,11 @@ Where a symbol has too little history in a regime, its candidate is the pooled m
 the ledger's row of the cell then names that version.
 """
 
+import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -20,15 +22,18 @@ import polars as pl
 
 from alpha_assets.quant import metrics
 from alpha_assets.quant.heads import ANSWERS, Learnt, Refusal, blocks, enough, learn
-from alpha_assets.quant.labels import open_to_open, untrainable_regimes
+from alpha_assets.quant.labels import open_to_open, triple_barrier, untrainable_regimes
 from alpha_assets.quant.learners import libraries, training_id
-from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.parameters import SIGNAL_LABELS, GateParameters, LearningParameters
+from alpha_assets.quant.pattern_heads import EVENT, pattern_heads
 from alpha_assets.quant.schema import TIME, empty
-from alpha_assets.quant.splits import learnt_until
+from alpha_assets.quant.search import Found, search
+from alpha_assets.quant.splits import Fold, learnt_until, vault_begins
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.quarantine import TRAINABLE
+from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, table_of
 from alpha_assets.stations.trials import tried_so_far
@@ -44,6 +49,9 @@ OUT_OF_FOLD = "oof"
 #: States in which the same training data give the same candidate again.
 SETTLED = ("trained", "pooled", "refused")
 
+#: The tag of a pooled version that says what a search made of its parameters, as JSON.
+TURNED = "searched"
+
 #: Fits whose predictions share one commit of the lake; so many are logged before the next ones are looked at.
 FITS_A_COMMIT = 16
 
@@ -55,6 +63,7 @@ TELLING: Mapping[str, tuple[str, ...]] = {
     "return": ("rmse", "r2", "direction_accuracy", "ic", "rank_ic"),
     "direction": ("accuracy", "f1", "log_loss", "ic", "rank_ic"),
     "signal": ("accuracy", "f1", "log_loss", "ic"),
+    "pattern": ("accuracy", "log_loss", "ic"),
 }
 
 KEYED: Mapping[str, pl.DataType] = {"symbol": pl.String(), "timestamp": TIME}
@@ -74,7 +83,9 @@ class Task:
     """What a worker gets: the labelled rows of a cell (``name`` tells which), or of a pool, and what they are.
 
     ``rows`` are those of the cell; ``spans`` are timestamp, known_at and label_end of all labelled rows, and ``member``
-    says which of them are of the cell: folds are cut before the regime is chosen.
+    says which of them are of the cell: folds are cut before the regime is chosen. ``events`` are the patterns that
+    fired at bars of ``rows``, None where no head reads them. ``parameters`` are those of the settings, or what a search
+    of the pool made of them; a pool's own are searched by its worker. ``shut`` is where the vault begins, None: none.
     """
 
     name: str
@@ -82,6 +93,9 @@ class Task:
     rows: pl.DataFrame
     spans: pl.DataFrame
     member: pl.Series
+    parameters: LearningParameters
+    events: pl.DataFrame | None = None
+    shut: datetime | None = None
     pooled: bool = False
 
 
@@ -89,7 +103,8 @@ class Task:
 class Fit:
     """What a worker hands back: a candidate as native files with its evidence, or why there is none.
 
-    ``seconds`` are of the processor: on the wall a fit takes as long as its neighbours let it.
+    ``seconds`` are of the processor: on the wall a fit takes as long as its neighbours let it. ``found`` holds the
+    parameters that it was made by, and what was tried for them.
     """
 
     name: str
@@ -99,6 +114,7 @@ class Fit:
     evidence: pl.DataFrame | None
     report: Mapping[str, Any] | None
     problem: str | None
+    found: Found
     failed: bool = False
 
 
@@ -110,7 +126,7 @@ def labelled_rows(
     ``warm`` says whether the bar lies past the warm-up of every feature.
     """
     bars, held = adjusted_bars(lake, settings, names, symbols)
-    labels = open_to_open(with_known_at(bars, settings, names), settings.learning.horizon)
+    labels = _labels(with_known_at(bars, settings, names), settings.learning)
     recipe = recipe_of(settings)
     warm = bars.select("symbol", "timestamp", warm=recipe.feature_set.warm())
     features = lake.read(recipe.table, symbols=symbols)
@@ -119,6 +135,33 @@ def labelled_rows(
         features = empty({**KEYED, "regime": pl.String(), **dict.fromkeys(recipe.columns, pl.Float32())})
     key = ["symbol", "timestamp"]
     return features.join(labels, on=key, maintain_order="left").join(warm, on=key, maintain_order="left"), held
+
+
+def _labels(bars: pl.DataFrame, learning: LearningParameters) -> pl.DataFrame:
+    """``open_to_open``, and the ``barrier`` beside it where the three classes are read from that.
+
+    Both are known when the whole horizon is over (``quant.labels``), so one purge holds for them; and rows weigh by the
+    whole horizon whichever is met first, as they do for the other heads.
+    """
+    labels = open_to_open(bars, learning.horizon)
+    if learning.signal_label == SIGNAL_LABELS[0]:
+        return labels
+    met = triple_barrier(bars, learning.horizon, learning.profit_barrier, learning.stop_barrier)
+    return labels.join(met.select(*KEYED, "barrier"), on=list(KEYED), how="left", maintain_order="left")
+
+
+def shut_from(lake: Lake, settings: Settings) -> datetime | None:
+    """Where the vault begins, by the dates of the whole universe: one border for all, whoever is trained now."""
+    share = settings.learning.vault_share
+    return vault_begins(lake.read("bars", columns=["timestamp"])["timestamp"], share) if share else None
+
+
+def pattern_events(lake: Lake, settings: Settings, symbols: Sequence[str]) -> pl.DataFrame | None:
+    """What the pattern heads learn from: every event of ``symbols`` that says a direction; None without such heads."""
+    if not pattern_heads(settings.learning):
+        return None
+    fired = lake.read(PATTERN_TABLE, symbols=symbols, columns=[*KEYED, *EVENT])
+    return fired.filter(pl.col("direction") != 0)
 
 
 def usable(rows: pl.DataFrame) -> pl.DataFrame:
@@ -163,7 +206,8 @@ def train(
             state, reason = idle[cell[0]]
             report.say(key_of(cell), state, reason=reason)
     desk = _Desk(lake, ledger, registry, settings, states, now, tags or {}, report)
-    work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found})
+    fired = pattern_events(lake, settings, symbols)
+    work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
     done = 0
     for fits in _batches(fitted(work.values(), settings)):
         append_predictions(lake, fits, now)
@@ -211,9 +255,10 @@ class _Desk:
         self._settled = SETTLED if registry.exists() else ()
         self._cells: dict[str, Cell] = {}
         self._untrainable: Mapping[str, str] = {}
+        self._shut = shut_from(lake, settings)
 
-    def sort(self, found: Mapping[Cell, pl.DataFrame]) -> dict[str, Task]:
-        """The cells that have to be fitted, by name; all others are recorded.
+    def sort(self, found: Mapping[Cell, pl.DataFrame], fired: pl.DataFrame | None) -> dict[str, Task]:
+        """The cells that have to be fitted, by name; all others are recorded. ``fired`` are their pattern events.
 
         How long a regime lasts is told by the symbols at hand together: a symbol alone has too few spells of it.
         """
@@ -222,8 +267,10 @@ class _Desk:
             together = pl.concat(list(by_symbol.values()))
             self._untrainable = untrainable_regimes(together, self._settings.learning.horizon)
         work, settled = {}, []
+        events = {} if fired is None else fired.partition_by("symbol", as_dict=True)
         for cell, whole in found.items():
-            task, row = self._look(cell, whole)
+            own = None if fired is None else events.get((cell[0],), fired.clear())
+            task, row = self._look(cell, whole, own)
             if task is not None:
                 work[task.name] = task
                 self._cells[task.name] = cell
@@ -232,19 +279,20 @@ class _Desk:
         self._ledger.note_candidates(settled)
         return work
 
-    def _look(self, cell: Cell, whole: pl.DataFrame) -> tuple[Task | None, Row | None]:
+    def _look(self, cell: Cell, whole: pl.DataFrame, events: pl.DataFrame | None) -> tuple[Task | None, Row | None]:
         """What to fit, or what to record instead (None: nothing new)."""
         _, regime = cell
-        learning = self._settings.learning
-        task = task_of(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning)
+        learning = self._learning(regime)
+        task = task_of(
+            key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning, events, self._shut
+        )
         if (reason := self._untrainable.get(regime)) is not None:
             return None, self._settle(cell, task, "refused", reason, None)
-        if enough(task.rows, learning) is None:
+        refusal = enough(task.rows, learning)
+        if refusal is None:
             before = self._known.get(cell)
             unchanged = self._is_unchanged(cell, task.identity, "trained", "refused")
             return (task, None) if not unchanged else (None, self._unchanged(cell, before))
-        refusal = enough(task.rows, learning)
-        assert refusal is not None
         pool = self._pool(regime)
         if pool is None:
             reason = f"{refusal.reason}; and there is no pooled model of «{regime}» to stand in: train the pool"
@@ -252,6 +300,12 @@ class _Desk:
         version, _ = pool
         reason = f"{refusal.reason}: {version.name} version {version.number}, of all symbols, stands in"
         return None, self._settle(cell, task, "pooled", reason, pool)
+
+    def _learning(self, regime: str) -> LearningParameters:
+        """The parameters of the settings, with what the search of the regime's pool made of them, if there was one."""
+        learning = self._settings.learning
+        pool = self._pool(regime) if learning.search_trials else None
+        return learning if pool is None else turned_by(learning, pool[1])
 
     def _is_unchanged(self, cell: Cell, identity: str, *states: str) -> bool:
         before = self._known.get(cell)
@@ -385,22 +439,40 @@ def thinned(rows: pl.DataFrame, parameters: LearningParameters) -> pl.DataFrame:
 
 
 def task_of(
-    name: str, rows: pl.DataFrame, regime: str, recipe: Recipe, parameters: LearningParameters, pooled: bool = False
+    name: str,
+    rows: pl.DataFrame,
+    regime: str,
+    recipe: Recipe,
+    parameters: LearningParameters,
+    events: pl.DataFrame | None = None,
+    shut: datetime | None = None,
+    *,
+    pooled: bool = False,
 ) -> Task:
     """The training of one regime's rows among all labelled ``rows``, which are sorted by timestamp."""
     member = rows["regime"].eq_missing(regime) if regime != ALL else pl.repeat(True, rows.height, eager=True)
     chosen = rows.filter(member).select(
-        *("symbol", "timestamp", "known_at", "label_end", "label_return", "scaled_return", "scale", "up"),
-        *("past_return", "momentum_return"),
+        *("symbol", "timestamp", "known_at", "label_start", "held_until", "label_end"),
+        *("label_return", "scaled_return", "scale", "up", "past_return", "momentum_return"),
+        *(name for name in ("barrier",) if name in rows.columns),
         *recipe.columns,
     )
-    seen = chosen.select("symbol", "timestamp", "known_at", "label_end", "label_return", *recipe.columns)
+    ends = ("known_at", "label_start", "held_until", "label_end")
+    labels = (name for name in ("label_return", "barrier") if name in chosen.columns)
+    seen = chosen.select("symbol", "timestamp", *ends, *labels, *recipe.columns)
+    fired = None if events is None else events.join(chosen, on=list(KEYED), how="semi", maintain_order="left")
+    identity = training_id(
+        seen, feature_set=recipe.table, parameters=parameters, versions=libraries(parameters), events=fired
+    )
     return Task(
         name=name,
-        identity=training_id(seen, feature_set=recipe.table, parameters=parameters, versions=libraries(parameters)),
+        identity=identity,
         rows=chosen,
         spans=rows.select("timestamp", "known_at", "label_end"),
         member=member,
+        parameters=parameters,
+        events=fired,
+        shut=shut,
         pooled=pooled,
     )
 
@@ -417,7 +489,7 @@ def fitted(tasks: Iterable[Task], settings: Settings) -> Iterator[Fit]:
     # One fit needs no other process, and starting one takes longer than most fits.
     backend = settings.workers_backend if len(tasks) > 1 else "threading"
     parallel = Parallel(n_jobs=workers, backend=backend, return_as="generator")
-    return parallel(delayed(_fit)(task, columns, settings.learning) for task in tasks)
+    return parallel(delayed(_fit)(task, columns, settings.gate) for task in tasks)
 
 
 def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
@@ -426,25 +498,47 @@ def _batches(fits: Iterator[Fit]) -> Iterator[list[Fit]]:
         yield some
 
 
-def _fit(task: Task, columns: Sequence[str], parameters: LearningParameters) -> Fit:
+def _fit(task: Task, columns: Sequence[str], rules: GateParameters) -> Fit:
     from threadpoolctl import threadpool_limits
 
     started = time.thread_time()
     try:
         # A sum over two threads rounds otherwise than over one, and the same rows are to give the same bytes.
         with threadpool_limits(1):
-            least = parameters.min_rows // 2
-            burn_in, folds = blocks(task.spans, task.member.to_numpy(), parameters, least)
-            learnt = learn(task.rows, columns, burn_in, folds, parameters, pooled=task.pooled)
+            least = task.parameters.min_rows // 2
+            burn_in, folds = blocks(task.spans, task.member.to_numpy(), task.parameters, least, task.shut)
+            found = _searched(task, columns, folds, rules)
+            learnt = learn(
+                *(task.rows, columns, burn_in, folds, found.parameters),
+                stamps=task.spans["timestamp"],
+                events=task.events,
+                pooled=task.pooled,
+            )
             files = learnt.candidate.files() if isinstance(learnt, Learnt) else None
     except Exception as error:  # one fit of many: it becomes a record with its reason, and the others go on
         reason = f"the fit failed: {type(error).__name__}: {error}"
-        return Fit(task.name, task.identity, time.thread_time() - started, None, None, None, reason, failed=True)
+        seconds, nothing = time.thread_time() - started, Found(task.parameters)
+        return Fit(task.name, task.identity, seconds, None, None, None, reason, nothing, failed=True)
     seconds = time.thread_time() - started
     if isinstance(learnt, Refusal):
-        return Fit(task.name, task.identity, seconds, None, None, None, learnt.reason)
+        return Fit(task.name, task.identity, seconds, None, None, None, learnt.reason, found)
     evidence = learnt.evidence.join(learnt_until(task.rows, folds), on=list(KEYED), maintain_order="left")
-    return Fit(task.name, task.identity, seconds, files, evidence, learnt.report, None)
+    report = {**learnt.report, "search": found.document()} if found.trials else learnt.report
+    return Fit(task.name, task.identity, seconds, files, evidence, report, None, found)
+
+
+def _searched(task: Task, columns: Sequence[str], folds: Sequence[Fold], rules: GateParameters) -> Found:
+    """What a search made of a pool's parameters; of a symbol's own they were found by its pool before."""
+    parameters = task.parameters
+    if not (task.pooled and parameters.search_trials and folds):
+        return Found(parameters)
+    until = time.monotonic() + (parameters.search_seconds or math.inf)
+    return search(task.rows, task.spans, columns, folds[0], parameters, rules, lambda: time.monotonic() > until)
+
+
+def turned_by(learning: LearningParameters, tags: Mapping[str, str]) -> LearningParameters:
+    """The parameters with what the search behind a pooled version, of these ``tags``, made of them."""
+    return replace(learning, **json.loads(tags.get(TURNED, "{}")))
 
 
 def model_name(symbol: str, regime: str = ALL) -> str:
@@ -492,7 +586,7 @@ def register(
         columns=recipe.columns,
         answers=ANSWERS,
         parameters={
-            **{key: _text(value) for key, value in asdict(settings.learning).items()},
+            **{key: _text(value) for key, value in asdict(fit.found.parameters).items()},
             "features_set": recipe.table,
             "interval": settings.interval,
         },

@@ -427,18 +427,29 @@ class Registry:
 
         ``digest`` is of what was found; a finished run that has it is the same look, and none is added.
         """
-        from mlflow.entities import Metric
-
         known = self.client.search_runs(
             [self._experiments[DRIFT]], f"attributes.status = 'FINISHED' and tags.look = '{digest}'", max_results=1
         )
         if known:
             return str(known[0].info.run_id)
         with self._run(DRIFT, run_name, {**tags, "look": digest}) as run_id:
-            now = int(time.time() * 1000)
-            self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
-            self.client.log_dict(run_id, dict(report), "drift.json")
+            self._tell(run_id, metrics, report, "drift.json")
             return run_id
+
+    def log_vault(
+        self, run_name: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], report: Mapping[str, Any]
+    ) -> str:
+        """One reading of the vault as a run: figures as metrics, all of them in ``vault.json``; its id."""
+        with self._run(PROMOTION, run_name, tags) as run_id:
+            self._tell(run_id, metrics, report, "vault.json")
+            return run_id
+
+    def _tell(self, run_id: str, metrics: Mapping[str, float], report: Mapping[str, Any], file: str) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+        self.client.log_dict(run_id, dict(report), file)
 
     def mirrored_sittings(self, newest: int = 50) -> set[str]:
         """The tag ``sitting`` of the newest finished mirrors; one that a kill cut off is none."""

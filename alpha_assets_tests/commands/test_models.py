@@ -162,3 +162,11 @@ def test_the_clean_up_shows_first_and_keeps_what_has_an_alias(worked: Worked) ->
     assert {row["fate"] for row in rows} == {"keep"}
     assert {row["model"] for row in rows} >= {"SIM01.all"}
     assert all(row["why"] for row in rows)
+
+
+def test_the_vault_is_read_for_a_reason_and_only_where_there_is_one(tmp_path: Path) -> None:
+    with home(tmp_path / "home"):
+        mute, none = call("vault", "--why", " "), call("vault", "--why", "the release")
+    assert (mute.code, none.code) == (1, 1)
+    assert "--why says nothing" in mute.err
+    assert "ALPHA_LEARNING__VAULT_SHARE is 0" in none.err

@@ -9,9 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpha_assets.quant.heads import ANSWERS, INDEX, Candidate, Learnt, Refusal, blocks, enough, features_of, learn
+from alpha_assets.quant.heads import (
+    ANSWERS,
+    INDEX,
+    Candidate,
+    Learnt,
+    Refusal,
+    blocks,
+    enough,
+    features_of,
+    learn,
+    vault_fold,
+)
+from alpha_assets.quant.learners import lesson
 from alpha_assets.quant.metrics import log_loss
+from alpha_assets.quant.opinions import taught
 from alpha_assets.quant.parameters import LearningParameters
+from alpha_assets.quant.weights import sample_weights
 from alpha_assets_tests.quant.test_learners import COLUMNS, PARAMETERS, labelled
 
 FEW = replace(PARAMETERS, heads=("gb_direction", "gb_return", "gb_signal", "ridge", "logistic"))
@@ -105,11 +119,27 @@ def test_the_folds_of_a_regime_are_cut_on_the_calendar_and_not_on_its_own_rows()
     assert blocks(rows, late, FEW, 600) == ([], [])
 
 
+def test_no_fold_has_a_row_whose_label_knows_the_vault_which_is_a_fold_of_its_own() -> None:
+    rows = labelled(800, horizon=3)
+    member = np.arange(800) % 4 != 0
+    inside, shut = rows.filter(pl.Series(member)), rows["timestamp"][650]
+    burn_in, folds = blocks(rows, member, FEW, 150, shut)
+    met = np.concatenate([part for fold in (*burn_in, *folds) for part in (fold.train, fold.test)])
+    assert inside["label_end"][met].max() < shut
+    assert inside["label_end"][met].max() > rows["timestamp"][648], "not a date is lost"
+    assert len(folds) == FEW.folds
+    fold = vault_fold(rows, member, FEW, shut)
+    assert inside["timestamp"][fold.test].min() == rows["timestamp"][650 if member[650] else 651]
+    assert inside["timestamp"][fold.test].max() == inside["timestamp"].max()
+    assert inside["label_end"][fold.train].max() < rows["known_at"][650 - FEW.embargo]
+    assert blocks(rows, member, FEW, 150, rows["timestamp"][50]) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("rows", "parameters", "words"),
     [
         (labelled(199), FEW, "199 labelled rows"),
-        (labelled(400), replace(FEW, horizon=5), "80 of them without overlap"),
+        (labelled(400, horizon=5), replace(FEW, horizon=5), "80 of them without overlap"),
         (labelled(400).with_columns(up=pl.lit(value=True)), FEW, "same way"),
     ],
 )
@@ -222,6 +252,36 @@ def test_a_fit_sees_no_more_rows_than_it_may_and_answers_all_the_same() -> None:
     whole, thin = learnt(rows), learnt(rows, replace(FEW, max_rows=150))
     assert thin.evidence["timestamp"].equals(whole.evidence["timestamp"])
     assert not thin.evidence["p_up"].equals(whole.evidence["p_up"])
+
+
+def test_a_row_counts_by_what_its_label_alone_tells_and_by_its_age_among_the_rows_of_its_fit() -> None:
+    parameters = replace(FEW, horizon=5, recency_half_life=100, max_rows=300)
+    rows = labelled(800, horizon=5).filter(pl.int_range(pl.len()).is_between(200, 260).not_())
+    numbers = np.arange(500)
+    stamps = labelled(800)["timestamp"]
+    seen = taught(lesson(rows, COLUMNS, parameters), numbers, rows, stamps, parameters)
+    chosen = rows[:500:2]
+    np.testing.assert_array_equal(seen.sample, sample_weights(chosen, stamps, 100))
+    np.testing.assert_array_equal(seen.features[:, 0], chosen["signal"])
+    assert seen.counts is not None
+    assert taught(lesson(rows, COLUMNS, FEW), numbers, labelled(800), stamps, FEW).counts is None
+
+
+def test_with_a_half_life_the_procedure_forgets_what_has_ceased_to_be_true() -> None:
+    before, after = labelled(500, edge=-1.0), labelled(1000, edge=1.0, seed=2)[500:]
+    rows = pl.concat([before, after])
+    late = pl.col("timestamp") >= rows["timestamp"][700]
+    kept, forgot = (learnt(rows, replace(FEW, recency_half_life=life)).evidence.filter(late) for life in (0, 60))
+    followed = rows.filter(late)["scaled_return"]
+    ics = [np.corrcoef(evidence["score"], followed)[0, 1] for evidence in (kept, forgot)]
+    assert ics[0] < 0.1
+    assert ics[1] > 0.4
+
+
+def test_the_labels_of_a_regime_that_comes_and_goes_overlap_less_than_one_in_a_horizon() -> None:
+    rows = labelled(2400, horizon=5)[::6]
+    assert enough(rows, replace(FEW, horizon=5)) is None
+    assert enough(labelled(400, horizon=5), replace(FEW, horizon=5)) is not None
 
 
 def test_the_report_holds_every_head_in_every_fold() -> None:

@@ -31,7 +31,9 @@ COLUMNS = ("signal", "noise", "gappy")
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def labelled(count: int, *, edge: float = 1.0, seed: int = 1, symbol: str = "SYM", drift: float = 0.0) -> pl.DataFrame:
+def labelled(
+    count: int, *, edge: float = 1.0, seed: int = 1, symbol: str = "SYM", drift: float = 0.0, horizon: int = 1
+) -> pl.DataFrame:
     """Labelled rows of one symbol: the scaled return is ``edge`` times a feature, and noise of deviation 1."""
     random = np.random.default_rng(seed)
     signal = random.standard_normal(count)
@@ -43,7 +45,9 @@ def labelled(count: int, *, edge: float = 1.0, seed: int = 1, symbol: str = "SYM
             "symbol": [symbol] * count,
             "timestamp": days,
             "known_at": [day + timedelta(hours=21) for day in days],
-            "label_end": [day + timedelta(days=2, hours=21) for day in days],
+            "label_start": [day + timedelta(days=1) for day in days],
+            "held_until": [day + timedelta(days=1 + horizon) for day in days],
+            "label_end": [day + timedelta(days=1 + horizon, hours=21) for day in days],
             "signal": signal,
             "noise": random.standard_normal(count),
             "gappy": [None if bar % 7 == 0 else float(bar % 5) for bar in range(count)],
@@ -89,6 +93,17 @@ class TestEveryHead:
         assert counts.argmax() == 0
         assert counts.sum() == pytest.approx(1.0)
 
+    def test_hears_a_row_for_as_much_as_it_counts(self, name: str) -> None:
+        """Half of the rows say the opposite; who hears all alike finds nothing in the next ones."""
+        head = learner(name, PARAMETERS)
+        rows = lesson(pl.concat([labelled(600), labelled(600, edge=-1.0, seed=3)]), COLUMNS, PARAMETERS)
+        asked = lesson_of(1000, seed=2)
+        model = head.fit(rows.weighed(np.repeat([1.95, 0.05], 600)))
+        said = head.predict(model, asked.features)
+        told = correlation(said[:, BUY] - said[:, SELL] if head.kind == "signal" else said, asked.earned)
+        assert told is not None
+        assert told > 0.25
+
     def test_does_not_depend_on_which_heads_were_fitted_on_the_same_rows_before(self, name: str) -> None:
         shared = lesson_of(400)
         for other in LEARNERS:
@@ -123,6 +138,28 @@ def test_the_logistic_regression_is_scikit_learns() -> None:
     np.testing.assert_allclose(
         head.predict(head.fit(rows), rows.features), theirs.predict_proba(columns)[:, 1], atol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", ["return", "direction", "signal"])
+def test_scikit_learns_forest_says_through_its_arrays_what_it_said_itself(kind: str) -> None:
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    rows, asked = lesson_of(500), lesson_of(300, seed=2)
+    sized = {"n_estimators": PARAMETERS.trees, "max_depth": PARAMETERS.depth, "max_features": 1 / 3}
+    rules = {**sized, "min_samples_leaf": PARAMETERS.forest_leaf_rows, "random_state": PARAMETERS.seed}
+    read = [each.features.astype(np.float32) for each in (rows, asked)]
+    if kind == "return":
+        said = RandomForestRegressor(**rules).fit(read[0], rows.earned, rows.weight).predict(read[1])
+    else:
+        label = rows.up if kind == "direction" else rows.signal
+        said = RandomForestClassifier(**rules).fit(read[0], label).predict_proba(read[1])
+        said = said[:, 1] if kind == "direction" else said
+    head = learner(f"skrf_{kind}", PARAMETERS)
+    assert np.isnan(asked.features).any(), "unknown values go the way that was learnt for them"
+    np.testing.assert_allclose(head.predict(head.fit(rows), asked.features), said, rtol=1e-12, atol=1e-15)
+    two = rows.at(np.flatnonzero(rows.signal != HOLD))
+    three = learner("skrf_signal", PARAMETERS)
+    assert (three.predict(three.fit(two), asked.features)[:, HOLD] < 1e-6).all(), "a class it never saw"
 
 
 def test_a_wild_month_weighs_no_more_than_a_quiet_one() -> None:

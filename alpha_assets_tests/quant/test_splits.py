@@ -17,6 +17,7 @@ from alpha_assets.quant.splits import (
     overlapping,
     purged_k_fold,
     vault,
+    vault_begins,
     walk_forward,
     walk_forward_windows,
 )
@@ -256,8 +257,9 @@ def test_the_vault_holds_the_newest_dates_and_what_is_open_knows_nothing_of_them
 ) -> None:
     spans = panel(np.random.default_rng(seed), symbols, 80, 0.9)
     distinct = np.unique(spans["timestamp"].to_numpy())
-    window = vault(spans, share, embargo)
-    assert window is not None
+    begins = vault_begins(spans["timestamp"], share)
+    assert begins is not None
+    window = vault(spans, begins, embargo)
     fold = window.fold(spans)
     shut, opened = spans[fold.test], spans[fold.train]
     assert np.unique(shut["timestamp"].to_numpy()).tolist() == distinct[-int(len(distinct) * share) :].tolist()
@@ -266,22 +268,20 @@ def test_the_vault_holds_the_newest_dates_and_what_is_open_knows_nothing_of_them
     assert opened.height == 0 or opened["timestamp"].n_unique() <= len(distinct) * (1 - share) + 1 - embargo
 
 
-def test_a_vault_that_is_kept_stays_shut_when_bars_come_in() -> None:
-    kept = vault(regular(200, 1), 0.15, 5)
-    assert kept is not None
+def test_bars_that_come_in_move_the_vault_on_and_open_nothing_that_was_read() -> None:
+    begins = [vault_begins(regular(count, 1)["timestamp"], 0.15) for count in range(20, 300)]
+    assert begins == sorted(begins, key=lambda begun: begun or START)
+    assert begins[180] == START + timedelta(days=170)
+    kept = vault(regular(200, 1), START + timedelta(days=170), 5)
     assert (kept.first, kept.last) == (START + timedelta(days=170), START + timedelta(days=199))
-    more = regular(300, 1)
-    assert kept.fold(more).train.tolist() == kept.fold(regular(200, 1)).train.tolist() == list(range(163))
-    anew = vault(more, 0.15, 5)
-    assert anew is not None
-    assert anew.first > kept.first
+    assert kept.fold(regular(300, 1)).train.tolist() == list(range(163)), "one that is kept stays as it is"
 
 
 def test_without_a_share_or_a_whole_date_there_is_no_vault() -> None:
-    assert vault(regular(100, 1), 0.0, 5) is None
-    assert vault(regular(5, 1), 0.15, 0) is None
+    assert vault_begins(regular(100, 1)["timestamp"], 0.0) is None
+    assert vault_begins(regular(5, 1)["timestamp"], 0.15) is None
     with pytest.raises(ValueError, match="below 1"):
-        vault(regular(100, 1), 1.0, 5)
+        vault_begins(regular(100, 1)["timestamp"], 1.0)
 
 
 def test_a_window_says_what_it_is() -> None:

@@ -1,15 +1,21 @@
 """Pooled models: one a regime over all symbols, and what a cell without history of its own gets from them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from alpha_assets.quant.heads import pattern_success
 from alpha_assets.stations.pool import train_pools
+from alpha_assets.stations.recognise import recognise
 from alpha_assets.stations.series import calendars_of
-from alpha_assets.stations.train import labelled_rows, pool_name, train, usable
+from alpha_assets.stations.sets import table_of
+from alpha_assets.stations.train import TURNED, labelled_rows, pool_name, train, usable
+from alpha_assets.stations.trials import configuration, family
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
 from alpha_assets_tests.stations.market import QUICK
 from alpha_assets_tests.stations.test_train import KEY, Killed, Mortal, promotion
@@ -140,6 +146,54 @@ def test_a_regime_with_history_enough_gets_a_model_of_its_own_bars(featured: Pat
     said = line.predictions()
     assert set(said["regime"]) == {"sideways"}
     assert said.join(rows, on=["symbol", "timestamp"], how="semi").height == said.height
+
+
+def test_the_pool_speaks_of_patterns_where_a_symbol_has_too_few_events(featured: Path, tmp_path: Path) -> None:
+    learning = replace(QUICK, heads=("gb_direction", "xgb_pattern"), pattern_rows=3000)
+    line = copied(featured, tmp_path / "home", learning=learning)
+    recognise(line.lake, line.ledger, line.settings, SYMBOLS)
+    assert pools(line, ("all",)).states() == {"trained": 1}
+    assert line.train(["SIM01"]).states() == {"trained": 1}
+    version, _ = line.registry.newest(pool_name("all")) or pytest.fail("no pool")
+    assert line.registry.client.get_run(version.run_id).data.metrics["xgb_pattern_log_loss"] > 0.6
+    pool = line.registry.candidate(version.name, version.number, version.location, version.digest)
+    own_row = line.ledger.candidates()["SIM01", "all"]
+    own = line.registry.candidate(*(own_row[f"model_{name}"] for name in ("name", "version", "location", "digest")))
+    last = line.lake.read(own_row["features_set"], symbols=["SIM01"]).tail(20)
+    events = line.lake.read("pattern_outcomes", symbols=["SIM01"], since=last["timestamp"][0])
+    said = pattern_success(pool, last, events)
+    directed = events["direction"].to_numpy() != 0
+    assert directed.any()
+    assert ((said[directed] > 0.3) & (said[directed] < 0.7)).all()
+    assert np.isnan(said[~directed]).all()
+    assert np.isnan(pattern_success(own, last, events)).all()
+    assert pools(line, ("all",)).states() == line.train(["SIM01"]).states() == {"unchanged": 1}
+
+
+def test_a_search_is_made_once_a_family_counted_and_followed_by_its_symbols(featured: Path, tmp_path: Path) -> None:
+    learning = replace(QUICK, search_trials=3, min_leaf_rows=400, seed=2)
+    line = copied(featured, tmp_path / "home", learning=learning)
+    assert pools(line, ("all",)).states() == {"trained": 1}
+    tried = line.ledger.trials(family(line.settings, "all"))
+    assert {(row["source"], row["seen_at"]) for row in tried} == {("search", NOW)}
+    version, tags = line.registry.newest(pool_name("all")) or pytest.fail("no pool")
+    run = line.registry.client.get_run(version.run_id)
+    told = json.loads((Path(run.info.artifact_uri) / "report.json").read_text())["search"]
+    assert {row["score"] for row in tried} == {trial["score"] for trial in told["trials"]}
+    assert len(tried) == learning.search_trials
+    own = configuration(table_of(line.settings), replace(learning, search_trials=0))
+    assert own in {row["configuration"] for row in tried}, "what was set is tried first, as if there were no search"
+    chosen = max(told["trials"], key=lambda trial: trial["score"] or -9)
+    assert json.loads(tags[TURNED]) == told["chosen"] == {name: chosen[name] for name in told["chosen"]}
+    assert chosen["min_leaf_rows"] != 400, "trees that cannot split are no good"
+    assert line.train(["SIM01"]).states() == {"trained": 1}
+    symbol, _ = line.registry.newest("SIM01.all") or pytest.fail("no version")
+    for name, value in told["chosen"].items():
+        for each in (version, symbol):
+            assert line.registry.client.get_run(each.run_id).data.params[name] == str(value)
+    before = (line.versions(), line.ledger.trials(family(line.settings, "all")))
+    assert pools(line, ("all",)).states() == line.train(["SIM01"]).states() == {"unchanged": 1}
+    assert (line.versions(), line.ledger.trials(family(line.settings, "all"))) == before
 
 
 @pytest.mark.slow

@@ -13,11 +13,14 @@ import pytest
 from alpha_assets.automation.wishes import training_wanted
 from alpha_assets.quant import learners
 from alpha_assets.quant.indicators import default_set
+from alpha_assets.quant.labels import triple_barrier
 from alpha_assets.quant.learners import BoostedDirection, Lesson, matrix
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.stations.featurise import featurise
+from alpha_assets.stations.series import adjusted_bars, with_known_at
+from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.signal import signal
-from alpha_assets.stations.train import METRICS, labelled_rows, lacking, model_name, train, usable
+from alpha_assets.stations.train import METRICS, labelled_rows, lacking, model_name, task_of, train, usable
 from alpha_assets.stores.registry import Registry
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, impossible, later
 from alpha_assets_tests.stations.market import QUICK, House, simulated
@@ -146,6 +149,35 @@ def test_a_symbol_with_too_few_bars_or_in_quarantine_is_told_so(
     assert {line.ledger.candidates()[symbol, "all"]["reason"] for symbol in ("SIM01", "SIM02")} == {
         figures["reason"] for figures in said.values()
     }
+
+
+def test_the_three_classes_may_be_the_barriers_that_a_position_met_first(featured: Path, tmp_path: Path) -> None:
+    """A near stop and a far profit: most of what was earned in bands is a sell by barriers."""
+    learning = replace(QUICK, heads=("gb_direction", "gb_signal"), horizon=2, profit_barrier=2.0, stop_barrier=0.2)
+    lines = {
+        label: copied(featured, tmp_path / label, learning=replace(learning, signal_label=label))
+        for label in ("bands", "triple_barrier")
+    }
+    truths, identities = {}, set()
+    for label, line in lines.items():
+        assert line.train(["SIM01"]).states() == {"trained": 1}
+        version, _ = line.registry.newest("SIM01.all") or pytest.fail("no version")
+        run = line.registry.client.get_run(version.run_id)
+        report = json.loads((Path(run.info.artifact_uri) / "report.json").read_text())
+        truths[label] = [sum(row) for row in report["confusion"]]
+        identities.add(line.ledger.candidates()["SIM01", "all"]["training_id"])
+    line = lines["triple_barrier"]
+    named = {"SIM01": "XNYS"}
+    adjusted, _ = adjusted_bars(line.lake, line.settings, named, ["SIM01"])
+    bars = with_known_at(adjusted, line.settings, named)
+    met = triple_barrier(bars, 2, 2.0, 0.2).join(line.predictions(), on=["symbol", "timestamp"], how="semi")["barrier"]
+    assert truths["triple_barrier"] == [(met == barrier).sum() for barrier in ("stop", "time", "profit")]
+    assert truths["bands"][0] < sum(truths["bands"]) / 2 < truths["triple_barrier"][0]
+    rows = usable(labelled_rows(line.lake, line.settings, named, ["SIM01"])[0])
+    for frame in (rows, rows.with_columns(pl.col("barrier").reverse())):
+        recipe = recipe_of(line.settings)
+        identities.add(task_of("all|SIM01", frame, "all", recipe, line.settings.learning).identity)
+    assert len(identities) == 3, "the bands, the barriers, and other barriers of the same bars"
 
 
 class Moody(BoostedDirection):
