@@ -149,6 +149,7 @@ def _registry(folder: Path, home: Home, files: Sequence[Mapping[str, bytes]], ve
                 tags={"symbol": f"SYM{number:05}", "regime": "all", **{f"tag_{at}": "value" for at in range(10)}},
                 report=report,
                 dataset=(recipe.table, f"{number:036}"),
+                note="a note " * 100,
             )
         taken.append(one.seconds)
     # The first one opens the store and has MLflow write its template.

@@ -579,6 +579,18 @@ def register(
         return version, figures
     recipe = recipe_of(settings)
     told = _metrics(fit, figures)
+    rivals = rivals_of(evidence)
+    said = {
+        **tags,
+        "recipe": family_of(settings),
+        "features_set": recipe.table,
+        "rows": str(rows.height),
+        "symbols": str(rows["symbol"].n_unique()),
+        "trained_from": str(rows["timestamp"].dt.date().min()),
+        "trained_until": str(rows["timestamp"].dt.date().max()),
+        "bars_version": str(lake.version("bars")),
+        "features_version": str(lake.version(recipe.table)),
+    }
     version = registry.log_candidate(
         name,
         fit.files,
@@ -591,21 +603,37 @@ def register(
             "interval": settings.interval,
         },
         metrics=told,
-        tags={
-            **tags,
-            "recipe": family_of(settings),
-            "features_set": recipe.table,
-            "rows": str(rows.height),
-            "symbols": str(rows["symbol"].n_unique()),
-            "trained_from": str(rows["timestamp"].dt.date().min()),
-            "trained_until": str(rows["timestamp"].dt.date().max()),
-            "bars_version": str(lake.version("bars")),
-            "features_version": str(lake.version(recipe.table)),
-        },
-        report={"out_of_fold": figures, "rivals": rivals_of(evidence), **(fit.report or {})},
+        tags=said,
+        report={"out_of_fold": figures, "rivals": rivals, **(fit.report or {})},
         dataset=(recipe.table, fit.training_id),
+        note=noted(name, said, figures, rivals, registry),
     )
     return version, figures
+
+
+#: Figures that a candidate and its rivals share, as the page of a run shows them.
+COMPARED = ("log_loss", "accuracy", "brier", "auc", "ts_ic")
+
+
+def noted(
+    name: str,
+    tags: Mapping[str, str],
+    figures: Mapping[str, Any],
+    rivals: Mapping[str, Mapping[str, float | None]],
+    registry: Registry,
+) -> str:
+    """What the page of a training's run says first: of which data it is, and how it did beside the naive rivals."""
+    told = [
+        f"**{name}**, trained on {tags['rows']} bars from {tags['trained_from']} to {tags['trained_until']}.",
+        f"Data: bars version {tags['bars_version']}, {tags['features_set']} version {tags['features_version']}.",
+        f"{registry.run_page(tags['dagster_run_id'])}." if "dagster_run_id" in tags else "",
+        "Out of fold, beside the rivals (folds, confusion, calibration and importance: Artifacts, report.json):",
+    ]
+    table = [f"| | {' | '.join(COMPARED)} |", f"|---|{'---|' * len(COMPARED)}"]
+    for who, row in {"candidate": figures, **rivals}.items():
+        cells = ("" if row.get(figure) is None else f"{row[figure]:.4f}" for figure in COMPARED)
+        table.append(f"| {who} | {' | '.join(cells)} |")
+    return "\n\n".join([*filter(None, told), "\n".join(table)])
 
 
 def rivals_of(evidence: pl.DataFrame) -> dict[str, dict[str, float | None]]:
@@ -615,7 +643,7 @@ def rivals_of(evidence: pl.DataFrame) -> dict[str, dict[str, float | None]]:
     if not linear.is_empty():
         as_own = linear.with_columns(p_up="linear_p_up", score="linear_score")
         figures = metrics.figures(as_own)
-        found["linear"] = {name: figures[name] for name in ("log_loss", "accuracy", "brier", "auc", "ts_ic")}
+        found["linear"] = {name: figures[name] for name in COMPARED}
     return found
 
 

@@ -233,6 +233,7 @@ class Registry:
         tags: Mapping[str, str],
         report: Mapping[str, Any],
         dataset: tuple[str, str],
+        note: str,
     ) -> Version:
         """Log one training as a run and register its model as the next version of ``name``.
 
@@ -246,8 +247,11 @@ class Registry:
             Everything beyond parameters and metrics (folds, rivals), kept as one JSON artifact.
         dataset : (name, digest)
             What it was trained on; the digest has at most 36 characters.
+        note : str
+            What MLflow's page of the run says at its head, as Markdown.
         """
-        with self._run(TRAINING, f"train {name}", {**tags, "training_id": training_id}) as run_id:
+        said = {**tags, "training_id": training_id, "mlflow.note.content": note}
+        with self._run(TRAINING, f"train {name}", said) as run_id:
             logged = self._upload(run_id, name, files, {**tags, "training_id": training_id}, columns, answers)
             self._describe(run_id, logged.model_id, parameters, metrics, report, dataset)
             return self._register(run_id, name, logged, {key: tags[key] for key in ("symbol", "regime") if key in tags})

@@ -73,6 +73,12 @@ class TestTraining:
         assert len(report["heads"]["gb_direction"]["folds"]) == LIGHT.folds
         assert "brier" in report["heads"]["gb_direction"]["together"]
         assert {"half", "pooled_prior", "symbol_prior", "persistence", "momentum", "linear"} == set(report["rivals"])
+        page = run.data.tags["mlflow.note.content"]
+        assert f"features version {tags['features_version']}" in page.replace(tags["features_set"], "features")
+        assert [row.split("|")[1].strip() for row in page.splitlines() if row.startswith("| ")][1:] == [
+            "candidate",
+            *report["rivals"],
+        ]
         evidence = line.predictions().filter(pl.col("symbol") == "SIM01")
         assert report["out_of_fold"]["rows"] == sum(step["answered"] for step in report["learning"]) == evidence.height
 

@@ -73,6 +73,7 @@ def log(
         tags={"symbol": name, "regime": "all", "dagster_run_id": f"run-of-{name}"},
         report={"folds": 5},
         dataset=("features/x", training_id),
+        note="**what** it is",
     )
 
 
@@ -205,6 +206,7 @@ class TestVersions:
         assert run.data.params == {"rounds": "5"}
         assert run.data.metrics == {"oof_ts_ic": 0.1}
         assert run.data.tags["dagster_run_id"] == "run-of-run-of-a-version"
+        assert run.data.tags["mlflow.note.content"] == "**what** it is"
         assert [dataset.dataset.digest for dataset in run.inputs.dataset_inputs] == ["t1"]
 
     def test_a_registration_that_raises_leaves_a_failed_run_and_no_version(
