@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 #: Verbs of two words whose first is a verb by itself, which takes a symbol: «models AAPL», «models clean».
-TWO_WORDS = (("models", "explain"), ("models", "clean"))
+TWO_WORDS = (("models", "explain"), ("models", "picture"), ("models", "clean"))
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -198,6 +198,12 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     explain = _verb(verbs, "models explain", "why a version is in production", _call("models", "explain"))
     _cell(explain)
     _format(explain)
+    picture = _verb(
+        verbs, "models picture", "calibration, confusion, importance and learning", _call("models", "picture")
+    )
+    _cell(picture)
+    picture.add_argument("--version", metavar="N", help="default: the one in production, else the newest candidate")
+    picture.add_argument("--to", metavar="FILE", help="default: MODEL-N.png in this folder")
     clean = _verb(verbs, "models clean", "delete old versions with their files", _call("models", "clean"))
     clean.add_argument("--keep", type=_count, metavar="N", help="newest versions to keep; default: the setting")
     clean.add_argument("--yes", action="store_true", help="delete; without it only what would be deleted is shown")

@@ -1,26 +1,22 @@
 """Pictures for Dagster's metadata: PNG in a Markdown data URI, because the page shows no other kind.
 
-Drawn on figures of their own, never through pyplot, whose state belongs to the whole process. Small on purpose: Dagster
-keeps every picture in its event log for ever.
+Small on purpose: Dagster keeps every picture in its event log for ever.
 """
 
 import base64
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alpha_assets.quant.profiles import Series
+from alpha_assets.stations.drawing import FALL, INK, LINE, MUTED, TITLE, figure_of, png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
-
-INK, LINE, FALL, MUTED = "#1f2933", "#2563a8", "#b3423a", "#9aa5b1"
 
 #: Points a line needs at most: more are finer than a pixel.
 POINTS = 800
@@ -41,12 +37,12 @@ def symbol_picture(series: Series, a_year: float) -> bytes:
     at = series.at.astype("datetime64[us]")
     fall = series.close / np.maximum.accumulate(series.close) - 1.0
     window = max(round(a_year / 12.0), 2)
-    figure, (price, under, moves) = _figure(7.2, 4.6, rows=3, heights=(2.2, 1.0, 1.0))
+    figure, (price, under, moves) = figure_of(7.2, 4.6, rows=3, heights=(2.2, 1.0, 1.0))
     shown = _thinned(len(series))
     price.plot(at[shown], series.close[shown], color=LINE, linewidth=1.1)
     price.set_yscale("log")
     _plain_prices(price)
-    price.set_title(f"{series.symbol}: close with dividends reinvested", **_TITLE)
+    price.set_title(f"{series.symbol}: close with dividends reinvested", **TITLE)
     under.fill_between(at[shown], fall[shown] * 100.0, 0.0, color=FALL, alpha=0.35, linewidth=0.0)
     under.plot(at[shown], fall[shown] * 100.0, color=FALL, linewidth=0.8)
     deepest = int(fall.argmin())
@@ -62,19 +58,19 @@ def symbol_picture(series: Series, a_year: float) -> bytes:
             color=FALL,
         )
     under.set_ylim(top=0.0)
-    under.set_title("below the highest close so far, %", **_TITLE)
+    under.set_title("below the highest close so far, %", **TITLE)
     if len(series) > window:
         volatility = _trailing_deviation(np.diff(np.log(series.close)), window) * np.sqrt(a_year) * 100.0
         later = shown[shown >= window]
         moves.plot(at[later], volatility[later - window], color=INK, linewidth=0.9)
     moves.set_ylim(bottom=0.0)
-    moves.set_title(f"volatility of {window:,} bars, % a year", **_TITLE)
+    moves.set_title(f"volatility of {window:,} bars, % a year", **TITLE)
     for panel in (price, under, moves):
         panel.set_xlim(at[0], at[-1] if len(series) > 1 else at[0] + np.timedelta64(1, "D"))
     locator = AutoDateLocator(minticks=4, maxticks=9)
     moves.xaxis.set_major_locator(locator)
     moves.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    return _png(figure)
+    return png_of(figure)
 
 
 def universe_picture(profiles: Mapping[str, Mapping[str, Any]]) -> bytes | None:
@@ -92,7 +88,7 @@ def universe_picture(profiles: Mapping[str, Mapping[str, Any]]) -> bytes | None:
         return None
     names = [row[0] for row in found]
     volatility, growth, fall = (np.array([row[place] for row in found]) * 100.0 for place in (1, 2, 3))
-    figure, (panel,) = _figure(7.2, 4.4)
+    figure, (panel,) = figure_of(7.2, 4.4)
     across, up = _limits(volatility, floor=0.0), _limits(growth)
     x, y = np.clip(volatility, *across), np.clip(growth, *up)
     panel.axhline(0.0, color=MUTED, linewidth=0.8)
@@ -115,44 +111,12 @@ def universe_picture(profiles: Mapping[str, Mapping[str, Any]]) -> bytes | None:
     panel.set_ylim(*up)
     panel.set_xlabel("volatility, % a year", fontsize=8, color=INK)
     panel.set_ylabel("return, % a year", fontsize=8, color=INK)
-    panel.set_title(f"{len(names):,} symbols, dividends reinvested; dotted: medians", **_TITLE)
+    panel.set_title(f"{len(names):,} symbols, dividends reinvested; dotted: medians", **TITLE)
     bar = figure.colorbar(dots, ax=panel, pad=0.02, fraction=0.04)
     bar.set_label("deepest drawdown, %", fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7, length=0, colors=INK)
     bar.outline.set_visible(False)
-    return _png(figure)
-
-
-_TITLE: Mapping[str, Any] = {"fontsize": 8.5, "color": INK, "loc": "left", "pad": 4}
-
-
-def _figure(
-    width: float, height: float, rows: int = 1, heights: Sequence[float] = (1.0,)
-) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    panels = figure.subplots(rows, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for panel in panels:
-        panel.grid(color="#e4e7eb", linewidth=0.6)
-        panel.set_axisbelow(True)
-        panel.tick_params(labelsize=7.5, length=0, colors=INK)
-        for side in panel.spines.values():
-            side.set_visible(False)
-    return figure, list(panels)
-
-
-def _png(figure: "Figure") -> bytes:
-    """A PNG of few colours: a third of the bytes, and nobody sees the difference."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(colors=96, dither=Image.Dither.NONE)
-    out = io.BytesIO()
-    picture.save(out, format="png", optimize=True)
-    return out.getvalue()
+    return png_of(figure)
 
 
 def _thinned(bars: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alpha_assets.commands import show
@@ -64,6 +65,28 @@ def explain(settings: Settings, options: Namespace) -> None:
     if options.format == "table":
         print("\n".join(_sentences(told)) + "\n")
     show.table(told["lines"], LINE_FIELDS, options.format, "no gate has judged it: a person brought it into production")
+
+
+def picture(settings: Settings, options: Namespace) -> None:
+    """Draw a version of a (symbol, regime) into a PNG file."""
+    from alpha_assets.stations.portrait import portrait
+    from alpha_assets.stores.registry import Registry
+
+    ledger = opened(settings)
+    cell = cell_of(ledger, options)
+    row = ledger.production().get(cell) or ledger.candidates().get(cell)
+    if row is None or row["model_name"] is None:
+        raise CommandFailed(f"{cell[0]} {cell[1]} has no version yet: alpha-assets train")
+    name, number = row["model_name"], options.version or row["model_version"]
+    report = Registry(settings).report_of(name, number)
+    if report is None:
+        raise CommandFailed(f"{name} version {number} has no report in MLflow; see «alpha-assets models {cell[0]}»")
+    file = Path(options.to or f"{name}-{number}.png")
+    try:
+        file.write_bytes(portrait(report, f"{name} version {number}: out of fold"))
+    except OSError as error:
+        raise CommandFailed(f"{file} cannot be written: {error.strerror}") from error
+    print(file)
 
 
 def _sentences(told: Mapping[str, Any]) -> list[str]:

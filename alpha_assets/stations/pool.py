@@ -123,6 +123,6 @@ def _keep(
     told = {**tags, "symbol": EVERY, "regime": regime}
     if fit.found.trials:
         told[TURNED] = json.dumps(dict(fit.found.turned))
-    version, figures = register(lake, registry, settings, pool_name(regime), fit, task, told)
+    version, figures = register(lake, registry, settings, pool_name(regime), fit, task, told, drawn=True)
     shown = {name: figure for name, figure in figures.items() if name in ("ts_ic", "accuracy")}
     report.say(regime, "trained", version=version.number, rows=task.rows.height, seconds=round(fit.seconds, 3), **shown)

@@ -11,6 +11,8 @@ from typing import Any
 
 from alpha_assets.quant.lifecycle import ARCHIVED, CANARY, FAILED, PRODUCTION, STAGING, Standing, standing
 from alpha_assets.stations.decisions import GATE, WATCH
+from alpha_assets.stations.portrait import portrait
+from alpha_assets.stations.train import pool_name
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import WHOLE, Registry
 
@@ -247,4 +249,14 @@ def _log_single(
         tags={**tags, **about, **versions, **said},
         report={"decision": {**about, **versions, "reason": row["reason"]}, "evidence": dict(evidence)},
         parent=parent,
+        picture=_picture(registry, row),
     )
+
+
+def _picture(registry: Registry, row: Row) -> bytes | None:
+    """The picture of a version that comes to serve or into shadow; a pooled one has it where it was trained."""
+    name, number = row["model_name"], row["model_version"]
+    if row["stage"] not in (PRODUCTION, CANARY) or number is None or name == pool_name(row["regime"]):
+        return None
+    report = registry.report_of(name, number)
+    return None if report is None else portrait(report, f"{name} version {number}: out of fold")

@@ -32,6 +32,7 @@ from alpha_assets.quant.splits import Fold, learnt_until, vault_begins
 from alpha_assets.quant.symbols import slug
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
+from alpha_assets.stations.portrait import portrait
 from alpha_assets.stations.quarantine import TRAINABLE
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
@@ -566,8 +567,13 @@ def register(
     fit: Fit,
     task: Task,
     tags: Mapping[str, str],
+    *,
+    drawn: bool = False,
 ) -> tuple[Version, Mapping[str, Any]]:
-    """The version of a fit, logged unless this very training made one before, and the figures of its evidence."""
+    """The version of a fit, logged unless this very training made one before, and the figures of its evidence.
+
+    ``drawn``: with its picture, which takes longer than to log the rest.
+    """
     assert fit.files is not None
     assert fit.evidence is not None
     rows = task.rows
@@ -580,6 +586,7 @@ def register(
     recipe = recipe_of(settings)
     told = _metrics(fit, figures)
     rivals = rivals_of(evidence)
+    report = {"out_of_fold": figures, "rivals": rivals, **(fit.report or {})}
     said = {
         **tags,
         "recipe": family_of(settings),
@@ -604,7 +611,8 @@ def register(
         },
         metrics=told,
         tags=said,
-        report={"out_of_fold": figures, "rivals": rivals, **(fit.report or {})},
+        report=report,
+        picture=portrait(report, f"{name}: out of fold") if drawn else None,
         dataset=(recipe.table, fit.training_id),
         note=noted(name, said, figures, rivals, registry),
     )

@@ -40,6 +40,9 @@ TRAINING = "alpha/training"
 PROMOTION = "alpha/promotion"
 DRIFT = "alpha/drift"
 
+#: What a training's run holds beyond parameters and metrics, and the picture of a run.
+REPORT, PICTURE = "report.json", "portrait.png"
+
 #: Where the native files of a candidate lie below a version's place.
 HEADS = "data/heads"
 
@@ -234,6 +237,7 @@ class Registry:
         report: Mapping[str, Any],
         dataset: tuple[str, str],
         note: str,
+        picture: bytes | None = None,
     ) -> Version:
         """Log one training as a run and register its model as the next version of ``name``.
 
@@ -249,11 +253,14 @@ class Registry:
             What it was trained on; the digest has at most 36 characters.
         note : str
             What MLflow's page of the run says at its head, as Markdown.
+        picture : bytes, optional
+            A PNG that the run holds as ``PICTURE``.
         """
         said = {**tags, "training_id": training_id, "mlflow.note.content": note}
         with self._run(TRAINING, f"train {name}", said) as run_id:
             logged = self._upload(run_id, name, files, {**tags, "training_id": training_id}, columns, answers)
             self._describe(run_id, logged.model_id, parameters, metrics, report, dataset)
+            self._log_picture(run_id, picture)
             return self._register(run_id, name, logged, {key: tags[key] for key in ("symbol", "regime") if key in tags})
 
     def _upload(
@@ -302,7 +309,7 @@ class Registry:
             params=_parameters(parameters),
         )
         self._log_dataset(run_id, dataset)
-        self.client.log_dict(run_id, dict(report), "report.json")
+        self.client.log_dict(run_id, dict(report), REPORT)
         self.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
     def _register(self, run_id: str, name: str, logged: Any, tags: Mapping[str, str]) -> Version:
@@ -383,8 +390,9 @@ class Registry:
         tags: Mapping[str, str],
         report: Mapping[str, Any],
         parent: str | None = None,
+        picture: bytes | None = None,
     ) -> str:
-        """Mirror decisions as a run: figures as metrics, the whole in ``decisions.json``; the run's id.
+        """Mirror decisions as a run: figures as metrics, the whole in ``decisions.json``, a PNG; the run's id.
 
         A run whose tags ``sitting`` and ``part`` are these is the same mirror, and is written over: that is how one
         which a kill cut off is completed. ``parent`` is the run it hangs below.
@@ -397,7 +405,32 @@ class Registry:
             now = int(time.time() * 1000)
             self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
             self.client.log_dict(run_id, dict(report), "decisions.json")
+            self._log_picture(run_id, picture)
             return run_id
+
+    def _log_picture(self, run_id: str, picture: bytes | None) -> None:
+        if picture is None:
+            return
+        with tempfile.TemporaryDirectory(prefix="alpha-picture-") as folder:
+            file = Path(folder) / PICTURE
+            file.write_bytes(picture)
+            self.client.log_artifact(run_id, str(file))
+
+    def report_of(self, name: str, number: str) -> dict[str, Any] | None:
+        """What was logged with the training of a version, beyond parameters and metrics; None where it is gone."""
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        quieten()
+        try:
+            run_id = self.client.get_model_version(name, number).run_id
+            with tempfile.TemporaryDirectory(prefix="alpha-report-") as folder:
+                file = download_artifacts(
+                    run_id=run_id, artifact_path=REPORT, dst_path=folder, tracking_uri=self.tracking_uri
+                )
+                return dict(json.loads(Path(file).read_text()))
+        except (MlflowException, OSError):
+            return None
 
     def open_sitting(self, run_name: str, tags: Mapping[str, str]) -> str:
         """The run that the parts of one sitting hang below, begun or found again; ``log_decisions`` completes it."""

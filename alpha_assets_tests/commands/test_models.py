@@ -81,6 +81,20 @@ class TestReading:
         assert f"{symbol} all: {symbol}.all version 1 is in production since" in said
         assert "Out-of-fold predictions from" in said
 
+    def test_picture_draws_the_version_in_production_or_the_one_that_is_named(
+        self, worked: Worked, tmp_path: Path
+    ) -> None:
+        symbol = promoted(worked)
+        file = tmp_path / "drawn.png"
+        with home(worked[0]):
+            said = call("models", "picture", symbol, "all", "--to", str(file)).out
+            absent = call("models", "picture", symbol, "all", "--version", "9", "--to", str(file))
+            beyond = call("models", "picture", symbol, "all", "--to", str(tmp_path / "no" / "folder.png"))
+        assert said.strip() == str(file)
+        assert file.read_bytes().startswith(b"\x89PNG")
+        assert f"{symbol}.all version 9 has no report in MLflow" in absent.err
+        assert "folder.png cannot be written: No such file or directory" in beyond.err
+
     def test_the_ml_profile_tells_the_models_of_each_regime(self, worked: Worked) -> None:
         symbol = promoted(worked)
         with home(worked[0]):
@@ -104,6 +118,7 @@ class TestReading:
             (["models", "explain", "NOPE", "all"], "NOPE: not in the universe"),
             (["models", "explain", "SIM01", "calm"], "calm: no regime is called so; there are all, trending"),
             (["models", "explain", "SIM01", "trending"], "SIM01 trending has no version in production"),
+            (["models", "picture", "SIM01", "trending"], "SIM01 trending has no version yet"),
             (["profile", "NOPE", "--kind", "ml"], "NOPE: not in the universe"),
             (["profile", "--kind", "ml"], "alpha-assets profile SYMBOL --kind ml"),
             (["rollback", "SIM01", "trending", "--why", "x"], "SIM01.trending has no version"),

@@ -83,6 +83,16 @@ class Line:
         experiments = [experiment.experiment_id for experiment in self.registry.client.search_experiments()]
         return sorted((run.info.run_name, run.info.status) for run in self.registry.client.search_runs(experiments))
 
+    def pictures(self, name: str) -> list[str]:
+        """The pictures that MLflow runs of this name hold."""
+        client = self.registry.client
+        runs = client.search_runs(
+            [experiment.experiment_id for experiment in client.search_experiments()],
+            f"attributes.run_name = '{name}'",
+        )
+        files = [file.path for run in runs for file in client.list_artifacts(run.info.run_id)]
+        return [file for file in files if file.endswith(".png")]
+
     def predictions(self) -> pl.DataFrame:
         """Every stored prediction, the clock aside."""
         return self.lake.read("predictions").drop("made_at")

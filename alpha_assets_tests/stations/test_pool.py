@@ -16,6 +16,7 @@ from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import TURNED, labelled_rows, pool_name, train, usable
 from alpha_assets.stations.trials import configuration, family
+from alpha_assets.stores.registry import PICTURE, REPORT
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
 from alpha_assets_tests.stations.market import QUICK
 from alpha_assets_tests.stations.test_train import KEY, Killed, Mortal, promotion
@@ -50,6 +51,9 @@ def labelled(line: Line) -> pl.DataFrame:
 
 def test_a_pool_is_a_version_whose_evidence_covers_every_symbol_of_its_regime(line: Line) -> None:
     assert line.versions() == {pool_name(regime): ["1"] for regime in sorted(REGIMES)}
+    for regime in REGIMES:
+        run = line.registry.client.get_model_version(pool_name(regime), "1").run_id
+        assert {file.path for file in line.registry.client.list_artifacts(run)} == {REPORT, PICTURE}
     predictions = line.predictions()
     assert not predictions.select(pl.struct(KEY).is_duplicated().any()).item()
     rows = labelled(line)

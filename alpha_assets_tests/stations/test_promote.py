@@ -11,7 +11,7 @@ from alpha_assets.quant.parameters import FeatureParameters, PromotionParameters
 from alpha_assets.stations.promote import promote, reconcile
 from alpha_assets.stations.trials import family
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
-from alpha_assets.stores.registry import PROMOTION, WHOLE, Registry
+from alpha_assets.stores.registry import PICTURE, PROMOTION, WHOLE, Registry
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, impossible, later
 
 pytestmark = pytest.mark.xdist_group("line")
@@ -40,6 +40,8 @@ def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line)
         None if one == "candidate" else one for one in serves
     }
     assert ("gate all", "FINISHED") in line.runs()
+    for symbol in chosen:
+        assert line.pictures(f"promote {symbol}.all 1") == [PICTURE]
 
 
 @pytest.mark.parametrize(("serves", "speaker"), [("linear", "linear"), ("candidate", None)])
