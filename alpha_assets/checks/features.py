@@ -31,7 +31,7 @@ def features_checks(
     clock: dg.ResourceParam[Clock],
 ) -> Iterator[dg.AssetCheckResult]:
     symbols = symbols_of(context, ledger)
-    causal = causality_verdict(lake, ledger, settings, symbols, clock.now().date())
+    causal = causality_verdict(lake, ledger, settings, symbols, clock.now())
     yield result_of(features, "prefix_invariant", causal, dg.AssetCheckSeverity.ERROR)
     yield result_of(features, "features_complete", features_verdict(ledger), dg.AssetCheckSeverity.WARN)
 

@@ -52,13 +52,17 @@ def rollback(settings: Settings, options: Namespace) -> None:
 
 def vault(settings: Settings, options: Namespace) -> None:
     """Read what the pooled models say of the newest dates, which nothing was tested on: once a release."""
+    from alpha_assets.stations.base import StationFailed
     from alpha_assets.stations.vault import FIELDS, read_vault
     from alpha_assets.stores.lake import Lake
     from alpha_assets.stores.registry import Registry
 
     why, ledger = _reason(options), opened(settings)
     home.prepare(settings)
-    rows = read_vault(Lake(settings), ledger, Registry(settings), settings, why, person(), now())
+    try:
+        rows = read_vault(Lake(settings), ledger, Registry(settings), settings, why, person(), now())
+    except StationFailed as error:
+        raise CommandFailed(str(error)) from error
     show.table(rows, FIELDS, options.format)
 
 

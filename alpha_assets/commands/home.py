@@ -35,7 +35,8 @@ def _refuse_damaged(folder: Path) -> None:
         if not file.exists():
             continue
         try:
-            with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+            # To read a database whose writer was killed is to roll back what that left, which is to write.
+            with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=30)) as database:
                 database.execute("SELECT count(*) FROM sqlite_master")
         except sqlite3.DatabaseError as error:
             raise CommandFailed(

@@ -24,6 +24,9 @@ from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
+#: The finding of a bar whose features or patterns are not what its own past gives.
+NOT_OF_ITS_PAST = "not_prefix_invariant"
+
 #: Symbols and bars of each that one look takes.
 SYMBOLS, BARS = 4, 4
 
@@ -37,24 +40,29 @@ ROUNDING = 1e-8
 STRENGTH_ROUNDING = 1e-6
 
 
-def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[str], today: date) -> Verdict:
+def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[str], now: datetime) -> Verdict:
     """Whether sampled rows, features and pattern events, equal those of history that ends there; names what does not.
 
-    The sample is another each day and the same all day. Symbols in quarantine are left out, and those whose features
+    What does not is a finding, and is looked at again each time until it does: a later sample would miss it. The sample
+    is another each day and the same all day. Symbols in quarantine are left out, and those whose features
     are to be built anew: what is stored of them is known to be of another past. So are patterns of which that is so.
     """
     recipe, names = recipe_of(settings), calendars_of(ledger)
     until = lake.last_times(recipe.table, symbols) if lake.version(recipe.table) is not None else {}
-    chance = random.Random(f"{today}")
+    chance = random.Random(f"{now.date()}")
     states = ledger.states()
     sound = sorted(symbol for symbol in until if _is_settled(states.get(symbol, {}), recipe.table))
-    chosen = chance.sample(sound, min(SYMBOLS, len(sound)))
+    suspected = _suspected(ledger)
+    chosen = sorted({*chance.sample(sound, min(SYMBOLS, len(sound))), *(suspected.keys() & set(sound))})
     looked, seen, wrong, untold = 0, 0, list[str](), None
-    for symbol in sorted(chosen):
+    rows: dict[tuple[str, date], Row] = {}
+    for symbol in chosen:
         times = lake.read(recipe.table, symbols=[symbol], columns=["timestamp"])["timestamp"]
         bars, _ = adjusted_bars(lake, settings, names, [symbol])
-        for place in sorted(chance.sample(range(len(times)), min(BARS, len(times)))):
-            at = times[place]
+        sampled = {times[place] for place in chance.sample(range(len(times)), min(BARS, len(times)))}
+        again = times.filter(times.dt.date().is_in(suspected.get(symbol, [])))
+        for at in sorted({*sampled, *again}):
+            place = times.search_sorted(at)
             stored = lake.read(recipe.table, symbols=[symbol], since=times[max(0, place - AROUND)], until=at)
             past = bars.filter(pl.col("timestamp") <= at)
             known_at = with_known_at(past.tail(1), settings, names)["known_at"]
@@ -73,12 +81,25 @@ def causality_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: S
                 seen += len(held)
             looked += 1
             wrong += [f"{symbol} {at:%Y-%m-%d %H:%M}: {what}" for what in found]
+            if found:
+                day = at.date()
+                rows[symbol, day] = {"symbol": symbol, "rule": NOT_OF_ITS_PAST, "day": day, "seen_at": now}
+    if untold is None:
+        ledger.note_findings(dict.fromkeys(chosen), [NOT_OF_ITS_PAST], list(rows.values()))
     if not looked:
         return Verdict(True, 0, [], untold or "no features yet")
-    rows = f"{looked} rows with {seen} pattern events" if seen else f"{looked} rows"
-    told = f"{rows} of {len(chosen)} symbols equal what their own past gives"
+    seen_rows = f"{looked} rows with {seen} pattern events" if seen else f"{looked} rows"
+    told = f"{seen_rows} of {len(chosen)} symbols equal what their own past gives"
     sentence = f"{len(wrong)} values are not what their own past gives" if wrong else told
     return Verdict(not wrong, len(wrong), wrong[:20], sentence)
+
+
+def _suspected(ledger: Ledger) -> dict[str, list[date]]:
+    """The days of each symbol that were found and not cleared."""
+    days: dict[str, list[date]] = {}
+    for row in ledger.findings([NOT_OF_ITS_PAST]):
+        days.setdefault(row["symbol"], []).append(row["day"])
+    return days
 
 
 def _is_settled(state: Row, table: str) -> bool:

@@ -69,6 +69,8 @@ def signal(
             held = jumps.get(symbol) or _behind(members.get(symbol), state, newest, settings)
             recipe, bar = recipes.get(table), latest.get((table, symbol))
             opinion = _opinion(decision, candidate, recipe, bar, state, held, registry, settings)
+            if decision is None and production.get(symbol):
+                opinion = _hold(_not_of_this_regime(production[symbol]))
         except Exception as error:  # one symbol of many: it is held with the reason, and the others go on
             opinion = _hold(f"no signal could be made: {type(error).__name__}: {error}", _named(decision))
         said.append(_row(symbol, opinion, states.get(symbol, {}).get("last_bar"), now, settings))
@@ -263,6 +265,12 @@ def _jumps(bars: pl.DataFrame) -> dict[str, str]:
 
 
 GATE_CLOSED = "none has passed the gate for this symbol"
+
+
+def _not_of_this_regime(others: Sequence[Row]) -> str:
+    """Why a symbol with models in production has no signal."""
+    names = ", ".join(sorted(str(row["regime"]) for row in others))
+    return f"no promoted model of the latest bar's regime, nor of «{ALL}»: there is one of {names} only"
 
 
 def _opinion(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from alpha_assets_tests.assets.world import LAST, World, at
 from alpha_assets_tests.checks.test_bars import by_themselves, refreshed
 from alpha_assets_tests.stations.market import House, evening, simulated
 
-TODAY = date(2024, 1, 10)
+TODAY = datetime(2024, 1, 10, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def _everything_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "BARS", 100)
 
 
-def looked(line: House, today: date = TODAY) -> Verdict:
+def looked(line: House, today: datetime = TODAY) -> Verdict:
     return causality_verdict(line.lake, line.ledger, line.settings, line.symbols, today)
 
 
@@ -65,7 +65,7 @@ def built(folder: Path, sessions: int, *more: int, **knobs: Any) -> House:
 def test_a_healthy_home_passes_on_any_day_and_by_a_sample_only(tmp_path: Path) -> None:
     home = built(tmp_path, 680, 690, 700)
     for day in range(1, 4):
-        verdict = looked(home, date(2024, 1, day))
+        verdict = looked(home, datetime(2024, 1, day, tzinfo=UTC))
         assert (verdict.passed, verdict.count, verdict.sample) == (True, 0, [])
         assert verdict.sentence == "8 rows of 2 symbols equal what their own past gives"
 
@@ -119,8 +119,24 @@ def test_stored_values_that_are_not_what_the_past_gives_are_named_until_they_are
     for said, day, (column, _) in zip(verdict.sample, days, otherwise, strict=True):
         assert said.startswith(f"SIM02 {day} 00:00: {column} is stored as ")
     assert verdict.sentence == "5 values are not what their own past gives"
+    found = {f"{row['day']}" for row in line.ledger.findings([replay.NOT_OF_ITS_PAST])}
+    assert found == set(days)
     rebuilt(line)
     assert looked(line).passed
+    assert line.ledger.findings([replay.NOT_OF_ITS_PAST]) == []
+
+
+def test_a_day_that_was_found_is_looked_at_again_whatever_the_sample_is(
+    line: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = tampered(line, "SIM02", 25, lambda value: value * 1.00001, "rsi_14")
+    assert not looked(line).passed
+    monkeypatch.setattr(replay, "SYMBOLS", 0)
+    monkeypatch.setattr(replay, "BARS", 0)
+    assert [said.split()[:2] for said in looked(line).sample] == [["SIM02", day]]
+    rebuilt(line)
+    assert looked(line).sentence == "1 rows of 1 symbols equal what their own past gives"
+    assert looked(line).sentence == "no features yet"
 
 
 def test_what_f32_rounds_is_no_difference(line: House) -> None:

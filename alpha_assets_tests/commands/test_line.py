@@ -3,13 +3,17 @@
 import csv
 import io
 import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from alpha_assets.commands.home import DAGSTER_DATABASES
+from alpha_assets.commands.home import DAGSTER_DATABASES, _refuse_damaged
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stores.ledger import Ledger
@@ -18,6 +22,18 @@ from alpha_assets_tests.commands.call import Answer, call, home
 pytestmark = pytest.mark.xdist_group("commands")
 
 Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
+
+#: A writer whose pages spill into the file before the kill: the journal that it leaves has to be rolled back.
+KILLED_WITHIN_A_WRITE = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("pragma cache_size = 2")
+database.execute("create table before (a)")
+database.execute("begin immediate")
+for _ in range(400):
+    database.execute("insert into before values (?)", ("x" * 900,))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 FOUR = ("SIM01", "SIM02", "SIM03", "SIM04")
 
@@ -187,6 +203,16 @@ class TestWhatCannotBeDone:
         (last,) = said.err.splitlines()[1:]
         assert last.startswith(f"alpha-assets: Dagster's database {damaged} is damaged (file is not a database)")
         assert f"move the folder {tmp_path}/home/dagster away" in last
+
+    def test_what_a_kill_left_of_a_write_is_rolled_back_and_no_damage(self, tmp_path: Path) -> None:
+        file = tmp_path / DAGSTER_DATABASES[0]
+        file.parent.mkdir(parents=True)
+        subprocess.run([sys.executable, "-c", KILLED_WITHIN_A_WRITE, str(file)], check=False)
+        assert file.with_name("runs.db-journal").exists()
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database, pytest.raises(sqlite3.Error):
+            database.execute("SELECT count(*) FROM sqlite_master")
+        _refuse_damaged(tmp_path)
+        assert not file.with_name("runs.db-journal").exists()
 
     @pytest.mark.parametrize(
         ("files", "sentence"),

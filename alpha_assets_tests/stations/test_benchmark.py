@@ -165,7 +165,9 @@ def test_where_the_benchmarks_past_cannot_be_told_everybody_waits_and_keeps_what
     assert said["reason"].startswith(f"the past of the benchmark cannot be told: {INDEX}: the dividend of")
     assert_frame_equal(stored(house), published)
     house.ledger.note_state([{"symbol": STOCK, "rebuild_features": False}])
-    verdict = causality_verdict(house.lake, house.ledger, house.settings, [STOCK], days[100])
+    verdict = causality_verdict(
+        house.lake, house.ledger, house.settings, [STOCK], datetime.combine(days[100], time(22), UTC)
+    )
     assert verdict.passed, "null betas would not be what is stored"
     assert anew or "the dividend of" in verdict.sentence, "a symbol that is to be built anew is not looked at"
     house.ledger.note_state([{"symbol": STOCK, "rebuild_features": anew}])

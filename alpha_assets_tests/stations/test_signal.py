@@ -9,8 +9,9 @@ import pytest
 
 from alpha_assets.quant.heads import features_of
 from alpha_assets.quant.parameters import FeatureParameters, SignalParameters
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.reading import signals
-from alpha_assets.stations.decisions import rollback_row, row_of
+from alpha_assets.stations.decisions import GATE, rollback_row, row_of
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stores.registry import HEADS, Registry
@@ -100,6 +101,29 @@ def test_a_symbol_without_a_promoted_model_is_held_with_the_reason(line: Line) -
         row = said(line, symbol)
         assert (row["signal"], row["confidence"], row["p_up"], row["model_version"]) == ("HOLD", None, None, None)
         assert row["reason"] == "no promoted model: none has passed the gate for this symbol"
+
+
+def test_a_symbol_whose_models_are_of_other_regimes_is_held_and_they_are_named(line: Line) -> None:
+    symbol = min(set(SYMBOLS) - {name for name, _ in line.ledger.production()})
+    latest = line.lake.read(table_of(line.settings), symbols=[symbol])["regime"][-1]
+    other = next(regime for regime in REGIMES[1:] if regime != latest)
+    promoted = row_of(
+        line.ledger.candidates()[symbol, "all"],
+        (symbol, other),
+        verdict="promote",
+        stage="production",
+        reason="it passed",
+        last=None,
+        production=None,
+        who=GATE,
+        evidence={},
+        now=NOW,
+        dagster_run=None,
+    )
+    line.ledger.decide([promoted])
+    line.signal([symbol])
+    reason = f"no promoted model of the latest bar's regime, nor of «all»: there is one of {other} only"
+    assert (said(line, symbol)["signal"], said(line, symbol)["reason"]) == ("HOLD", reason)
 
 
 def test_on_a_market_without_an_edge_every_signal_is_hold_with_the_reason(edgeless: Line) -> None:
