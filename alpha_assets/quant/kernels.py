@@ -4,8 +4,8 @@ Vectors of numpy pass through memory once for each operation. Here a block of a 
 the first merge to the last, which takes a fifth of the time and gives the same bits: nothing is reordered or contracted
 (no fast-math). What goes on from bar to bar (Wilder's averages, hysteresis) is a plain loop.
 
-Numba compiles at the first import and keeps the machine code beside the source; ``make setup`` has done it. It takes a
-third of a second to load, so whoever needs this module imports it in the function that does. Threads run it side by
+Numba compiles at the first import and keeps the machine code beside the source; ``make setup`` has done it. It takes
+half a second to load, so whoever needs this module imports it in the function that does. Threads run it side by
 side: the interpreter's lock is not held. Nothing here looks whether an index lies within an array: who calls has to.
 """
 

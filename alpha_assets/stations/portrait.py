@@ -10,6 +10,8 @@ from alpha_assets.stations.drawing import FALL, INK, LINE, MUTED, TITLE, figure_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Array = np.ndarray
+
 #: Features shown: those that the heads lean on most.
 FEATURES = 12
 
@@ -31,7 +33,7 @@ def _calibration(panel: "Axes", groups: list[Mapping[str, float]]) -> None:
     panel.set_title("share that went up, by the P(up) that was said out of fold", **TITLE)
     if not groups:
         return _nothing(panel)
-    said, up, rows = (np.array([group[name] for group in groups]) for name in ("said", "up", "rows"))
+    said, up, rows = (_series(groups, name) for name in ("said", "up", "rows"))
     error = np.sqrt(up * (1 - up) / rows)
     ends = min(said.min(), (up - error).min()), max(said.max(), (up + error).max())
     panel.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=":")
@@ -74,9 +76,14 @@ def _learning(panel: "Axes", steps: list[Mapping[str, float]]) -> None:
     if not steps:
         return _nothing(panel)
     panel.axhline(0.5, color=MUTED, linewidth=0.9, linestyle=":")
-    rows, accuracy, answered = (np.array([step[name] for step in steps]) for name in ("rows", "accuracy", "answered"))
+    rows, accuracy, answered = (_series(steps, name) for name in ("rows", "accuracy", "answered"))
     panel.errorbar(rows, accuracy, yerr=0.5 / np.sqrt(answered), color=FALL, ecolor=MUTED, marker="o", markersize=3.5)
     return None
+
+
+def _series(rows: list[Mapping[str, float]], name: str) -> Array:
+    """One figure of every row; what is undefined is no point, and must not cost the picture, let alone the run."""
+    return np.array([row.get(name) for row in rows], np.float64)
 
 
 def _nothing(panel: "Axes") -> None:

@@ -68,9 +68,10 @@ def signal(
         try:
             held = jumps.get(symbol) or _behind(members.get(symbol), state, newest, settings)
             recipe, bar = recipes.get(table), latest.get((table, symbol))
-            opinion = _opinion(decision, candidate, recipe, bar, state, held, registry, settings)
-            if decision is None and production.get(symbol):
+            if decision is None and symbol in production:
                 opinion = _hold(_not_of_this_regime(production[symbol]))
+            else:
+                opinion = _opinion(decision, candidate, recipe, bar, state, held, registry, settings)
         except Exception as error:  # one symbol of many: it is held with the reason, and the others go on
             opinion = _hold(f"no signal could be made: {type(error).__name__}: {error}", _named(decision))
         said.append(_row(symbol, opinion, states.get(symbol, {}).get("last_bar"), now, settings))

@@ -23,6 +23,13 @@ def inks(png: bytes) -> int:
     return sum(count for count, colour in picture.convert("L").getcolors() or [] if colour < 250)
 
 
+@pytest.mark.parametrize("undefined", [{"accuracy": None}, {"said": None, "up": None}])
+def test_an_undefined_figure_costs_its_point_and_not_the_picture(undefined: dict[str, None]) -> None:
+    part = "learning" if "accuracy" in undefined else "calibration"
+    report = REPORT | {part: [REPORT[part][0] | undefined, REPORT[part][1]]}
+    assert inks(portrait(report, "a version")) < inks(portrait(REPORT, "a version"))
+
+
 @pytest.mark.parametrize("name", sorted(REPORT))
 def test_each_panel_shows_its_part_of_the_report_and_says_so_where_that_is_missing(name: str) -> None:
     whole = portrait(REPORT, "a version")
