@@ -15,7 +15,7 @@ from alpha_assets.quant.indicators import default_set, market_column
 from alpha_assets.quant.parameters import FeatureParameters
 from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets_tests.quant.walks import walk
-from benchmarks import drifting, features, frame, ingest, market, pandas_twin, talib_loop, training
+from benchmarks import drifting, features, frame, ingest, market, pandas_twin, registry, talib_loop, training
 
 INGEST = {
     *("data", "symbols", "rows", "load_s", "rows_per_s", "updates", "update_s", "update_cpu_s", "update_worst_s"),
@@ -64,6 +64,15 @@ def test_the_ingest_benchmark_prints_its_documented_figures_and_says_where_the_s
     assert figures["data"] == f"simulated market ({tmp_path / 'sp500.parquet'} is absent)"
     assert (figures["symbols"], figures["updates"]) == (2, 2)
     assert all(figure > 0 for name, figure in figures.items() if name.endswith(("_s", "_growth")))
+
+
+def test_the_registry_benchmark_prints_its_documented_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    registry.main(["--small", "2", "--large", "4", "--repeats", "2", "--format", "json"])
+    figures = json.loads(capsys.readouterr().out)
+    operations = ("log", "find", "newest", "project")
+    expected = {f"{name}_{what}" for name in operations for what in ("ms_2", "ms_4", "growth")}
+    assert set(figures) == {"small", "large"} | expected
+    assert all(figure > 0 for figure in figures.values())
 
 
 def test_the_drift_benchmark_prints_its_documented_figures_with_their_errors(

@@ -179,6 +179,74 @@ signals = Table(
     Column("model_version", String(16)),
     Column("reason", Text, nullable=False),
     Column("signal_id", String(64), nullable=False),
+    Column("regime", String(16)),
+    Column("score", Float),
+    Column("expected_return", Float),
+    Column("price", Float),
+    Column("predicted_price", Float),
+    Column("price_low", Float),
+    Column("price_high", Float),
+    Column("risk", String(8)),
+    Column("views", JSON),
+    Column("top_features", JSON),
+    Column("data_points", Integer),
+    Column("features_set", String(80)),
+    Column("cache_key", String(64)),
+)
+
+# What became of every position that a strategy's signal would open; the signals themselves are in the lake.
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("symbol", String(64), primary_key=True),
+    Column("strategy", String(64), primary_key=True),
+    Column("bar_time", Instant, primary_key=True),
+    Column("signal_id", String(64), nullable=False),
+    Column("regime", String(16)),
+    Column("side", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("written_at", Instant, nullable=False),
+)
+
+# How a strategy did, by symbol and regime («*» stands for all of them) and by window.
+performance = Table(
+    "performance",
+    metadata,
+    Column("strategy", String(64), primary_key=True),
+    Column("symbol", String(64), primary_key=True),
+    Column("regime", String(16), primary_key=True),
+    Column("window", String(16), primary_key=True),
+    Column("document", JSON, nullable=False),
+    Column("written_at", Instant, nullable=False),
+)
+
+signal_metrics = Table(
+    "signal_metrics",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+# Anything that is dear to compute, by namespace and key, each with its own time to live.
+cache = Table(
+    "cache",
+    metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("value", JSON, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+cache_counts = Table(
+    "cache_counts",
+    metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("hits", Integer, nullable=False),
+    Column("misses", Integer, nullable=False),
 )
 
 profiles = Table(

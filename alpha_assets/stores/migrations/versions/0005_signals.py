@@ -1,0 +1,87 @@
+"""Signals with their views, what became of them, how strategies did, and keyed data with a time to live."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from alpha_assets.stores.tables import Instant
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+SIGNAL_COLUMNS = (
+    ("regime", sa.String(length=16)),
+    ("score", sa.Float()),
+    ("expected_return", sa.Float()),
+    ("price", sa.Float()),
+    ("predicted_price", sa.Float()),
+    ("price_low", sa.Float()),
+    ("price_high", sa.Float()),
+    ("risk", sa.String(length=8)),
+    ("views", sa.JSON()),
+    ("top_features", sa.JSON()),
+    ("data_points", sa.Integer()),
+    ("features_set", sa.String(length=80)),
+    ("cache_key", sa.String(length=64)),
+)
+
+
+def upgrade() -> None:
+    for name, kind in SIGNAL_COLUMNS:
+        op.add_column("signals", sa.Column(name, kind, nullable=True))
+    op.create_table(
+        "outcomes",
+        sa.Column("symbol", sa.String(length=64), nullable=False),
+        sa.Column("strategy", sa.String(length=64), nullable=False),
+        sa.Column("bar_time", Instant(), nullable=False),
+        sa.Column("signal_id", sa.String(length=64), nullable=False),
+        sa.Column("regime", sa.String(length=16), nullable=True),
+        sa.Column("side", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("written_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("symbol", "strategy", "bar_time"),
+    )
+    op.create_table(
+        "performance",
+        sa.Column("strategy", sa.String(length=64), nullable=False),
+        sa.Column("symbol", sa.String(length=64), nullable=False),
+        sa.Column("regime", sa.String(length=16), nullable=False),
+        sa.Column("window", sa.String(length=16), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("written_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("strategy", "symbol", "regime", "window"),
+    )
+    op.create_table(
+        "signal_metrics",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("expires_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_table(
+        "cache",
+        sa.Column("namespace", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("value", sa.JSON(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("expires_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("namespace", "key"),
+    )
+    op.create_table(
+        "cache_counts",
+        sa.Column("namespace", sa.String(length=64), nullable=False),
+        sa.Column("hits", sa.Integer(), nullable=False),
+        sa.Column("misses", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("namespace"),
+    )
+
+
+def downgrade() -> None:
+    for table in ("cache_counts", "cache", "signal_metrics", "performance", "outcomes"):
+        op.drop_table(table)
+    with op.batch_alter_table("signals") as signals:
+        for name, _ in SIGNAL_COLUMNS:
+            signals.drop_column(name)
