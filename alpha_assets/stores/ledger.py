@@ -502,7 +502,7 @@ def _expire_outdated(connection: Connection, symbols: Sequence[str]) -> None:
     """
     said, state, decided = tables.signals, tables.symbol_state, tables.decisions
     newer_bar = exists().where(state.c.symbol == said.c.symbol, state.c.last_bar > said.c.bar_time)
-    fallback = said.c.model_name.is_(None) | said.c.model_name.in_((said.c.symbol + ".all", "all.pooled"))
+    fallback = said.c.model_name.is_(None) | said.c.model_name.like("%.all") | (said.c.model_name == "all.pooled")
     other_model = exists().where(
         decided.c.symbol == said.c.symbol,
         decided.c.verdict.in_(("promote", "rollback")),
