@@ -50,8 +50,8 @@ class Grid:
 
     ``stamps`` are those of the bars, in order; period d lasts from open d to open d+1. ``price`` is the open, or the
     last one that was believed, 0 before the first. Of each bar ``column`` and ``at`` are its place; of each column
-    ``last`` is the number of its last bar, ``gone`` the row from which it is held to be gone (beyond the last: never),
-    and ``symbols`` its name.
+    ``last`` is the number of its last bar, ``closing`` that bar's close, ``gone`` the row from which it is held to be
+    gone (beyond the last: never), and ``symbols`` its name.
     """
 
     stamps: pl.Series
@@ -59,6 +59,7 @@ class Grid:
     column: Array
     at: Array
     last: Array
+    closing: Array
     gone: Array
     symbols: pl.Series
 
@@ -214,7 +215,7 @@ def _plan(
     )
     opened = bars["open"].to_numpy()[entry]
     earned = wanted["label_return"].to_numpy()
-    fallen = bars["close"].to_numpy()[last] * (1 - trading.delisting_haircut) / opened - 1
+    fallen = grid.closing[column] * (1 - trading.delisting_haircut) / opened - 1
     returned = np.select([state == CLOSED, state == DELISTED], [earned, fallen], np.nan)
     left = np.select(
         [state == VOID, state == CLOSED, state == DELISTED],
@@ -243,6 +244,29 @@ def _plan(
         state=pl.Series(STATES).gather(state),
     )
     return Plan(decisions[order], orders.taken(order), grid, groups.to_list(), parameters.gross, a_year)
+
+
+def held_from_the_start(grid: Grid, haircut: float, symbols: Sequence[str] | None = None) -> Orders:
+    """Buy and hold: equal shares of the account in every listing that trades at the second open, when a strategy that
+    decides at the first stamp can first buy; what goes is closed as in ``planned`` and stays cash.
+
+    ``symbols`` are those to be held, all of them where it is None.
+    """
+    there = grid.price[min(1, len(grid.price) - 1)] > 0
+    if symbols is not None:
+        there &= grid.symbols.is_in(list(symbols)).to_numpy()
+    column = np.flatnonzero(there)
+    count = len(column)
+    return Orders(
+        listing=column,
+        entered=np.ones(count, np.int64),
+        left=grid.gone[column],
+        opened=grid.price[1][column] if count else np.empty(0),
+        closed=grid.closing[column] * (1 - haircut),
+        share=np.full(count, 1 / max(count, 1)),
+        most=np.full(count, np.inf),
+        group=np.zeros(count, np.int64),
+    )
 
 
 def _first(predictions: pl.DataFrame) -> datetime:
@@ -334,7 +358,12 @@ def grid_of(bars: pl.DataFrame, first: datetime, gone_after: int) -> Grid:
     price = np.zeros((len(stamps), len(last)))
     price[at[believed], column[believed]] = opened[believed]
     ended = np.minimum(at[last] + gone_after + 1, len(stamps))
-    return Grid(stamps, _carried(price), column, at, last, ended, bars["symbol"].gather(last))
+    return Grid(
+        *(stamps, _carried(price), column, at, last),
+        closing=bars["close"].to_numpy()[last],
+        gone=ended,
+        symbols=bars["symbol"].gather(last),
+    )
 
 
 def _carried(price: Array) -> Array:
