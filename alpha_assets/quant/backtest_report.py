@@ -144,24 +144,24 @@ def trades(plan: Plan, over: pl.DataFrame, gate: GateParameters, horizon: int) -
     if over.is_empty():
         return told
     net = over["net"].to_numpy()
-    daily = (
-        over.group_by("timestamp")
-        .agg(
-            count=pl.len().cast(pl.Float64),
-            gross=pl.col("gross").sum(),
-            net=pl.col("net").sum(),
-            gain=pl.col("net").clip(lower_bound=0.0).sum(),
-            loss=-pl.col("net").clip(upper_bound=0.0).sum(),
+    stamps = plan.grid.stamps[:-1]
+    # Sums in the order of the rows: those of a group in polars depend on its threads, in the last digit.
+    row = stamps.search_sorted(over["timestamp"]).to_numpy().astype(np.int64)
+    sums = {
+        name: np.bincount(row, values, len(stamps))
+        for name, values in (
+            ("count", np.ones(len(net))),
+            ("gross", over["gross"].to_numpy()),
+            ("net", net),
+            ("gain", np.maximum(net, 0.0)),
+            ("loss", -np.minimum(net, 0.0)),
         )
-        .join(plan.grid.stamps[:-1].alias("timestamp").to_frame(), on="timestamp", how="right")
-        .sort("timestamp")
-        .fill_null(0.0)
-    )
-    panel = Panel(np.ones((daily.height, 1)), gate, horizon)
+    }
+    panel = Panel(np.ones((len(stamps), 1)), gate, horizon)
     pairs = {"gross": ("gross", "count"), "net": ("net", "count"), "profit_factor": ("gain", "loss")}
     return told | {
         "hit_rate": float((net > 0).mean()),
-        **{name: _estimated(panel, *(daily[column].to_numpy() for column in pair)) for name, pair in pairs.items()},
+        **{name: _estimated(panel, sums[above], sums[below]) for name, (above, below) in pairs.items()},
     }
 
 
@@ -202,18 +202,23 @@ def compared(net: Array, other: Array, a_year: float) -> Row:
 
 def by_regime(plan: Plan, played: Played, over: pl.DataFrame) -> list[Row]:
     """Per regime of the decision: its ``outcomes`` (count, means, hit rate), and the account's gross gains, summed."""
-    gained = dict(zip(plan.groups, played.by_group.sum(axis=0).tolist(), strict=False))
-    table = (
-        over.group_by("regime")
-        .agg(
-            trades=pl.len(),
-            hit_rate=(pl.col("net") > 0).mean(),
-            gross=pl.col("gross").mean(),
-            net=pl.col("net").mean(),
-        )
-        .sort("regime")
-    )
-    return [{**row, "gained": gained[row["regime"]]} for row in table.iter_rows(named=True)]
+    regimes, gained = over["regime"].to_numpy(), played.by_group.sum(axis=0)
+    gross, net = over["gross"].to_numpy(), over["net"].to_numpy()
+    rows = []
+    for number, regime in enumerate(plan.groups):
+        inside = regimes == regime
+        if inside.any():
+            rows.append(
+                {
+                    "regime": regime,
+                    "trades": int(inside.sum()),
+                    "hit_rate": float((net[inside] > 0).mean()),
+                    "gross": float(gross[inside].mean()),
+                    "net": float(net[inside].mean()),
+                    "gained": float(gained[number]),
+                }
+            )
+    return rows
 
 
 def universe(plan: Plan) -> Row:
@@ -270,9 +275,12 @@ def _by_year(stamps: pl.Series, played: Played, other: Array | None, a_year: flo
 
 
 def _by_month(stamps: pl.Series, net: Array) -> list[Row]:
-    frame = pl.DataFrame({"year": stamps.dt.year(), "month": stamps.dt.month(), "return": 1.0 + net})
-    table = frame.group_by("year", "month").agg(pl.col("return").product() - 1.0).sort("year", "month")
-    return table.to_dicts()
+    years, months = stamps.dt.year().to_numpy().astype(int), stamps.dt.month().to_numpy().astype(int)
+    month = 12 * years + months - 1
+    return [
+        {"year": int(which // 12), "month": int(which % 12 + 1), "return": ratios.total_return(net[month == which])}
+        for which in np.unique(month)
+    ]
 
 
 def _series(stamps: pl.Series, played: Played, held: Mapping[str, Array]) -> Row:
