@@ -70,6 +70,14 @@ class Wish:
         return {name: str(value) if isinstance(value, date) else value for name, value in asdict(self).items()}
 
 
+@dataclass(frozen=True)
+class LookedBack:
+    """What a backtest came to, as ``backtest`` tells it, and its picture; None where there was nothing to play."""
+
+    told: Row
+    picture: bytes | None = None
+
+
 def backtest(
     lake: Lake,
     ledger: Ledger,
@@ -79,10 +87,10 @@ def backtest(
     tags: Mapping[str, str] | None = None,
     progress: Progress = silent,
     wish: Wish | None = None,
-) -> Row:
+) -> LookedBack:
     """Play the backtest of these settings, log it as an MLflow run, and tell it (``backtest_report.report``).
 
-    Beside the report the answer holds ``state`` (done, or empty with the ``reason``), ``of`` (which models spoke and
+    Beside the report, what is told holds ``state`` (done, or empty with the ``reason``), ``of`` (which models spoke and
     how many rows of what origin), ``parameters``, ``run`` (MLflow's id) and ``seconds``.
     """
     started = time.perf_counter()
@@ -93,11 +101,11 @@ def backtest(
     said = _said(lake, settings, speaking, wish)
     progress("predictions read", 1, 4)
     if said.is_empty():
-        return {"state": "empty", "reason": _why_nothing(wish), "disclaimer": DISCLAIMER}
+        return _nothing(_why_nothing(wish))
     bars = _bars(lake, settings, names, symbols, wish)
     spoken, late = _unseen(said, bars)
     if spoken.is_empty():
-        return {"state": "empty", "reason": "no prediction meets a bar that can be adjusted", "disclaimer": DISCLAIMER}
+        return _nothing("no prediction meets a bar that can be adjusted: refresh the symbols")
     progress("bars read", 2, 4)
     horizon, trading = settings.learning.horizon, settings.trading
     a_year = max(calendars.bars_a_year(names[symbol], settings.interval) for symbol in symbols)
@@ -132,9 +140,39 @@ def backtest(
         },
         "disclaimer": DISCLAIMER,
     }
-    told["run"] = _logged(registry, told, tags or {})
+    title = f"backtest {told['period']['first']} to {told['period']['last']}"
+    picture = backtest_picture(told, title)
+    told["run"] = _logged(registry, title, told, picture, tags or {})
     progress("backtest logged", 4, 4)
-    return told | {"seconds": round(time.perf_counter() - started, 3)}
+    return LookedBack(told | {"seconds": round(time.perf_counter() - started, 3)}, picture)
+
+
+def _nothing(why: str) -> LookedBack:
+    return LookedBack({"state": "empty", "reason": why, "disclaimer": DISCLAIMER})
+
+
+#: What a person wants to know first, by where the report has it.
+BRIEF = (
+    *(("period", name) for name in ("first", "last", "periods")),
+    *(("figures", name) for name in ("total_return", "annual_return", "volatility", "sharpe", "sortino", "calmar")),
+    *(("figures", name) for name in ("max_drawdown", "turnover", "exposure", "positions")),
+    *(("luck", name) for name in ("probabilistic", "deflated", "trials", "years", "minimum_years")),
+    *(("of", name) for name in ("models", "cells", "promoted", "rows")),
+)
+
+
+def brief(told: Row) -> Row:
+    """One flat object of the figures that matter most; of an empty backtest its state and reason."""
+    if told["state"] != "done":
+        return {name: told[name] for name in ("state", "reason")}
+    found: Row = {"state": told["state"], **{name: told[part][name] for part, name in BRIEF}}
+    for name, estimate in ((name, told["trades"].get(name)) for name in ("gross", "net", "profit_factor")):
+        for part in ("value", "low", "high"):
+            found[f"trade_{name}" + ("" if part == "value" else f"_{part}")] = (estimate or {}).get(part)
+    found |= {"trades": told["trades"].get("closed", 0) + told["trades"].get("delisted", 0)}
+    found |= {"break_even_bp": told["break_even_bp"], "universe": told["universe"]["sentence"], "run": told["run"]}
+    found |= {f"{name} held, annual_return": other["annual_return"] for name, other in told["benchmarks"].items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _why_nothing(wish: Wish) -> str:
@@ -223,14 +261,15 @@ def _tried(
     """The trials behind this backtest, which is noted as one: configurations of models that were seen, and of trading.
 
     Every model configuration that the gate or a search saw of these regimes counts once, and every other way of
-    trading that was looked at once more. Their variance is that of the backtests, of the models where there is but one.
+    trading that was looked at once more; what a trade costs is a fact of the market and no choice. Their variance is
+    that of the backtests, of the models where there is but one.
     """
     regimes = sorted({regime for _, regime in speaking})
     models = {
         row["configuration"]: row["score"] for regime in regimes for row in ledger.trials(family(settings, regime))
     }
-    name = f"{BACKTEST}|{family(settings, '+'.join(regimes))}"
-    traded = json.dumps([asdict(settings.backtest), asdict(settings.trading), wish.document], sort_keys=True)
+    name = f"{BACKTEST}|{family(settings, '*')}"
+    traded = json.dumps([asdict(settings.backtest), wish.document], sort_keys=True)
     model = configuration(table_of(settings), settings.learning)
     own = hashlib.sha256(f"{model}|{traded}".encode()).hexdigest()
     ledger.note_trials([{"family": name, "configuration": own, "score": score, "source": BACKTEST, "seen_at": now}])
@@ -239,14 +278,11 @@ def _tried(
     return Trials(max(len(models), 1) + len(ways) - 1, known.variance)
 
 
-def _logged(registry: Registry, told: Row, tags: Mapping[str, str]) -> str:
+def _logged(registry: Registry, title: str, told: Row, picture: bytes, tags: Mapping[str, str]) -> str:
     parameters = told["parameters"]
-    title = f"backtest {told['period']['first']} to {told['period']['last']}"
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     said = {**tags, "rule": parameters["rule"], "sizing": parameters["sizing"], "models": told["of"]["models"]}
-    return registry.log_backtest(
-        title, digest, metrics=_metrics(told), tags=said, report=told, draw=lambda: backtest_picture(told, title)
-    )
+    return registry.log_backtest(title, digest, metrics=_metrics(told), tags=said, report=told, picture=picture)
 
 
 def _metrics(told: Row) -> dict[str, float]:

@@ -30,7 +30,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stores.trouble import StoreTrouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from mlflow import MlflowClient
 
@@ -482,18 +482,18 @@ class Registry:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         report: Mapping[str, Any],
-        draw: "Callable[[], bytes]",
+        picture: bytes,
     ) -> str:
-        """A backtest as a run: figures as metrics, the whole in ``backtest.json``, the PNG that ``draw`` makes; its id.
+        """A backtest as a run: figures as metrics, the whole in ``backtest.json``, a PNG; the run's id.
 
-        ``digest`` is of what was found; a finished run that has it is the same backtest: none is added or drawn.
+        ``digest`` is of what was found; a finished run that has it is the same backtest, and none is added.
         """
         known = self._looked(BACKTEST, digest)
         if known is not None:
             return known
         with self._run(BACKTEST, run_name, {**tags, "look": digest}) as run_id:
             self._tell(run_id, metrics, report, "backtest.json")
-            self._log_picture(run_id, draw())
+            self._log_picture(run_id, picture)
             return run_id
 
     def _looked(self, experiment: str, digest: str) -> str | None:

@@ -21,7 +21,7 @@ FORCED = BacktestParameters(rule="sign", per_position=0.5)
 
 
 def played(line: Line, wish: Wish | None = None) -> dict[str, Any]:
-    return backtest(line.lake, line.ledger, line.registry, line.settings, NOW, wish=wish)
+    return backtest(line.lake, line.ledger, line.registry, line.settings, NOW, wish=wish).told
 
 
 def oof(line: Line) -> pl.DataFrame:
