@@ -74,10 +74,11 @@ def print_brief(told: Mapping[str, Any]) -> None:
         return
     print(
         f"\nBacktest of {told['models']}, {told['first']} to {told['last']}, {told['trades']:,} trades, net of costs: "
-        f"{_share(told.get('annual_return'))} a year, Sharpe ratio {_number(told.get('sharpe'))} (deflated: "
-        f"{_number(told.get('deflated'))} that it is skill), deepest fall {_share(told.get('max_drawdown'))}, nothing "
-        f"left at {_number(told.get('break_even_bp'), 1)} bp a side; holding the universe "
-        f"{_share(told.get('universe held, annual_return'))} a year; {told['universe']}.\n"
+        f"{_share(told.get('annual_return'))} a year, deepest fall {_share(told.get('max_drawdown'))}, Sharpe ratio "
+        f"{_number(told.get('sharpe'))}, which is more than luck with probability {_number(told.get('deflated'))} "
+        f"({show.counted(told['trials'], 'trial')}); nothing would be left at {_number(told.get('break_even_bp'), 1)} "
+        f"bp a side; holding the universe {_share(told.get('universe held, annual_return'))} a year; "
+        f"{told['universe']}.\n"
     )
 
 

@@ -231,7 +231,7 @@ def universe(plan: Plan) -> Row:
     sentence = (
         f"{SURVIVORS}: none of the {count} symbols was delisted or retired before the end, so whoever was is missing"
         if biased
-        else f"{len(gone)} of the {count} symbols were delisted or retired before the end and are counted until then"
+        else f"delisted or retired before the end, and counted until then: {len(gone)} of {count} symbols"
     )
     return {"symbols": count, "gone": gone, "survivor_biased": biased, "sentence": sentence}
 

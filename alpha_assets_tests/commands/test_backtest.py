@@ -1,10 +1,14 @@
 """The command ``backtest``: on a home that the line has been through, in every form, and as one would trade."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from alpha_assets.commands.backtest import print_brief
+from alpha_assets.commands.launch import Line
+from alpha_assets.settings import load
 from alpha_assets_tests.commands.call import Answer, call, home
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -64,3 +68,22 @@ def test_what_cannot_be_is_said_in_a_sentence(options: tuple[str, ...], sentence
     answer = call("backtest", *options)
     assert answer.code != 0
     assert sentence in answer.err
+
+
+@pytest.mark.usefixtures("there")
+def test_the_main_job_launches_the_asset_which_says_the_same_and_shows_the_picture(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = Line(load()).launch_whole("backtest_only", "backtest")
+    assert said.pop("picture").startswith("![backtest](data:image/png;base64,")
+    assert len(json.dumps(said)) < 2000
+    (row,) = call("backtest", "--format", "csv").csv
+    assert {name: str(said[name]) for name in ("first", "last", "rows", "sharpe", "trials")} == {
+        name: row[name] for name in ("first", "last", "rows", "sharpe", "trials")
+    }
+    capsys.readouterr()
+    print_brief(said)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"\nBacktest of every candidate, promoted or not, {said['first']} to {said['last']}")
+    print_brief({"state": "empty", "reason": "there is nothing"})
+    assert capsys.readouterr().out == "\nBacktest: none, there is nothing\n\n"
