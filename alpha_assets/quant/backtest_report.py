@@ -47,7 +47,7 @@ def report(
         "period": _period(stamps),
         "figures": figures(played, plan.a_year),
         "trades": trades(plan, over, gate, horizon),
-        "costs": sensitivity(plan, borrow),
+        "costs": sensitivity(plan, borrow, {cost: played}),
         "break_even_bp": break_even(played),
         "luck": luck(played.net, plan.a_year, trials),
         "benchmarks": {name: compared(played.net, other, plan.a_year) for name, other in held.items()},
@@ -87,11 +87,13 @@ def break_even(played: Played) -> float | None:
     return 1e4 * float((played.gross - played.borrow).sum()) / traded if traded > 0 else None
 
 
-def sensitivity(plan: Plan, borrow: float) -> list[Row]:
-    """Total and annual return, Sharpe ratio and deepest fall at each cost a side of ``SENSITIVITY_BP``."""
+def sensitivity(plan: Plan, borrow: float, known: Mapping[float, Played]) -> list[Row]:
+    """The figures ``COMPARED`` at each cost a side of ``SENSITIVITY_BP``; ``known`` are played already, by the cost."""
     rows = []
     for bp in SENSITIVITY_BP:
-        found = ratios.figures(plan.played(bp / 10_000, borrow).net, plan.a_year)
+        cost = bp / 10_000
+        played = known[cost] if cost in known else plan.played(cost, borrow)
+        found = ratios.figures(played.net, plan.a_year)
         rows.append({"cost_bp": bp, **{name: found[name] for name in COMPARED}})
     return rows
 

@@ -126,7 +126,7 @@ def backtest(
         "of": {
             "models": "in production" if wish.promoted_only else "every candidate, promoted or not",
             "cells": len(speaking),
-            "promoted": sum(cell in ledger.production() for cell in speaking),
+            "promoted": len(speaking.keys() & ledger.production().keys()),
             "rows": spoken.height,
             **{origin: int((spoken["origin"] == origin).sum()) for origin in ORIGINS},
             "late_rows_left_out": late,
