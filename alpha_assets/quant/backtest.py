@@ -16,7 +16,9 @@ removing data after t changes no period that ended by t:
   the haircut (long or short: the price is taken to have fallen by it).
 
 Bars are adjusted for splits and dividends: longs receive and shorts pay dividends, splits change nothing. Cash earns
-nothing. Amounts are shares of the account at the beginning of the period; the account has one currency.
+nothing. An entry takes no more than its share of the bar's volume, and what was so entered is taken to get out whole.
+Stops and targets are the ledger's: here a position lasts as long as its label. Amounts are shares of the account at the
+beginning of the period; the account has one currency.
 """
 
 from collections.abc import Sequence
@@ -252,7 +254,8 @@ def held_from_the_start(grid: Grid, haircut: float, symbols: Sequence[str] | Non
 
     ``symbols`` are those to be held, all of them where it is None.
     """
-    there = grid.price[min(1, len(grid.price) - 1)] > 0
+    first = grid.price[1] if len(grid.price) > 1 else np.zeros(grid.price.shape[1])
+    there = first > 0
     if symbols is not None:
         there &= grid.symbols.is_in(list(symbols)).to_numpy()
     column = np.flatnonzero(there)
@@ -261,7 +264,7 @@ def held_from_the_start(grid: Grid, haircut: float, symbols: Sequence[str] | Non
         listing=column,
         entered=np.ones(count, np.int64),
         left=grid.gone[column],
-        opened=grid.price[1][column] if count else np.empty(0),
+        opened=first[column],
         closed=grid.closing[column] * (1 - haircut),
         share=np.full(count, 1 / max(count, 1)),
         most=np.full(count, np.inf),

@@ -133,5 +133,14 @@ def test_a_report_without_a_single_trade_is_whole_and_plain(bars: pl.DataFrame) 
     json.dumps(none, allow_nan=False)
 
 
+def test_of_a_prediction_that_nothing_has_followed_yet_there_is_a_report_without_periods(bars: pl.DataFrame) -> None:
+    newest = random_scores(bars, 106).filter(pl.col("timestamp") == bars["timestamp"].max())
+    found = told(plan_of(newest, bars, 2, trading=TRADING))
+    assert found["period"] == {"first": None, "last": None, "periods": 0}
+    assert found["trades"] == {"decisions": newest.height, "unfilled": newest.height}
+    assert found["benchmarks"] == {}
+    json.dumps(found, allow_nan=False)
+
+
 def test_a_report_is_plain_json(found: Row) -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
