@@ -12,8 +12,8 @@ removing data after t changes no period that ended by t:
 
 - a *flagged* bar inside the interval makes the position void, as it does the label: at that bar what it had made is
   taken off, and its price is believed by nobody;
-- a listing is *gone* when it had no bar for ``gone_after`` periods: the position is then closed at the last close less
-  the haircut (long or short: the price is taken to have fallen by it).
+- a listing is *gone* when it had no bar for ``gone_after`` periods: a long position is then closed at the last close
+  less the haircut, a short one at the last close, because an assumption is no gain (as in the ledger).
 
 Bars are adjusted for splits and dividends: longs receive and shorts pay dividends, splits change nothing. Cash earns
 nothing. An entry takes no more than its share of the bar's volume, and what was so entered is taken to get out whole.
@@ -217,7 +217,8 @@ def _plan(
     )
     opened = bars["open"].to_numpy()[entry]
     earned = wanted["label_return"].to_numpy()
-    fallen = grid.closing[column] * (1 - trading.delisting_haircut) / opened - 1
+    kept = np.where(wanted["side"].to_numpy() > 0, 1 - trading.delisting_haircut, 1.0)
+    fallen = grid.closing[column] * kept / opened - 1
     returned = np.select([state == CLOSED, state == DELISTED], [earned, fallen], np.nan)
     left = np.select(
         [state == VOID, state == CLOSED, state == DELISTED],

@@ -148,6 +148,8 @@ class TestTheInterval:
         assert ratios.total_return(played.net) == pytest.approx((close * 0.7 / opened - 1) / 5)
         # From the first open after the decision: bars 49 is the first stamp, 50 the last bar, 11 later it is gone.
         assert np.flatnonzero(played.gross).tolist() == [11]
+        short = plan_of(one.with_columns(score=-1.0), bars, 5, rules).decisions["trade_return"][0]
+        assert short == pytest.approx(close / opened - 1), "an assumption is no gain"
         assert plan.gone == ["S00"]
         assert plan_of(one, bars.filter(pl.col("timestamp") <= both["timestamp"][60]), 5, rules).gone == []
 
