@@ -16,7 +16,8 @@ removing data after t changes no period that ended by t:
   less the haircut, a short one at the last close, because an assumption is no gain (as in the ledger).
 
 Bars are adjusted for splits and dividends: longs receive and shorts pay dividends, splits change nothing. Cash earns
-nothing. An entry takes no more than its share of the bar's volume, and what was so entered is taken to get out whole.
+nothing. An entry takes no more than its share of the bar's volume, where the listing has ever shown one, and what was
+so entered is taken to get out whole.
 Stops and targets are the ledger's: here a position lasts as long as its label. Amounts are shares of the account at the
 beginning of the period; the account has one currency.
 """
@@ -203,7 +204,7 @@ def _plan(
     last, gone = grid.last[column], grid.gone[column]
     entry, exit_ = np.minimum(row + 1, last), row + 1 + horizon
     flagged = _next(bars["flags"].is_not_null().to_numpy(), entry)
-    value = bars["value"].fill_null(0.0).to_numpy()[entry] if "value" in bars.columns else np.full(len(row), np.inf)
+    value = _fillable(bars, grid)[entry]
     never = len(grid.stamps)
     state = np.select(
         [
@@ -247,6 +248,16 @@ def _plan(
         state=pl.Series(STATES).gather(state),
     )
     return Plan(decisions[order], orders.taken(order), grid, groups.to_list(), parameters.gross, a_year)
+
+
+def _fillable(bars: pl.DataFrame, grid: Grid) -> Array:
+    """The traded value of each bar; without limit while a listing has shown none at all (an index, a currency)."""
+    if "value" not in bars.columns:
+        return np.full(bars.height, np.inf)
+    value = bars["value"].fill_null(0.0).to_numpy()
+    total = np.cumsum(value)
+    before = np.concatenate([[0.0], total[grid.last[:-1]]])[grid.column]
+    return np.where(total > before, value, np.inf)
 
 
 def held_from_the_start(grid: Grid, haircut: float, symbols: Sequence[str] | None = None) -> Orders:

@@ -322,8 +322,12 @@ class TestLimits:
         value = bars["value"].to_numpy()[1:]
         filled = plan.played(0.0).value[:58]
         assert filled == pytest.approx(np.minimum(1.0, 0.01 * value[:58] / 1e9), rel=0.1)
-        none = bars.with_columns(value=0.0)
-        assert set(plan_of(said, none, 1, rich, trading).decisions["state"]) == {"unfilled"}
+        halted = pl.col("timestamp") > bars["timestamp"][30]
+        none = bars.with_columns(value=pl.when(halted).then(0.0).otherwise("value"))
+        states = plan_of(said, none, 1, rich, trading).decisions["state"].to_list()
+        assert (set(states[:30]), set(states[30:])) == ({"closed"}, {"unfilled"})
+        index = bars.with_columns(value=pl.lit(None, pl.Float64))
+        assert plan_of(said, index, 1, rich, trading).played(0.0).value[:58] == pytest.approx(1.0)
 
 
 class TestSizes:
