@@ -25,6 +25,7 @@ from alpha_assets.quant.parameters import (
     CALENDAR_NAMES,
     HEAD_NAMES,
     SPEAKERS,
+    BacktestParameters,
     CleaningParameters,
     DriftParameters,
     FeatureParameters,
@@ -36,6 +37,7 @@ from alpha_assets.quant.parameters import (
     RegimeParameters,
     SignalParameters,
     SimulationParameters,
+    TradingParameters,
 )
 
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
@@ -68,6 +70,8 @@ GROUPS = (
     "promotion",
     "drift",
     "signal",
+    "trading",
+    "backtest",
 )
 
 
@@ -163,6 +167,8 @@ class Settings(BaseSettings):
     promotion: PromotionParameters = Field(PromotionParameters(), description="the path of a version after the gate")
     drift: DriftParameters = Field(DriftParameters(), description="when features have drifted")
     signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
+    trading: TradingParameters = Field(TradingParameters(), description="what a trade costs and how large it may be")
+    backtest: BacktestParameters = Field(BacktestParameters(), description="what a backtest trades, and how large")
 
     @field_validator("home")
     @classmethod
