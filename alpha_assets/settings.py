@@ -36,6 +36,7 @@ from alpha_assets.quant.parameters import (
     RegimeParameters,
     SignalParameters,
     SimulationParameters,
+    ViewParameters,
 )
 
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
@@ -67,6 +68,7 @@ GROUPS = (
     "gate",
     "promotion",
     "drift",
+    "views",
     "signal",
 )
 
@@ -159,7 +161,8 @@ class Settings(BaseSettings):
     gate: GateParameters = Field(GateParameters(), description="what counts as evidence")
     promotion: PromotionParameters = Field(PromotionParameters(), description="the path of a version after the gate")
     drift: DriftParameters = Field(DriftParameters(), description="when features have drifted")
-    signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
+    views: ViewParameters = Field(ViewParameters(), description="what each view looks at")
+    signal: SignalParameters = Field(SignalParameters(), description="how views become a signal")
 
     @field_validator("home")
     @classmethod
