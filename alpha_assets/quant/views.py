@@ -63,6 +63,8 @@ class View(Protocol):
     """One way of looking at bars."""
 
     name: ClassVar[str]
+    #: The columns that it reads beside the symbol; those of the feature set are laid in the frame for it.
+    reads: tuple[str, ...]
 
     def __init__(self, parameters: ViewParameters) -> None: ...
 
@@ -125,6 +127,7 @@ class ModelView:
     """
 
     name: ClassVar[str] = "model"
+    reads: tuple[str, ...] = MODEL_READS
 
     def __init__(self, parameters: ViewParameters) -> None:
         self.parameters = parameters
@@ -266,6 +269,7 @@ class TechnicalView:
 
     def __init__(self, parameters: ViewParameters) -> None:
         self.rules = rules(parameters)
+        self.reads: tuple[str, ...] = tuple(sorted({name for rule in self.rules for name in rule.reads}))
 
     def speaks(self, bars: pl.DataFrame) -> pl.DataFrame:
         """``SPOKEN`` a bar."""
@@ -284,7 +288,7 @@ class TechnicalView:
         """The condition of each rule that spoke, and every vote by name."""
         possible = self._possible(bars)
         if not possible:
-            missing = min({name for rule in self.rules for name in rule.reads} - set(bars.columns))
+            missing = min(set(self.reads) - set(bars.columns))
             return [([f"no rule can be read: the feature set has no {missing}"], {})] * bars.height
         votes = bars.select(rule.vote for rule in possible)
         return [self._explained(row) for row in votes.iter_rows(named=True)]
@@ -335,6 +339,7 @@ class PatternView:
     """What the patterns that fired at the bar say (``fired``); it abstains where none did that says a direction."""
 
     name: ClassVar[str] = "pattern"
+    reads: tuple[str, ...] = tuple(FIRED)
 
     def __init__(self, parameters: ViewParameters) -> None:
         self.parameters = parameters

@@ -50,6 +50,7 @@ class Sentiment:
     """A view of somebody else: one class, and a line in ``VIEWS``."""
 
     name: ClassVar[str] = "sentiment"
+    reads: tuple[str, ...] = ("mood",)
 
     def __init__(self, parameters: ViewParameters) -> None:
         self.parameters = parameters
