@@ -25,6 +25,7 @@ from alpha_assets.quant.parameters import (
     CALENDAR_NAMES,
     HEAD_NAMES,
     SPEAKERS,
+    BacktestParameters,
     CleaningParameters,
     DriftParameters,
     FeatureParameters,
@@ -36,6 +37,7 @@ from alpha_assets.quant.parameters import (
     RegimeParameters,
     SignalParameters,
     SimulationParameters,
+    TradingParameters,
     ViewParameters,
 )
 
@@ -70,6 +72,8 @@ GROUPS = (
     "drift",
     "views",
     "signal",
+    "trading",
+    "backtest",
 )
 
 
@@ -166,6 +170,8 @@ class Settings(BaseSettings):
     drift: DriftParameters = Field(DriftParameters(), description="when features have drifted")
     views: ViewParameters = Field(ViewParameters(), description="what each view looks at")
     signal: SignalParameters = Field(SignalParameters(), description="how views become a signal")
+    trading: TradingParameters = Field(TradingParameters(), description="what a trade costs and how large it may be")
+    backtest: BacktestParameters = Field(BacktestParameters(), description="what a backtest trades, and how large")
 
     @field_validator("home")
     @classmethod

@@ -25,6 +25,10 @@ SPEAKERS = ("trees", "linear")
 #: What the three classes are: the side of the scaled return, or the barrier that a long position met first.
 SIGNAL_LABELS = ("bands", "triple_barrier")
 
+#: When a backtest trades, and how it sizes a position.
+BACKTEST_RULES = ("signal", "expected", "sign")
+BACKTEST_SIZINGS = ("equal", "volatility", "kelly")
+
 #: The heads of a candidate, where nobody chose others.
 DEFAULT_HEADS = (
     *("rf_return", "gb_return", "rf_direction", "gb_direction"),
@@ -473,6 +477,8 @@ class SignalParameters:
     #: Calibrated probability, that the stated direction earns its costs, from which it is stated. Half is the point
     #: where costs are earned more often than not; a coin that pays a round trip has less.
     least_confidence: float = 0.5
+    buy_from: float = 0.52  # P(up) from which the model's direction alone is a purchase; it seldom leaves 0.45 to 0.55
+    sell_to: float = 0.48  # P(up) down to which it is a sale
     stale_sessions: int = 5  # sessions a symbol may lag behind its calendar's newest bar; a delisted one lags for ever
     record_days: int = 7  # days, from a Monday on, after which the track record is read anew
     record_years: float = 10.0  # years of track record that count: older markets were others
@@ -498,6 +504,10 @@ class SignalParameters:
         """Refuses what no signal can rest on."""
         for name in ("least_confidence", "strong_share", "skill_spread", "coverage"):
             _between(name, getattr(self, name), 0.0, 1.0)
+        if not 0.0 < self.sell_to <= 0.5 <= self.buy_from < 1.0:
+            raise ValueError(
+                f"sell_to is {self.sell_to} and buy_from {self.buy_from}: wanted 0 < sell_to <= 0.5 <= buy_from < 1"
+            )
         if self.coverage == 1.0:
             raise ValueError("coverage is 1: no interval holds every price")
         for name in ("record_days", "least_rows", "strong_days", "strong_least", "risk_bars"):
@@ -508,6 +518,73 @@ class SignalParameters:
             _between(name, getattr(self, name), 0.0, float("inf"))
         _between("medium_rank", self.medium_rank, 0.0, self.high_rank)
         _between("medium_drawdown", self.medium_drawdown, 0.0, self.high_drawdown)
+
+
+@dataclass(frozen=True)
+class TradingParameters:
+    """What a trade costs and how large it may be: the same for outcomes and backtest (GATE.md)."""
+
+    commission_bp: float = 5.0  # hundredths of a per cent of the traded value, each side: a retail broker's
+    slippage_bp: float = 5.0  # the same between the open and the fill: half the spread of a liquid share and some more
+    borrow_bp_year: float = 50.0  # hundredths of a per cent a year of the value sold short: easy to borrow
+    participation: float = 0.01  # share of a bar's volume that one fill takes at most; more would move the open
+    #: Share of the last price that a delisted position loses: -30 % is what shares delisted for performance returned
+    #: (Shumway, 1997).
+    delisting_haircut: float = 0.3
+    notional: float = 10_000.0  # value of a position of the ledger at its entry, in the listing currency
+    #: Log distances from the entry at which a position is left, in units of the label's ``scale``. 0: none, only the
+    #: horizon or an opposite signal ends it, so that what is traded is what was labelled.
+    stop: float = 0.0
+    target: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses prices of trading that nobody charges."""
+        for name in ("commission_bp", "slippage_bp", "borrow_bp_year"):
+            value = getattr(self, name)
+            if not 0 <= value < 10_000:
+                raise ValueError(f"{name} is {value}: it must be at least 0 and below 10000, which is the whole value")
+        _between("participation", self.participation, 0.0, 1.0)
+        if not 0 <= self.delisting_haircut <= 1:
+            raise ValueError(f"delisting_haircut is {self.delisting_haircut}: it is a share, from 0 to 1")
+        _between("notional", self.notional, 0.0, float("inf"))
+        for name in ("stop", "target"):
+            _at_least(name, getattr(self, name), 0.0)
+
+    @property
+    def cost_per_side(self) -> float:
+        """Commission and slippage of one side, as a share of the traded value."""
+        return (self.commission_bp + self.slippage_bp) / 10_000
+
+
+@dataclass(frozen=True)
+class BacktestParameters:
+    """What a backtest trades and how large (``quant.backtest``); what a trade costs is in ``TradingParameters``."""
+
+    rule: str = BACKTEST_RULES[0]  # signal: P(up) beyond buy_from or sell_to; expected: beyond the costs; sign: always
+    sizing: str = BACKTEST_SIZINGS[0]  # equal; volatility: inverse to a symbol's own; kelly: by expected return
+    long_only: bool = False  # True: what would be sold short is not held
+    capital: float = 1_000_000.0  # of the account at its beginning, in the listing currency; caps of volume need it
+    gross: float = 1.0  # value of all positions, long and short, as a share of the account at most: no borrowed money
+    per_position: float = 0.1  # share of the account that one symbol takes at most: one gap is then no ruin
+    positions: int = 0  # positions opened at one bar at most, the most convinced first; 0: all
+    target_volatility: float = 0.2  # a year's, of a position with a full share; sizing «volatility» aims at it
+    #: Share of the growth-optimal bet that is taken: half earns three quarters of its growth at half its swings (Thorp,
+    #: 2006), and who overrates the edge twofold still grows.
+    kelly_fraction: float = 0.5
+    #: Periods after a listing's last bar from which it is held to be gone: what a halt lasts at most, by our reckoning.
+    gone_after: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuses what nobody could hold."""
+        _one_of("rule", self.rule, BACKTEST_RULES)
+        _one_of("sizing", self.sizing, BACKTEST_SIZINGS)
+        for name in ("capital", "target_volatility"):
+            _between(name, getattr(self, name), 0.0, float("inf"))
+        _between("gross", self.gross, 0.0, 10.0)
+        for name in ("per_position", "kelly_fraction"):
+            _between(name, getattr(self, name), 0.0, 1.0)
+        _at_least("positions", self.positions, 0)
+        _at_least("gone_after", self.gone_after, 1)
 
 
 def _at_least(name: str, value: float, least: float) -> None:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,7 @@ from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known
 from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.train import ALL, KEYED, OUT_OF_FOLD
 from alpha_assets.stations.watch import LIVE
+from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
@@ -52,7 +54,7 @@ SERVED: Mapping[str, pl.DataType] = {
 
 def round_trip(settings: Settings) -> float:
     """The costs of entering and leaving, as a share of the price."""
-    return 2 * settings.gate.cost_per_side
+    return 2 * settings.trading.cost_per_side
 
 
 def track_record(
@@ -67,15 +69,14 @@ def track_record(
     first = newest - timedelta(days=365.25 * settings.signal.record_years)
     begins = period_begins(first, newest, settings.signal.record_days)
     key = _identity(lake, settings, production, begins)
-    held = ledger.cached(NAMESPACE, key, now)
-    if held is not None:
-        return Record.restored(held)
-    views = views_of(settings.views)
     symbols = [symbol for symbol, row in states.items() if row["last_bar"] is not None]
-    past = whole_past(lake, ledger, settings, production, symbols, views, begins)
-    record, _ = recorded(past, settings.signal, round_trip(settings))
-    ledger.put_cached(NAMESPACE, key, record.newest(), now, now + KEPT)
-    return record
+
+    def read() -> dict[str, Any]:
+        past = whole_past(lake, ledger, settings, production, symbols, views_of(settings.views), begins)
+        record, _ = recorded(past, settings.signal, round_trip(settings))
+        return record.newest()
+
+    return Record.restored(Cache(ledger).through(NAMESPACE, key, KEPT, read, now).value)
 
 
 def _identity(lake: Lake, settings: Settings, production: Mapping[Cell, Row], begins: np.ndarray) -> str:

@@ -410,20 +410,6 @@ class Ledger:
             query = query.where(tables.signals.c.created_at > newer_than)
         return self.rows(query)
 
-    def cached(self, namespace: str, key: str, now: datetime) -> Any | None:
-        """What the cache holds under this key, None where there is nothing or it has expired."""
-        table = tables.cache
-        ours = (table.c.namespace == namespace) & (table.c.key == key) & (table.c.expires_at > now)
-        return next((row["value"] for row in self._rows(select(table.c.value).where(ours))), None)
-
-    def put_cached(self, namespace: str, key: str, value: Any, now: datetime, expires_at: datetime) -> None:
-        """Keep a value for JSON until it expires, and drop what has expired in its namespace."""
-        table = tables.cache
-        row = {"namespace": namespace, "key": key, "value": value, "created_at": now, "expires_at": expires_at}
-        with self._writing() as connection:
-            connection.execute(table.delete().where(table.c.namespace == namespace, table.c.expires_at <= now))
-            _upsert_in(connection, table, [row])
-
     def put_profiles(self, rows: Sequence[Row]) -> None:
         """The newest document of each (symbol, kind)."""
         self.upsert(tables.profiles, rows)
