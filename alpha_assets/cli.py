@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 #: Verbs of two words whose first is a verb by itself, which takes a symbol: «models AAPL», «models clean».
-TWO_WORDS = (("models", "explain"), ("models", "picture"), ("models", "clean"))
+TWO_WORDS = (("signals", "explain"), ("models", "explain"), ("models", "picture"), ("models", "clean"))
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -184,6 +184,9 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _symbols(signals)
     signals.add_argument("--max-age", type=_hours, metavar="HOURS", help="only signals created within so many hours")
     _format(signals)
+    reasons = _verb(verbs, "signals explain", "why a signal says what it says", _call("explain", "signal"))
+    reasons.add_argument("symbol", metavar="SYMBOL")
+    _format(reasons)
     status = _verb(
         verbs, "status", "a line a symbol: bars, features, models, signal, quarantine", _call("read", "status")
     )

@@ -1,5 +1,6 @@
 """Reading signals: by the command and by ``from alpha_assets import signals``. Imports nothing heavy."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -21,10 +22,15 @@ SIGNAL_FIELDS = (
     "model_version",
     "reason",
     "fresh",
+    *("regime", "score", "expected_return", "price", "predicted_price", "price_low", "price_high", "risk"),
+    *("views", "top_features", "data_points", "features_set"),
 )
 
 STORED = tuple(name for name in SIGNAL_FIELDS if name != "fresh")
 INSTANTS = ("bar_time", "created_at", "expires_at")
+
+#: Fields that a database without a type for it keeps as JSON text.
+DOCUMENTS = ("views", "top_features")
 
 
 def signals(
@@ -44,9 +50,12 @@ def signals(
     Returns
     -------
     list of dict
-        With the fields of ``SIGNAL_FIELDS``: ``signal`` is BUY, SELL or HOLD; ``confidence`` the probability of the
-        stated direction, None for HOLD; times are aware datetimes in UTC; ``fresh`` is False once ``expires_at`` has
-        passed.
+        With the fields of ``SIGNAL_FIELDS``: ``signal`` is STRONG_BUY, BUY, HOLD, SELL or STRONG_SELL; ``confidence``
+        the calibrated probability that the stated direction earns its costs, None for HOLD; times are aware datetimes
+        in UTC; ``fresh`` is False once ``expires_at`` has passed. ``score`` is what the views come to, in [-1, 1];
+        ``price`` the bar's close as traded, ``predicted_price`` where it is expected at the end of the horizon, between
+        ``price_low`` and ``price_high``; ``risk`` LOW, MEDIUM or HIGH; ``views`` a list of what each view says and
+        why; ``top_features`` those that moved the model most; ``data_points`` the bars held of the symbol.
     """
     now = datetime.now(UTC)
     rows = _stored(settings or load())
@@ -83,9 +92,13 @@ def _rows(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         f"SELECT {', '.join(STORED)} FROM signals "
         "WHERE symbol NOT IN (SELECT symbol FROM universe WHERE retired_at IS NOT NULL) ORDER BY symbol"
     )
-    return [
-        {name: _instant(row[name]) if name in INSTANTS else row[name] for name in STORED} for row in stored.fetchall()
-    ]
+    return [{name: _value(name, row[name]) for name in STORED} for row in stored.fetchall()]
+
+
+def _value(name: str, stored: Any) -> Any:
+    if name in INSTANTS:
+        return _instant(stored)
+    return json.loads(stored) if name in DOCUMENTS and stored is not None else stored
 
 
 def _instant(text: str | None) -> datetime | None:

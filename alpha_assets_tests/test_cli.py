@@ -24,6 +24,7 @@ VERBS = {
     ("demo",): False,
     ("advance",): False,
     ("signals",): True,
+    ("signals", "explain"): True,
     ("cache", "status"): True,
     ("cache", "clear"): True,
     ("cache", "clean"): True,

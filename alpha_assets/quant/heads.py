@@ -69,13 +69,15 @@ class Candidate:
     intercepts: Mapping[str, Intercept] = field(default_factory=dict)
     patterns: PatternModel | None = None
 
-    def predict(self, features: Array, symbols: Sequence[str] | None = None) -> dict[str, Array]:
+    def predict(
+        self, features: Array, symbols: Sequence[str] | None = None, said: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
         """``ANSWERS``, score and linear_score of each row of ``features`` (rows x columns, NaN for null).
 
         ``symbols`` names each row's symbol to a pooled candidate; without it, and for a symbol it never met, the pool
-        speaks. What no head tells is NaN.
+        speaks. ``said`` are the heads' answers to these rows where they were asked already. What no head tells is NaN.
         """
-        said = said_of(self.models, self.parameters, features)
+        said = self.said(features) if said is None else said
         answers = _answers(said, self.base, self.voices, self.parameters, _shifts(self.intercepts, symbols, features))
         return {**answers, "dissimilarity": self.dissimilarity(features)}
 

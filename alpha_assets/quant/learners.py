@@ -183,9 +183,9 @@ class Learner(Protocol):
         """How much each column counts, summing to 1, or None where nothing was learnt."""
 
     def contributions(self, model: Model, features: Array) -> Array | None:
-        """What each column adds to the answer for each row (rows x columns), beside what is said of no row; None: unknown.
+        """What each column adds to the answer for each row, rows x columns; None where nobody can tell.
 
-        In the unit of the return (return), of the log-odds (direction, pattern), of buy's log-weight less sell's (signal).
+        In the unit of the return (return), in log-odds (direction, pattern), in log-weight of buy less sell (signal).
         """
 
 

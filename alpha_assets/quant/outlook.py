@@ -93,14 +93,20 @@ def _columns(size: Array, side: Array, base: Array) -> Array:
     return np.stack([np.ones(np.shape(size)), size, side, base], axis=-1)
 
 
-def outlook(past: Past, blended: Array, parameters: SignalParameters, round_trip: float) -> Outlook:
+def outlook(
+    past: Past, blended: Array, parameters: SignalParameters, round_trip: float, *, last_only: bool = False
+) -> Outlook:
     """What is believed of the blend in each period, by the outcomes known when it began.
+
+    With ``last_only`` the calibration is that of the last period and of those whose statements say what is strong in
+    it; in earlier ones nothing is confident.
 
     ``blended`` are the scores of all rows of ``past``, each by the weights of its own period; those count that are
     led. ``round_trip`` are the costs of entering and leaving, as a share of the price.
     """
     rows = np.flatnonzero(past.known & past.led & np.isfinite(blended) & (blended != 0) & (past.scale > 0))
-    seen, odds = _calibrated(past, rows, blended[rows], parameters, round_trip)
+    wanted = min(len(past.begins), _window(parameters) + 1) if last_only else len(past.begins)
+    seen, odds = _calibrated(past, rows, blended[rows], parameters, round_trip, wanted)
     slope = _slope(past, rows, blended[rows], parameters)
     low, high = _quantiles(past, blended, slope, parameters)
     nothing = np.full(len(past.begins), np.nan)
@@ -112,10 +118,15 @@ def outlook(past: Past, blended: Array, parameters: SignalParameters, round_trip
     return Outlook(odds, strong, slope, low, high, seen)
 
 
+def _window(parameters: SignalParameters) -> int:
+    """Periods whose statements say what is strong in the next."""
+    return max(1, round(parameters.strong_days / parameters.record_days))
+
+
 def _calibrated(
-    past: Past, rows: Array, blended: Array, parameters: SignalParameters, round_trip: float
+    past: Past, rows: Array, blended: Array, parameters: SignalParameters, round_trip: float, wanted: int
 ) -> tuple[Array, Array]:
-    """The outcomes behind each period's fit, and the fits: periods x regimes x 4."""
+    """The outcomes behind each period's fit, and the fits: periods x regimes x 4, NaN before the last ``wanted``."""
     periods, regimes = len(past.begins), len(REGIMES)
     scale, side, size = past.scale[rows], np.sign(blended), np.abs(blended)
     won = (side * past.returned[rows] > round_trip).astype(np.float64)
@@ -130,16 +141,19 @@ def _calibrated(
         for values in (None, won, size, base)
     ]
     totals = [np.concatenate([total.sum(axis=1, keepdims=True), total[:, 1:]], axis=1) for total in totals]
+    totals = [total[-wanted:] for total in totals]
     rows_a_cell = np.maximum(totals[0], 1.0)
     sides = np.broadcast_to(np.where(np.arange(count) % 2, 1.0, -1.0), rows_a_cell.shape)
     columns = _columns(totals[2] / rows_a_cell, sides, totals[3] / rows_a_cell)
     number, right = totals[0] / past.horizon, totals[1] / past.horizon
     believed = np.array([0.0, ODDS_A_DEVIATION * REACH * parameters.skill_prior, 0.0, 1.0])
-    odds = np.empty((periods, regimes, 4))
-    odds[:, 0] = _fitted(columns[:, 0], number[:, 0], right[:, 0], np.tile(believed, (periods, 1)), parameters)
+    odds, seen = np.full((periods, regimes, 4), np.nan), np.zeros(periods)
+    told = odds[-wanted:]
+    told[:, 0] = _fitted(columns[:, 0], number[:, 0], right[:, 0], np.tile(believed, (wanted, 1)), parameters)
     for regime in range(1, regimes):
-        odds[:, regime] = _fitted(columns[:, regime], number[:, regime], right[:, regime], odds[:, 0], parameters)
-    return totals[0][:, 0].sum(axis=-1), odds
+        told[:, regime] = _fitted(columns[:, regime], number[:, regime], right[:, regime], told[:, 0], parameters)
+    seen[-wanted:] = totals[0][:, 0].sum(axis=-1)
+    return seen, odds
 
 
 def _fitted(columns: Array, number: Array, right: Array, believed: Array, parameters: SignalParameters) -> Array:
@@ -193,7 +207,7 @@ def _strong(period: Array, stated: Array, periods: int, parameters: SignalParame
     count = int(1 / CONFIDENCE_STEP)
     step = np.minimum((stated / CONFIDENCE_STEP).astype(np.int64), count - 1)
     heard = np.bincount(period * count + step, minlength=periods * count).reshape(periods, count)
-    window = max(1, round(parameters.strong_days / parameters.record_days))
+    window = _window(parameters)
     so_far = np.concatenate([np.zeros((1, count), dtype=np.int64), heard.cumsum(axis=0)])
     begun = np.maximum(np.arange(periods) - window, 0)
     within = so_far[:periods] - so_far[begun]
@@ -251,11 +265,14 @@ def reached(bars: pl.DataFrame, labels: pl.DataFrame) -> pl.Series:
     return (entered.log() + labels["label_return"].log1p()).alias("reached")
 
 
-def recorded(past: Past, parameters: SignalParameters, round_trip: float) -> tuple[Record, Array]:
-    """The record of ``past``, and its blended scores, each by what was believed when its period began."""
+def recorded(
+    past: Past, parameters: SignalParameters, round_trip: float, *, last_only: bool = False
+) -> tuple[Record, Array]:
+    """The record of ``past``, and its blended scores, each by what was believed when its period began (``outlook``)."""
     weights = learnt(past, parameters)
     blended = weights.blend(past.scores, past.cell, past.period)
-    return Record(past.views, past.begins, weights, outlook(past, blended, parameters, round_trip)), blended
+    seen = outlook(past, blended, parameters, round_trip, last_only=last_only)
+    return Record(past.views, past.begins, weights, seen), blended
 
 
 def _plain(value: Any) -> Any:

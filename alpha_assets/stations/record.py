@@ -73,7 +73,7 @@ def track_record(
 
     def read() -> dict[str, Any]:
         past = whole_past(lake, ledger, settings, production, symbols, views_of(settings.views), begins)
-        record, _ = recorded(past, settings.signal, round_trip(settings))
+        record, _ = recorded(past, settings.signal, round_trip(settings), last_only=True)
         return record.newest()
 
     return Record.restored(Cache(ledger).through(NAMESPACE, key, KEPT, read, now).value)

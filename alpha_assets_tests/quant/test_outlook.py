@@ -119,6 +119,14 @@ def test_the_strong_are_the_top_decile_of_what_was_stated() -> None:
     assert np.isnan(record.outlook.strong_from[0])
 
 
+def test_the_last_period_alone_is_believed_as_it_is_among_all() -> None:
+    one = past(3, 700, 10, (0.15, 0.0))
+    whole, last = (recorded(one, PARAMETERS, ROUND_TRIP, last_only=only)[0] for only in (False, True))
+    assert len(one.begins) > 100
+    assert last.newest() == whole.newest()
+    assert np.isnan(last.outlook.odds[0]).all()
+
+
 def test_nothing_is_strong_before_enough_was_stated() -> None:
     one = past(3, 300, 20, (0.15, 0.0))
     record, _, _ = spoken(one, replace(PARAMETERS, strong_least=10**6))
