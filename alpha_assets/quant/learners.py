@@ -275,6 +275,11 @@ class _Forest(_LightGBM):
 
     searched: ClassVar[tuple[str, ...]] = ("depth", "forest_leaf_rows")
 
+    def contributions(self, model: Model, features: Array) -> Array | None:
+        """Exact TreeSHAP; the library adds up what the trees say, where a forest's answer is their mean."""
+        told = super().contributions(model, features)
+        return None if told is None else np.asarray(told / max(model.current_iteration(), 1))
+
     def _shape(self) -> dict[str, Any]:
         return {
             "boosting": "rf",

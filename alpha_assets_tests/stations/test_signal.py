@@ -167,7 +167,7 @@ def test_without_a_model_views_are_shown_and_may_act_alone_by_setting_only(line:
         row = said(other, "SIM04")
         assert not row["views"][1]["abstained"]  # type: ignore[index]
         assert (row["signal"] == "HOLD") == (not alone)
-        assert str(row["reason"]).startswith("views together" if alone else "no promoted model")
+        assert str(row["reason"]).startswith("the model view abstains: no promoted" if alone else "no promoted model")
     ill = copied(line.settings.home, line.settings.home.parent / "ill", views=ViewParameters(alone=True))
     bars = ill.lake.read("bars", symbols=["SIM04"])
     flagged = pl.when(pl.int_range(pl.len()) == bars.height - 1).then(pl.lit("split_sized_jump"))
