@@ -60,7 +60,8 @@ RECORD = "record"
 
 def _sentences(told: Mapping[str, Any]) -> list[str]:
     sure = "" if told["confidence"] is None else f", which earns its costs in {told['confidence']:.1%} of such cases"
-    lines = [f"{told['symbol']} {told['bar_time'] or ''}: {told['signal']}{sure}.", f"Why: {told['reason']}."]
+    when = f" {told['bar_time']:%Y-%m-%d %H:%M}".removesuffix(" 00:00") if told["bar_time"] else ""
+    lines = [f"{told['symbol']}{when}: {told['signal']}{sure}.", f"Why: {told['reason']}."]
     if told["regime"]:
         lines.append(f"The bar's regime is {told['regime']}, the risk {told['risk'] or 'unknown'}.")
     if told["predicted_price"] is not None:

@@ -59,7 +59,7 @@ def signal(
     now: datetime,
     progress: Progress = silent,
 ) -> Report:
-    """Say BUY, SELL or HOLD for the latest final bar of each symbol; write it to the ledger and to the lake."""
+    """Say what the views come to for the latest final bar of each symbol; write it to the ledger and to the lake."""
     started = time.perf_counter()
     report = Report()
     states, served = ledger.states(), ledger.production()

