@@ -108,8 +108,7 @@ def whole_past(
     labels = open_to_open(bars, settings.learning.horizon)
     laid = lay(labels.with_columns(reached(bars, labels)), features_of(lake, settings, views, since))
     laid = lay(laid, answers_of(lake, production, laid.select(*KEY, "regime")))
-    events = running_events(lake, settings, since)
-    laid = lay(laid, fired(events))
+    laid = lay(laid, fired(running_events(lake, settings, symbols)))
     said = scores(views, laid)
     led = leads(views, said, settings)
     names_of = [view.name for view in views]
@@ -134,12 +133,16 @@ def features_of(
     lake: Lake, settings: Settings, views: Sequence[View], since: Mapping[str, datetime | None]
 ) -> pl.DataFrame:
     """The regime of each bar, and the features of the present set that some view reads."""
-    recipe = recipe_of(settings)
-    read = {name for view in views for name in view.reads}
-    chosen = [name for name in recipe.columns if name in read]
-    if lake.version(recipe.table) is None:
+    table = recipe_of(settings).table
+    if lake.version(table) is None:
         return pl.DataFrame(schema={**KEYED, "regime": pl.String()})
-    return lake.read(recipe.table, since=since, columns=[*KEY, "regime", *chosen])
+    return lake.read(table, since=since, columns=feature_columns(settings, views))
+
+
+def feature_columns(settings: Settings, views: Sequence[View]) -> list[str]:
+    """Key and regime, and of the present feature set what some view reads."""
+    read = {name for view in views for name in view.reads}
+    return [*KEY, "regime", *(name for name in recipe_of(settings).columns if name in read)]
 
 
 def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -> pl.DataFrame:
@@ -171,9 +174,16 @@ def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -
     )
 
 
-def running_events(lake: Lake, settings: Settings, since: Mapping[str, datetime | None]) -> pl.DataFrame:
-    """Every directed pattern event of these symbols with the rate of its pattern as known at its bar."""
+def running_events(
+    lake: Lake, settings: Settings, symbols: Sequence[str], only: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Every directed pattern event of these symbols with the rate of its pattern as known at its bar.
+
+    ``only`` (symbol, pattern) leaves others out, which changes no rate.
+    """
     horizon = told_horizon(settings.learning.horizon)
     columns = [*KEY, "pattern", "direction", f"known_{horizon}", f"success_{horizon}"]
-    table = lake.read(PATTERN_TABLE, symbols=list(since), columns=columns)
+    table = lake.read(PATTERN_TABLE, symbols=symbols, columns=columns)
+    if only is not None:
+        table = table.join(only, on=["symbol", "pattern"], how="semi", maintain_order="left")
     return running(table, horizon, settings.patterns.rate_prior)

@@ -101,7 +101,7 @@ def signal(
     if predictions:
         lake.append("predictions", pl.DataFrame(predictions, schema=dict(PREDICTIONS)))
     record = records.track_record(lake, ledger, settings, served, now)
-    desk = _Desk(lake, ledger, settings, states, recent, record, now)
+    desk = _Desk(lake, ledger, settings, states, recent, latest, record, now)
     said = desk.signals(symbols, answers)
     _publish(lake, ledger, said)
     for row in said:
@@ -419,6 +419,7 @@ class _Desk:
         settings: Settings,
         states: Mapping[str, Row],
         recent: pl.DataFrame,
+        latest: Latest,
         record: Record | None,
         now: datetime,
     ) -> None:
@@ -426,6 +427,7 @@ class _Desk:
         self._ledger = ledger
         self._settings = settings
         self._states = states
+        self._latest = latest
         self._record = record
         self._now = now
         self._views = views_of(settings.views)
@@ -453,11 +455,19 @@ class _Desk:
         """The newest bar of each symbol with everything that views, prices and risk read."""
         last = {symbol: self._states[symbol]["last_bar"] for symbol in symbols}
         bars = pl.DataFrame({"symbol": symbols, "timestamp": list(last.values())}, schema=KEYED)
-        laid = records.lay(bars, records.features_of(self._lake, self._settings, self._views, last))
+        laid = records.lay(bars, self._features(last))
         laid = records.lay(laid, pl.DataFrame([self._told(bar, answers[bar[0]]) for bar in bars.rows()], schema=TOLD))
         laid = laid.with_columns(regime=pl.coalesce("regime", "model_regime"))
         laid = records.lay(laid, self._fired(last, answers))
         return laid.join(self._figures(last), on="symbol", how="left", maintain_order="left")
+
+    def _features(self, last: Mapping[str, datetime]) -> pl.DataFrame:
+        """What views read of the present feature set: as it was read for the models, where they read the same set."""
+        table = recipe_of(self._settings).table
+        held = [self._latest[table, symbol] for symbol in last if (table, symbol) in self._latest]
+        if len(held) < len(last):
+            return records.features_of(self._lake, self._settings, self._views, last)
+        return pl.concat(held).select(records.feature_columns(self._settings, self._views))
 
     def _told(self, bar: tuple[str, datetime], answer: Answer) -> dict[str, Any]:
         """What the model view reads of one bar."""
@@ -483,7 +493,8 @@ class _Desk:
         events = events.join(at, on=KEY, how="semi").filter(pl.col("direction") != 0)
         if events.is_empty():
             return fired(events.with_columns(success=pl.lit(None, pl.Float64), told_by=pl.lit("")), told=True)
-        rates = records.running_events(self._lake, self._settings, dict.fromkeys(events["symbol"].unique(), None))
+        chosen = events.select("symbol", "pattern").unique()
+        rates = records.running_events(self._lake, self._settings, chosen["symbol"].unique().to_list(), chosen)
         found = events.join(rates, on=[*KEY, "pattern", "direction"], how="left", maintain_order="left").with_columns(
             told_by=pl.lit("its rate so far")
         )
