@@ -1,14 +1,15 @@
 """Weights of views: by their own track record, equal without one, and blind to what became known later."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpha_assets.quant.blend import DAY, LEAST, learnt, period_begins, shares
+from alpha_assets.quant.blend import DAY, LEAST, learnt, past_of, period_begins, shares
 from alpha_assets.quant.parameters import SignalParameters
 from alpha_assets.quant.pattern_rates import known_by
 from alpha_assets_tests.quant.pasts import changed_after, past
@@ -110,11 +111,30 @@ def test_blended_scores_stay_within_their_bounds() -> None:
     assert np.abs(blended).max() <= 1.0
 
 
-def test_a_constant_view_in_a_rising_market_has_no_skill() -> None:
+@pytest.mark.parametrize("jitter", [0.0, 0.01])
+def test_a_view_that_always_says_up_has_no_skill_because_the_market_rises(jitter: float) -> None:
     one = past(7, 1000, 20, (0.05, 0.0))
-    rising = replace(one, earned=one.earned + 0.1, scores=np.column_stack([one.scores[:, 0], np.full(20_000, 0.5)]))
+    up = 0.5 + jitter * np.sign(one.scores[:, 1])
+    rising = replace(one, earned=one.earned + 0.1, scores=np.column_stack([one.scores[:, 0], up]))
     weights = learnt(rising, PARAMETERS)
-    assert weights.skill[-1, 0, 1] == pytest.approx(PARAMETERS.skill_prior)
+    assert weights.skill[-1, 0, 1] == pytest.approx(PARAMETERS.skill_prior, abs=0.05)
+    if not jitter:
+        assert weights.skill[-1, 0, 1] == pytest.approx(PARAMETERS.skill_prior)
+
+
+def test_a_bar_is_of_the_period_that_it_begins_in_and_its_outcome_of_the_next_that_begins_when_it_is_known() -> None:
+    days = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in range(21)]
+    ends = [day + timedelta(days=3) for day in days[:-1]]
+    bars = pl.DataFrame(
+        {"timestamp": days, "label_end": [*ends, None], "regime": ["trending", None, "volatile"] * 7}
+    ).with_columns(pl.lit(0.01).alias(name) for name in ("scaled_return", "label_return", "scale", "reached"))
+    begins = period_begins(days[0], days[-1], 7)
+    made = past_of(bars, ["one"], np.zeros((21, 1)), begins, 1, 5.0, np.ones(21, dtype=bool))
+    assert made.period.tolist() == [0] * 7 + [1] * 7 + [2] * 7
+    # Known on the fourth day after, on a Monday too: Friday's bar is the period's that begins then.
+    assert made.settled.tolist() == [1] * 5 + [2] * 7 + [3] * 9
+    assert made.known.sum() == 12
+    assert made.cell[:3].tolist() == [1, 0, 3]
 
 
 def test_the_precision_of_an_ic_counts_dates_that_move_together_as_less_than_their_rows() -> None:
