@@ -6,10 +6,11 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from alpha_assets.quant.parameters import DISCLAIMER
 from alpha_assets.quant.symbols import REGIMES
+from alpha_assets.quant.tally import RISKS, WORDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 #: Verbs of two words whose first is a verb by itself, which takes a symbol: «models AAPL», «models clean».
-TWO_WORDS = (("signals", "explain"), ("models", "explain"), ("models", "picture"), ("models", "clean"))
+TWO_WORDS = (
+    *(("models", "explain"), ("models", "picture"), ("models", "clean")),
+    *(("signals", "explain"), ("signals", "metrics")),
+)
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -181,9 +185,9 @@ def _count(text: str) -> int:
 
 def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     signals = _verb(verbs, "signals", "the newest signal of each symbol", _call("read", "signals"))
-    _symbols(signals)
-    signals.add_argument("--max-age", type=_hours, metavar="HOURS", help="only signals created within so many hours")
-    _format(signals)
+    _chosen(signals)
+    metrics = _verb(verbs, "signals metrics", "how many signals say what", _call("read", "metrics"))
+    _chosen(metrics)
     reasons = _verb(verbs, "signals explain", "why a signal says what it says", _call("explain", "signal"))
     reasons.add_argument("symbol", metavar="SYMBOL")
     _format(reasons)
@@ -226,6 +230,42 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _format(doctor)
     settings = _verb(verbs, "settings", "every setting: its value, default and meaning", _call("knobs", "settings"))
     _format(settings)
+
+
+def _chosen(parser: argparse.ArgumentParser) -> None:
+    """The options that choose among signals."""
+    _symbols(parser)
+    parser.add_argument(
+        "--signal", metavar="A,B", type=_one_of(WORDS), dest="words", help=f"only these: {', '.join(WORDS)}"
+    )
+    parser.add_argument(
+        "--min-confidence", type=_probability, metavar="P", help="only signals that are at least so sure"
+    )
+    parser.add_argument(
+        "--risk", metavar="A,B", type=_one_of(RISKS), dest="risks", help=f"only these: {', '.join(RISKS)}"
+    )
+    parser.add_argument("--max-age", type=_hours, metavar="HOURS", help="only signals created within so many hours")
+    _format(parser)
+
+
+def _one_of(known: Sequence[str]) -> Callable[[str], list[str]]:
+    def chosen(text: str) -> list[str]:
+        words = [word.upper() for word in _listed(text)]
+        if not words or not set(words) <= set(known):
+            raise argparse.ArgumentTypeError(f"{text!r} names something else than {', '.join(known)}")
+        return words
+
+    return chosen
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability from 0 to 1")
+    return value
 
 
 def _cache(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

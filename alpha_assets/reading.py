@@ -2,13 +2,17 @@
 
 import json
 import sqlite3
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from alpha_assets.quant.parameters import CLOCK_SKEW
+from alpha_assets.quant.tally import DOCUMENTS, tally
 from alpha_assets.settings import Settings, load
-from alpha_assets.stores.migrations import refuse_other_revision
+from alpha_assets.stores.migrations import LedgerOutdated, refuse_other_revision
 from alpha_assets.stores.trouble import StoreTrouble
 
 #: The fields of a signal, in order; these names are stable.
@@ -29,12 +33,15 @@ SIGNAL_FIELDS = (
 STORED = tuple(name for name in SIGNAL_FIELDS if name != "fresh")
 INSTANTS = ("bar_time", "created_at", "expires_at")
 
-#: Fields that a database without a type for it keeps as JSON text.
-DOCUMENTS = ("views", "top_features")
-
 
 def signals(
-    symbols: Sequence[str] | None = None, max_age_hours: float | None = None, settings: Settings | None = None
+    symbols: Sequence[str] | None = None,
+    max_age_hours: float | None = None,
+    settings: Settings | None = None,
+    *,
+    words: Sequence[str] | None = None,
+    min_confidence: float | None = None,
+    risks: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The newest signal of each symbol, in alphabetical order. Research and education, not financial advice.
 
@@ -46,24 +53,69 @@ def signals(
         Only signals created within so many hours.
     settings : Settings, optional
         The home to read; by default that of the environment.
+    words : sequence of str, optional
+        Only signals that say one of these (``quant.tally.WORDS``).
+    min_confidence : float, optional
+        Only signals that state a direction and are at least so sure of it.
+    risks : sequence of str, optional
+        Only signals of one of these levels of risk.
 
     Returns
     -------
     list of dict
         With the fields of ``SIGNAL_FIELDS``: ``signal`` is STRONG_BUY, BUY, HOLD, SELL or STRONG_SELL; ``confidence``
         the calibrated probability that the stated direction earns its costs, None for HOLD; times are aware datetimes
-        in UTC; ``fresh`` is False once ``expires_at`` has passed. ``score`` is what the views come to, in [-1, 1];
-        ``price`` the bar's close as traded, ``predicted_price`` where it is expected at the end of the horizon, between
-        ``price_low`` and ``price_high``; ``risk`` LOW, MEDIUM or HIGH; ``views`` a list of what each view says and
-        why; ``top_features`` those that moved the model most; ``data_points`` the bars held of the symbol.
+        in UTC; ``fresh`` is False once ``expires_at`` has passed, or where the clock was set back to before it was
+        said. ``score`` is what the views come to, in [-1, 1]; ``price`` the bar's close as traded, ``predicted_price``
+        where it is expected at the end of the horizon, between ``price_low`` and ``price_high``; ``risk`` LOW, MEDIUM
+        or HIGH; ``views`` a list of what each view says and why; ``top_features`` those that moved the model most;
+        ``data_points`` the bars held of the symbol.
     """
     now = datetime.now(UTC)
-    rows = _stored(settings or load())
+    rows = _held(settings or load())
     if symbols is not None:
         rows = [row for row in rows if row["symbol"] in symbols]
     if max_age_hours is not None:
         rows = [row for row in rows if row["created_at"] > now - timedelta(hours=max_age_hours)]
-    return [{**{name: row.get(name) for name in SIGNAL_FIELDS}, "fresh": row["expires_at"] > now} for row in rows]
+    if words is not None:
+        rows = [row for row in rows if row["signal"] in words]
+    if min_confidence is not None:
+        rows = [row for row in rows if row["confidence"] is not None and row["confidence"] >= min_confidence]
+    if risks is not None:
+        rows = [row for row in rows if row["risk"] in risks]
+    return [{**{name: row.get(name) for name in SIGNAL_FIELDS}, "fresh": _fresh(row, now)} for row in rows]
+
+
+def metrics(settings: Settings | None = None, **chosen: Any) -> dict[str, Any]:
+    """How many signals say what (``quant.tally.METRIC_FIELDS``), of all or of those that ``signals`` would choose."""
+    return tally(signals(settings=settings, **chosen))
+
+
+def _fresh(row: dict[str, Any], now: datetime) -> bool:
+    return bool(row["created_at"] <= now + CLOCK_SKEW and row["expires_at"] > now)
+
+
+class SignalsDegraded(UserWarning):
+    """The ledger does not answer: the signals are those that the lake remembers, and the message says why."""
+
+
+def _held(settings: Settings) -> list[dict[str, Any]]:
+    """What the ledger holds; where it does not answer what the lake remembers, with a warning."""
+    try:
+        return _stored(settings)
+    except LedgerOutdated:
+        raise
+    except StoreTrouble as trouble:
+        from alpha_assets.stores.last_said import last_said
+
+        try:
+            rows = last_said(settings)
+        except StoreTrouble as other:
+            raise trouble from other
+        if not rows:
+            raise
+        warnings.warn(f"{trouble}; the signals are those that the lake remembers", SignalsDegraded, stacklevel=3)
+        return rows
 
 
 def _stored(settings: Settings) -> list[dict[str, Any]]:
@@ -73,6 +125,8 @@ def _stored(settings: Settings) -> list[dict[str, Any]]:
 
         return Ledger(settings).signals()
     if not settings.ledger_file.exists():
+        if (Path(settings.lake) / "signals").exists():
+            raise StoreTrouble(f"the ledger {settings.ledger_file} is gone")
         return []
     try:
         place, wait = f"{settings.ledger_file.as_uri()}?mode=ro", settings.ledger_wait_seconds

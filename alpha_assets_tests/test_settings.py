@@ -40,6 +40,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "lake_url": ("s3://bucket/lake", "s3://bucket/lake"),
     "lake_options": ('{"AWS_SECRET_ACCESS_KEY": "geheim"}', {"AWS_SECRET_ACCESS_KEY": SecretStr("geheim")}),
     "ledger_url": ("postgresql://me:geheim@host/ledger", SecretStr("postgresql://me:geheim@host/ledger")),
+    "ledger_wait_seconds": ("5", 5.0),
     "mlflow_url": ("postgresql://me:geheim@host/mlflow", SecretStr("postgresql://me:geheim@host/mlflow")),
     "dagster_url": ("https://dagster.example", "https://dagster.example"),
     "mlflow_artifacts": ("s3://bucket/mlflow", "s3://bucket/mlflow"),

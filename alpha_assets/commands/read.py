@@ -1,15 +1,19 @@
 """Reading: signals, status, findings. Opens the ledger and nothing else; signals do without SQLAlchemy."""
 
+import sys
+import warnings
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from alpha_assets.commands import show
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.quant.symbols import REGIMES
-from alpha_assets.reading import SIGNAL_FIELDS
+from alpha_assets.reading import SIGNAL_FIELDS, SignalsDegraded
+from alpha_assets.reading import metrics as signal_metrics
 from alpha_assets.reading import signals as newest_signals
 from alpha_assets.settings import Settings
 from alpha_assets.stores.home import refuse_other_interval
@@ -37,11 +41,14 @@ def signals(settings: Settings, options: Namespace) -> None:
     """The newest signal of each symbol."""
     fields = SHOWN_SIGNAL_FIELDS if options.format == "table" else SIGNAL_FIELDS
     refuse_other_interval(settings)
-    rows = signal_rows(settings, options.symbols, options.max_age)
-    if options.symbols is not None and len(rows) < max(1, len(set(options.symbols))):
+    with _trouble_told() as troubles:
+        rows = signal_rows(settings, options.symbols, options.max_age, **_filters(options))
+    if options.symbols is not None and not troubles and len(rows) < max(1, len(set(options.symbols))):
         _refuse_unfollowed(settings, options.symbols)
     none = "no signals yet: alpha-assets refresh"
-    if not rows and options.max_age is not None:
+    if not rows and any(value is not None for value in _filters(options).values()):
+        none = "no signal fits"
+    elif not rows and options.max_age is not None:
         none = _too_old(signal_rows(settings, options.symbols, None), options.max_age) or none
     show.table(rows, fields, options.format, none)
     if options.format == "table" and rows:
@@ -64,9 +71,35 @@ def _too_old(held: Sequence[dict[str, Any]], max_age: float) -> str | None:
     )
 
 
-def signal_rows(settings: Settings, symbols: Sequence[str] | None, max_age: float | None) -> list[dict[str, Any]]:
+def metrics(settings: Settings, options: Namespace) -> None:
+    """How many signals say what."""
+    refuse_other_interval(settings)
+    if options.symbols is not None:
+        _refuse_unfollowed(settings, options.symbols)
+    with _trouble_told():
+        told = signal_metrics(settings, symbols=options.symbols, max_age_hours=options.max_age, **_filters(options))
+    show.record(told, options.format)
+
+
+@contextmanager
+def _trouble_told() -> Iterator[list[warnings.WarningMessage]]:
+    """Collects what the reader warns of, and says it on stderr in the end."""
+    with warnings.catch_warnings(record=True) as troubles:
+        warnings.simplefilter("always", SignalsDegraded)
+        yield troubles
+    for trouble in troubles:
+        print(f"alpha-assets: {trouble.message}", file=sys.stderr)
+
+
+def _filters(options: Namespace) -> dict[str, Any]:
+    return {"words": options.words, "min_confidence": options.min_confidence, "risks": options.risks}
+
+
+def signal_rows(
+    settings: Settings, symbols: Sequence[str] | None, max_age: float | None, **filters: Any
+) -> list[dict[str, Any]]:
     """Signals as dicts, see ``reading.signals``."""
-    return newest_signals(symbols, max_age, settings)
+    return newest_signals(symbols, max_age, settings, **filters)
 
 
 def status(settings: Settings, options: Namespace) -> None:

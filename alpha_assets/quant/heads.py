@@ -239,7 +239,7 @@ def learn(
     whole = lesson(rows, columns, parameters)
     stamps = rows["timestamp"] if stamps is None else stamps
     symbols = rows["symbol"].to_numpy()
-    heads = _heads_for(whole, parameters)
+    heads = _heads_for(whole, [*burn_in, *folds], parameters)
 
     def teach(numbers: Array) -> Lesson:
         return taught(whole, numbers, rows, stamps, parameters)
@@ -297,10 +297,14 @@ class _Walked:
     answers: Mapping[str, Array]
 
 
-def _heads_for(rows: Lesson, parameters: LearningParameters) -> list[str]:
-    """The heads that these rows can teach; those of patterns learn from events."""
+def _heads_for(whole: Lesson, walked: Sequence[Fold], parameters: LearningParameters) -> list[str]:
+    """The heads that the rows of the first fit can teach; those of patterns learn from events.
+
+    What later rows could teach is not known when the first block is answered.
+    """
     kinds = {"return", "direction"}
-    if np.bincount(rows.signal, minlength=3).min() >= CLASS_ROWS:
+    first = whole.signal[walked[0].train] if walked else whole.signal
+    if np.bincount(first, minlength=3).min() >= CLASS_ROWS:
         kinds.add("signal")
     return [name for name in parameters.heads if learner(name, parameters).kind in kinds]
 

@@ -50,16 +50,15 @@ class Lesson:
     """The labelled rows of one fit, in time order.
 
     ``features`` is rows x columns, f64, NaN for null; ``up`` holds 0 or 1; ``signal`` SELL, HOLD or BUY;
-    ``earned`` the label's return, cut at ``clip`` volatilities; ``weight`` the weight of each row in a regression of
-    it, mean 1: the inverse of its variance, so that a wild month does not drown the quiet ones. ``sample`` is what each
-    row counts for in any fit, mean 1 (``weights.sample_weights``).
+    ``earned`` the label's return, cut at ``clip`` volatilities; ``precision`` the inverse of its variance, as known at
+    the row. ``sample`` is what each row counts for in any fit, mean 1 (``weights.sample_weights``).
     """
 
     features: Array
     up: Array
     signal: Array
     earned: Array
-    weight: Array
+    precision: Array
     sample: Array
 
     def at(self, rows: Array) -> "Lesson":
@@ -74,6 +73,11 @@ class Lesson:
     def counts(self) -> Array | None:
         """``sample`` as a booster takes it: None where all rows count alike, which it fits without weights."""
         return None if (self.sample == 1.0).all() else self.sample
+
+    @cached_property
+    def weight(self) -> Array:
+        """The weight of each row in a regression of the return, so that a wild month does not drown the quiet ones."""
+        return evened(self.precision)
 
     @property
     def regression(self) -> Array:
@@ -94,6 +98,18 @@ class Lesson:
         return Scaling.of(self.features)
 
 
+def evened(precision: Array) -> Array:
+    """Weights of mean 1 in proportion to ``precision``, cut at ten times its median.
+
+    Of the rows that are fitted or judged together and of no others: what is usual among all rows of a symbol is not
+    known before its end.
+    """
+    if not len(precision):
+        return precision
+    weight = np.minimum(precision / np.median(precision), 10.0)
+    return np.asarray(weight / weight.mean())
+
+
 def lesson(rows: pl.DataFrame, columns: Sequence[str], parameters: LearningParameters) -> Lesson:
     """The rows as a head reads them, all counting alike.
 
@@ -103,13 +119,12 @@ def lesson(rows: pl.DataFrame, columns: Sequence[str], parameters: LearningParam
     scaled = rows["scaled_return"].to_numpy()
     scale = rows["scale"].to_numpy()
     classes = side(parameters.hold_band) if parameters.signal_label == SIGNAL_LABELS[0] else met_first()
-    weight = np.minimum((np.median(scale) / scale) ** 2, 10.0) if len(scale) else scale
     return Lesson(
         features=matrix(rows, columns),
         up=rows["up"].to_numpy().astype(np.int8),
         signal=rows.select(classes.to_physical()).to_series().to_numpy().astype(np.int8),
         earned=np.clip(scaled, -parameters.clip, parameters.clip) * scale,
-        weight=weight / weight.mean() if len(weight) else weight,
+        precision=scale**-2.0,
         sample=np.ones(rows.height),
     )
 
@@ -729,6 +744,10 @@ def _shares(values: Array) -> Array | None:
     return np.asarray(values) / total if total > 0 else None
 
 
+#: How rows become fits: raised whenever the same rows and parameters come to other numbers.
+PROCEDURE = 2
+
+
 def training_id(
     rows: pl.DataFrame,
     *,
@@ -745,7 +764,12 @@ def training_id(
     pattern) each, are what pattern heads see beside the rows.
     """
     digest = hashlib.sha256()
-    recipe = {"feature_set": feature_set, "parameters": asdict(parameters), "versions": dict(sorted(versions.items()))}
+    recipe = {
+        "procedure": PROCEDURE,
+        "feature_set": feature_set,
+        "parameters": asdict(parameters),
+        "versions": dict(sorted(versions.items())),
+    }
     digest.update(json.dumps(recipe, sort_keys=True).encode())
     frames = [rows.sort("symbol", "timestamp")]
     if events is not None:

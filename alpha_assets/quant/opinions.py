@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from alpha_assets.quant.calibration import Voice, log_odds, tuned
-from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, learner
+from alpha_assets.quant.learners import BUY, HOLD, SELL, Array, Lesson, Model, evened, learner
 from alpha_assets.quant.parameters import LearningParameters
 from alpha_assets.quant.splits import Fold
 from alpha_assets.quant.weights import sample_weights, uniqueness
@@ -133,7 +133,7 @@ class Past:
             {name: np.concatenate([np.empty(shape), *said]) for name, said in answers.items()},
             np.concatenate([np.empty(shape), *base]),
             outcome[heard.rows],
-            self._whole.weight[heard.rows],
+            evened(self._whole.precision[heard.rows]),
             heard.share,
             self._parameters,
         )

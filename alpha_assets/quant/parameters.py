@@ -5,10 +5,13 @@ arguments. Nothing heavy is imported here: reading signals must not pay for pola
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 #: Shown wherever a prediction is shown.
 DISCLAIMER = "Research and education, not financial advice; past results guarantee nothing."
+
+#: By how much the clocks of two writers may differ: what was written later than that from now was never written now.
+CLOCK_SKEW = timedelta(minutes=5)
 
 #: How a regime is found.
 REGIME_METHODS = ("rules", "hmm")

@@ -189,7 +189,7 @@ def _lesson(taken: pl.DataFrame, whole: Lesson) -> Lesson:
         up=taken["success"].to_numpy().astype(np.int8),
         signal=np.full(taken.height, HOLD, dtype=np.int8),
         earned=whole.earned[place] * taken["direction"].to_numpy(),
-        weight=whole.weight[place],
+        precision=whole.precision[place],
         sample=np.ones(taken.height),
     )
 

@@ -5,8 +5,11 @@ refused with a sentence that says what would.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from typing import Any
+
+from sqlalchemy.exc import DatabaseError
 
 from alpha_assets.quant.lifecycle import FAILED, NOBODY, Standing, standing, version_of
 from alpha_assets.settings import Settings
@@ -120,14 +123,19 @@ def promote_version(
 
     Raises DecisionRefused where it serves already, does not exist, or could not be asked.
     """
-    history, stands, candidate = _known(ledger, cell)
-    model = _wanted(history, stands, candidate, cell, number)
-    if _serves(stands, model):
-        raise DecisionRefused(f"{_version(model)} is in production already")
-    _refuse_unreadable(ledger, registry, settings, model, cell)
-    return _recorded(
-        ledger, history, stands, cell, model, "promote", "production", why, who, now, _overruled(history, model)
-    )
+    with ExitStack() as held:
+        # A clean-up that is to delete this version ends first, and its files are then missed. Where MLflow does not
+        # answer nobody can clean up.
+        with suppress(DatabaseError):
+            held.enter_context(registry.alone())
+        history, stands, candidate = _known(ledger, cell)
+        model = _wanted(history, stands, candidate, cell, number)
+        if _serves(stands, model):
+            raise DecisionRefused(f"{_version(model)} is in production already")
+        _refuse_unreadable(ledger, registry, settings, model, cell)
+        return _recorded(
+            ledger, history, stands, cell, model, "promote", "production", why, who, now, _overruled(history, model)
+        )
 
 
 def reject_version(

@@ -8,6 +8,7 @@ from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stations.inspect import Verdict, verdict_of
 from alpha_assets.stations.signal import faults
+from alpha_assets.stations.train import pool_name
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import ALIASES, Registry
@@ -22,6 +23,10 @@ MODEL_CHECKS: Mapping[str, tuple[str, str]] = {
     "feature_set_matches": (OTHER_FEATURES, "models in production ask for columns that their feature table lacks"),
     "none_expired": (EXPIRED, "models in production are older than ALPHA_PROMOTION__EXPIRY_DAYS"),
 }
+
+
+#: The names of the pooled models, which serve whoever is promoted on them.
+POOLS = frozenset(map(pool_name, REGIMES))
 
 
 def rules_of(kind: str) -> list[str]:
@@ -86,7 +91,7 @@ def aliases_verdict(ledger: Ledger, registry: Registry) -> Verdict:
     wrong = [
         f"{name}@{alias} is version {number}"
         for name, aliases in sorted(registry.aliases().items())
-        if name.rpartition(".")[2] in REGIMES
+        if name.rpartition(".")[2] in REGIMES or name in POOLS
         for alias, number in sorted(aliases.items())
         if alias in ALIASES and (name, number) not in explained[alias]
     ]

@@ -30,6 +30,7 @@ from alpha_assets.stations.train import (
     register,
     shut_from,
     task_of,
+    torn_trainings,
     usable,
 )
 from alpha_assets.stations.trials import configuration, family, note_training, tried_so_far
@@ -84,8 +85,9 @@ def train_pools(
             continue
         tasks[regime] = task
     note_training(ledger, settings, tasks, now)
+    torn = torn_trainings(lake, tasks.values())
     for done, (regime, fit) in enumerate(zip(tasks, fitted(tasks.values(), settings), strict=True), start=1):
-        append_predictions(lake, [fit], now)
+        append_predictions(lake, [fit], now, torn)
         note_search(ledger, settings, regime, fit.found.trials, now)
         told = {**(tags or {}), "trials_so_far": str(tried_so_far(ledger, settings, regime))}
         _keep(lake, registry, settings, regime, fit, tasks[regime], told, report)

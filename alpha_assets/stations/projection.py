@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from alpha_assets.quant.lifecycle import ARCHIVED, CANARY, FAILED, PRODUCTION, STAGING, Standing, standing
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.stations.decisions import GATE, WATCH
 from alpha_assets.stations.portrait import portrait
 from alpha_assets.stations.train import pool_name
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import WHOLE, Registry
 
-#: Sittings whose mirror in MLflow is looked for: those that a kill may have left without one.
+#: Sittings whose mirror in MLflow is looked for at first; where none of them has one, four times as many, and so on.
 SITTINGS = 20
 
 #: A version that several symbols share has the state of the one for which it does most.
@@ -34,8 +35,7 @@ def bring_into_line(ledger: Ledger, registry: Registry, figures: Figures, tags: 
     if not ledger.sittings(1):
         return 0
     with registry.alone():
-        mirrored = registry.mirrored_sittings()
-        due = {digest: rows for digest, rows in _sittings(ledger).items() if digest not in mirrored}
+        due = _without_mirror(ledger, registry)
         moved = _name(ledger, registry, [row for rows in due.values() for row in rows])
         for digest, rows in due.items():
             _mirror(ledger, registry, figures, digest, rows, tags or {})
@@ -48,6 +48,7 @@ def _name(ledger: Ledger, registry: Registry, decided: Sequence[Row]) -> int:
     serving = _by_name(ledger.production().values())
     watched = _by_name(ledger.canaries().values())
     ours = {row["model_name"] for row in ledger.candidates().values()} | serving.keys() | watched.keys()
+    ours |= set(map(pool_name, REGIMES))
     differing = {
         name
         for name in ours & aliased.keys()
@@ -125,7 +126,22 @@ def _pages(
         "promoted_by": row["who"],
         **({"speaker": row["speaker"]} if row["speaker"] else {}),
     }
-    return tags, {number: described(registry, row, ledger.evidence([row["id"]])[row["id"]])}
+    return tags, {number: described(registry, row, _judged(ledger, row))}
+
+
+def _judged(ledger: Ledger, row: Row) -> Mapping[str, Any]:
+    """What the gate saw when it judged the training of ``row``: a version that came through a shadow was judged before.
+
+    What the decision itself was taken on is there too.
+    """
+    own = ledger.evidence([row["id"]])[row["id"]]
+    if own.get("pool"):
+        return own
+    of_cell = ledger.history([row["symbol"]]).get((row["symbol"], row["regime"]), [])
+    same = [other["id"] for other in of_cell if other["training_id"] == row["training_id"] and other["id"] < row["id"]]
+    found = ledger.evidence(same)
+    judged = next((found[key] for key in reversed(same) if found[key].get("pool")), {})
+    return {**judged, **own}
 
 
 def described(registry: Registry, row: Row, evidence: Mapping[str, Any]) -> str:
@@ -156,10 +172,23 @@ def _short(figure: float | None) -> str:
     return "" if figure is None else f"{figure:.4g}"
 
 
-def _sittings(ledger: Ledger) -> dict[str, list[Row]]:
+def _without_mirror(ledger: Ledger, registry: Registry) -> dict[str, list[Row]]:
+    """The sittings that have no mirror yet, oldest first: mirrors are made in their order, so back to one that has."""
+    newest = SITTINGS
+    while True:
+        sittings = _sittings(ledger, newest)
+        mirrored = registry.mirrored_sittings(4 * newest)
+        due = {digest: rows for digest, rows in sittings.items() if digest not in mirrored}
+        instants = {rows[0]["decided_at"] for rows in sittings.values()}
+        if len(due) < len(sittings) or len(instants) < newest:
+            return due
+        newest *= 4
+
+
+def _sittings(ledger: Ledger, newest: int) -> dict[str, list[Row]]:
     """The newest sittings, oldest first, each under a digest of what it decided."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in ledger.sittings(SITTINGS):
+    for row in ledger.sittings(newest):
         groups.setdefault((row["dagster_run"], row["decided_at"], _person(row)), []).append(row)
     return {_digest(rows): rows for rows in groups.values()}
 
@@ -184,17 +213,18 @@ def _mirror(
     shared = {**tags, "sitting": digest, "decided_at": rows[0]["decided_at"].isoformat()}
     if rows[0]["dagster_run"]:
         shared["decided_by"] = rows[0]["dagster_run"]
+    known = registry.mirrors(digest)
     if _person(rows[0]) is not None:
-        _log_single(registry, rows[0], evidence[rows[0]["id"]], {**shared, "part": WHOLE}, None)
+        _log_single(registry, rows[0], evidence[rows[0]["id"]], {**shared, "part": WHOLE}, None, known)
         return
     regimes = sorted({row["regime"] for row in rows})
     name = f"gate {', '.join(regimes)}"
     whole = {**shared, "part": WHOLE, "regime": ", ".join(regimes)}
-    parent = registry.open_sitting(name, whole)
+    parent = known.get(WHOLE) or registry.open_sitting(name, whole)
     for row in rows:
         if row["stage"] in (PRODUCTION, CANARY):
             part = f"{row['regime']}|{row['symbol']}"
-            _log_single(registry, row, evidence[row["id"]], {**shared, "part": part}, parent)
+            _log_single(registry, row, evidence[row["id"]], {**shared, "part": part}, parent, known)
     by_regime = {regime: [row for row in rows if row["regime"] == regime] for regime in regimes}
     told = {regime: figures(_pool(evidence, some), some) for regime, some in by_regime.items()}
     for regime, some in by_regime.items() if len(regimes) > 1 else ():
@@ -204,13 +234,14 @@ def _mirror(
             tags={**shared, "part": regime, "regime": regime},
             report=_report(evidence, some),
             parent=parent,
+            same=known.get(regime),
         )
     counts = {"promoted": "promote", "rejected": "reject", "held": "hold", "rolled_back": "rollback"}
     metrics = {word: float(sum(row["verdict"] == verdict for row in rows)) for word, verdict in counts.items()}
     metrics |= {"judged": float(len(rows)), "seconds": max(float(row["seconds"] or 0.0) for row in rows)}
     metrics["samples"] = float(sum(_pool(evidence, some).get("rows", 0) for some in by_regime.values()))
     alone = told[regimes[0]] if len(regimes) == 1 else {}
-    registry.log_decisions(name, metrics={**alone, **metrics}, tags=whole, report=_report(evidence, rows))
+    registry.log_decisions(name, metrics={**alone, **metrics}, tags=whole, report=_report(evidence, rows), same=parent)
 
 
 def _pool(evidence: Mapping[int, Any], rows: Sequence[Row]) -> Mapping[str, Any]:
@@ -233,7 +264,12 @@ def _report(evidence: Mapping[int, Any], rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _log_single(
-    registry: Registry, row: Row, evidence: Mapping[str, Any], tags: Mapping[str, str], parent: str | None
+    registry: Registry,
+    row: Row,
+    evidence: Mapping[str, Any],
+    tags: Mapping[str, str],
+    parent: str | None,
+    known: Mapping[str, str],
 ) -> None:
     about = {name: str(row[name]) for name in ("symbol", "regime", "verdict", "stage", "who", "model_name")}
     versions = {name: str(row[name]) for name in ("model_version", "previous_version") if row[name] is not None}
@@ -250,6 +286,7 @@ def _log_single(
         report={"decision": {**about, **versions, "reason": row["reason"]}, "evidence": dict(evidence)},
         parent=parent,
         picture=_picture(registry, row),
+        same=known.get(tags["part"]),
     )
 
 

@@ -12,7 +12,7 @@ the ledger's row of the cell then names that version.
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -38,7 +38,7 @@ from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, table_of
 from alpha_assets.stations.trials import note_training, tried_so_far
-from alpha_assets.stores.lake import PREDICTIONS, Lake
+from alpha_assets.stores.lake import PREDICTIONS, Lake, declared
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry, Version
 
@@ -210,9 +210,9 @@ def train(
     fired = pattern_events(lake, settings, symbols)
     work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
     note_training(ledger, settings, desk.regimes(), now)
-    done = 0
+    done, torn = 0, torn_trainings(lake, work.values())
     for fits in _batches(fitted(work.values(), settings)):
-        append_predictions(lake, fits, now)
+        append_predictions(lake, fits, now, torn)
         for fit in fits:
             desk.keep(fit, work[fit.name])
             done += 1
@@ -585,10 +585,29 @@ def register(
     labels = rows.select("symbol", "timestamp", "scaled_return", "up", "label_return", "past_return", "momentum_return")
     evidence = fit.evidence.join(labels, on=["symbol", "timestamp"], maintain_order="left")
     figures = metrics.figures(evidence)
-    version = registry.find(name, fit.training_id)
-    if version is not None:
-        return version, figures
-    recipe = recipe_of(settings)
+    # Another training of the same rows may have come to this point too: who is second finds the version of the first.
+    with registry.naming(name):
+        version = registry.find(name, fit.training_id)
+        if version is None:
+            version = _logged(lake, registry, settings, name, fit, task, tags, evidence, figures, drawn=drawn)
+    return version, figures
+
+
+def _logged(
+    lake: Lake,
+    registry: Registry,
+    settings: Settings,
+    name: str,
+    fit: Fit,
+    task: Task,
+    tags: Mapping[str, str],
+    evidence: pl.DataFrame,
+    figures: Mapping[str, Any],
+    *,
+    drawn: bool,
+) -> Version:
+    assert fit.files is not None
+    rows, recipe = task.rows, recipe_of(settings)
     told = _metrics(fit, figures)
     rivals = rivals_of(evidence)
     report = {"out_of_fold": figures, "rivals": rivals, **(fit.report or {})}
@@ -603,7 +622,7 @@ def register(
         "bars_version": str(lake.version("bars")),
         "features_version": str(lake.version(recipe.table)),
     }
-    version = registry.log_candidate(
+    return registry.log_candidate(
         name,
         fit.files,
         training_id=fit.training_id,
@@ -621,7 +640,6 @@ def register(
         dataset=(recipe.table, fit.training_id),
         note=noted(name, said, figures, rivals, registry),
     )
-    return version, figures
 
 
 #: Figures that a candidate and its rivals share, as the page of a run shows them.
@@ -675,16 +693,30 @@ def _text(value: object) -> object:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
+def torn_trainings(lake: Lake, tasks: Iterable[Task]) -> set[str]:
+    """Of trainings that are to be done those of which there are predictions: a run was killed before their version.
+
+    Its blocks of the calendar may have been others, where other symbols have traded on since.
+    """
+    wanted = {task.identity: set(task.rows["symbol"].unique()) for task in tasks}
+    symbols = set().union(*wanted.values())
+    held = lake.read("predictions", symbols=sorted(symbols), columns=["training_id"])
+    return wanted.keys() & set(held["training_id"].unique())
+
+
 def append_predictions(
-    lake: Lake, fits: Sequence[Fit], now: datetime, regimes: Mapping[str, str] | None = None
+    lake: Lake,
+    fits: Sequence[Fit],
+    now: datetime,
+    torn: Collection[str],
 ) -> None:
-    """Predictions go before the versions that they are the evidence of; those of a killed run are found there."""
+    """Predictions go before the versions that they are the evidence of; what a killed run left (``torn``) gives way."""
     rows = [
         fit.evidence.select(
             pl.lit(None, kind).alias(name) if name not in fit.evidence.columns else pl.col(name)
             for name, kind in PREDICTIONS.items()
         ).with_columns(
-            regime=pl.lit((regimes or {}).get(fit.name, fit.name.partition("|")[0])),
+            regime=pl.lit(fit.name.partition("|")[0]),
             training_id=pl.lit(fit.training_id),
             origin=pl.lit(OUT_OF_FOLD),
             made_at=pl.lit(now, TIME),
@@ -692,5 +724,13 @@ def append_predictions(
         for fit in fits
         if fit.evidence is not None
     ]
-    if rows:
-        lake.append("predictions", pl.concat(rows))
+    if not rows:
+        return
+    said = pl.concat(rows)
+    again = said.filter(pl.col("training_id").is_in(list(torn)))
+    if not again.is_empty():
+        symbols, key = again["symbol"].unique().to_list(), list(declared("predictions").key)
+        held = lake.read("predictions", symbols=symbols, columns=key)
+        theirs = held.join(again, on=["training_id", "origin"], how="semi")
+        lake.replace("predictions", again, symbols, gone=theirs)
+    lake.append("predictions", said)

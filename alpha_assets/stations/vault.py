@@ -20,7 +20,7 @@ from alpha_assets.stations.base import StationFailed
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stations.train import labelled_rows, pool_name, shut_from, task_of, turned_by, usable
-from alpha_assets.stations.trials import configuration, family
+from alpha_assets.stations.trials import configuration
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
@@ -41,12 +41,13 @@ def read_vault(
 ) -> list[Row]:
     """What the pooled models of each regime say of the vault's dates, fitted on what was known before: ``FIELDS``.
 
-    Recorded in the ledger before it is told, and in MLflow. Raises VaultRead where this release has looked before, and
-    StationFailed where there is no vault.
+    Whatever the settings are: who could look again by another learner would choose by the vault. Recorded in MLflow and
+    the ledger before it is told; where one of them does not answer nobody has seen anything, and the reading is made
+    again. Raises VaultRead where this release has looked before, and StationFailed where there is no vault.
     """
     release = version("alpha_assets")
-    families = {regime: f"{VAULT} {release}|{family(settings, regime)}" for regime in REGIMES}
-    _refuse_again(ledger, release, families)
+    families = {regime: f"{VAULT} {release}|{regime}" for regime in REGIMES}
+    _refuse_again(ledger, registry, release, families)
     shut = shut_from(lake, settings)
     if shut is None:
         raise StationFailed(
@@ -58,7 +59,6 @@ def read_vault(
     told = [_reading(registry, settings, rows, regime, shut) for regime in REGIMES]
     own = configuration(table_of(settings), settings.learning)
     noted = {"configuration": own, "source": VAULT, "seen_at": now}
-    ledger.note_trials([{**noted, "family": families[row["regime"]], "score": row["sharpe"]} for row in told])
     figures = {
         f"{row['regime']}_{name}": float(row[name])
         for row in told
@@ -67,12 +67,18 @@ def read_vault(
     }
     tags = {"release": release, "who": who, "why": why, "vault_from": f"{shut:%Y-%m-%d}"}
     registry.log_vault(f"vault {release}", metrics=figures, tags=tags, report={"vault": told, **tags})
+    ledger.note_trials([{**noted, "family": families[row["regime"]], "score": row["sharpe"]} for row in told])
     return told
 
 
-def _refuse_again(ledger: Ledger, release: str, families: Mapping[str, str]) -> None:
+def _refuse_again(ledger: Ledger, registry: Registry, release: str, families: Mapping[str, str]) -> None:
     seen = {regime: rows[0] for regime, name in families.items() if (rows := ledger.trials(name))}
     if not seen:
+        if registry.exists() and registry.vault_read(release):
+            raise VaultRead(
+                f"the vault was read for release {release}; a release reads it once (its figures are in MLflow, run "
+                f"«vault {release}»)"
+            )
         return
     scores = ", ".join(
         f"{regime} {row['score']:.3f}" if row["score"] is not None else f"{regime} none" for regime, row in seen.items()

@@ -4,7 +4,7 @@ It lives in the ledger's database, in any namespace. What is here can be compute
 answer costs time and nothing else: ``through`` computes, and says what the trouble was.
 
 An entry is fresh from the instant it was made until it expires. One that was made in the future is not: the clock was
-set back, and nobody knows how long it would live. Clocks of two machines may differ by ``SKEW``.
+set back, and nobody knows how long it would live. Clocks of two machines may differ by ``CLOCK_SKEW``.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,9 @@ from typing import Any
 
 from sqlalchemy import Integer, Table, Text, cast, func, literal, select
 
+from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.stores import tables
-from alpha_assets.stores.ledger import SKEW, Ledger, Row, upsert_in
+from alpha_assets.stores.ledger import Ledger, Row, upsert_in
 from alpha_assets.stores.trouble import StoreTrouble
 
 #: The namespaces that have tables of their own.
@@ -154,7 +155,7 @@ def _place(namespace: str, key: str) -> tuple[Table, tuple[Any, ...]]:
 
 
 def _fresh(table: Table, now: datetime) -> tuple[Any, Any]:
-    return table.c.created_at <= now + SKEW, table.c.expires_at > now
+    return table.c.created_at <= now + CLOCK_SKEW, table.c.expires_at > now
 
 
 def _both(conditions: tuple[Any, Any]) -> Any:

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
+from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.settings import Settings
 from alpha_assets.stores import tables
 from alpha_assets.stores.migrations import HEAD, refuse_other_revision
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Row = dict[str, Any]
-
-#: By how much the clocks of two writers may differ; what was written later than that from now was never written now.
-SKEW = timedelta(minutes=5)
 
 #: Any number, the same in every process: PostgreSQL's lock for the migration.
 MIGRATION_LOCK = 2024022901
@@ -396,7 +394,7 @@ class Ledger:
         if not rows:
             return
         with self.writing() as connection:
-            in_the_future = tables.signals.c.created_at > datetime.now(UTC) + SKEW
+            in_the_future = tables.signals.c.created_at > datetime.now(UTC) + CLOCK_SKEW
             upsert_in(connection, tables.signals, rows, lambda stored, new: _says_later(stored, new) | in_the_future)
             _expire_outdated(connection, [row["symbol"] for row in rows])
 
@@ -504,7 +502,7 @@ def _expire_outdated(connection: Connection, symbols: Sequence[str]) -> None:
     """
     said, state, decided = tables.signals, tables.symbol_state, tables.decisions
     newer_bar = exists().where(state.c.symbol == said.c.symbol, state.c.last_bar > said.c.bar_time)
-    fallback = said.c.model_name.is_(None) | said.c.model_name.in_((said.c.symbol + ".all", "all.pooled"))
+    fallback = said.c.model_name.is_(None) | said.c.model_name.like("%.all") | (said.c.model_name == "all.pooled")
     other_model = exists().where(
         decided.c.symbol == said.c.symbol,
         decided.c.verdict.in_(("promote", "rollback")),

@@ -17,11 +17,12 @@ import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
@@ -57,6 +58,10 @@ FIRST_USE_LOCK = 2024022902
 
 #: The same for bringing aliases, tags and runs into line with the ledger, and for cleaning up.
 PROJECTION_LOCK = 2024022903
+
+#: The first of the numbers of those who look whether a version is there and else log it, by the name they log under.
+NAMES_LOCK = 2024022910
+NAMES = 32
 
 LOCK_FILES = {FIRST_USE_LOCK: "mlflow.lock", PROJECTION_LOCK: "mlflow-projection.lock"}
 
@@ -163,6 +168,8 @@ class Registry:
     def alone(self, lock: int = PROJECTION_LOCK) -> "Iterator[None]":
         """Nobody else does what ``lock`` stands for meanwhile, on this host or, where PostgreSQL tells, on another.
 
+        Not to be asked for twice by one thread.
+
         A killed holder holds up nobody. Raises at once where the database does not answer: MLflow itself would try for
         an hour.
         """
@@ -170,7 +177,7 @@ class Registry:
         from sqlalchemy import create_engine
 
         self._settings.home.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._settings.home / LOCK_FILES[lock]):
+        with FileLock(self._settings.home / LOCK_FILES.get(lock, f"mlflow-names-{lock - NAMES_LOCK}.lock")):
             url = make_url(self.tracking_uri)
             if url.get_backend_name() not in ("sqlite", "postgresql"):
                 yield
@@ -217,6 +224,10 @@ class Registry:
             return None
         self._introduce(name, str(found[0].version), str(found[0].source).removeprefix("models:/"))
         return _version(found[0])
+
+    def naming(self, name: str) -> AbstractContextManager[None]:
+        """Nobody else logs a version under this name meanwhile (nor under one name in ``NAMES`` others)."""
+        return self.alone(NAMES_LOCK + crc32(name.encode()) % NAMES)
 
     def newest(self, name: str) -> tuple[Version, dict[str, str]] | None:
         """The newest version of ``name`` with its tags, if there is one."""
@@ -391,16 +402,16 @@ class Registry:
         report: Mapping[str, Any],
         parent: str | None = None,
         picture: bytes | None = None,
+        same: str | None = None,
     ) -> str:
         """Mirror decisions as a run: figures as metrics, the whole in ``decisions.json``, a PNG; the run's id.
 
-        A run whose tags ``sitting`` and ``part`` are these is the same mirror, and is written over: that is how one
-        which a kill cut off is completed. ``parent`` is the run it hangs below.
+        ``same`` is the run of ``mirrors`` that is the same mirror, and is written over: so one which a kill cut off is
+        completed. ``parent`` is the run it hangs below.
         """
         from mlflow.entities import Metric
 
         below = {} if parent is None else {"mlflow.parentRunId": parent}
-        same = self._mirrors(tags["sitting"]).get(tags["part"]) if {"sitting", "part"} <= tags.keys() else None
         with self._run(PROMOTION, run_name, {**tags, **below}, same) as run_id:
             now = int(time.time() * 1000)
             self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
@@ -433,14 +444,11 @@ class Registry:
             return None
 
     def open_sitting(self, run_name: str, tags: Mapping[str, str]) -> str:
-        """The run that the parts of one sitting hang below, begun or found again; ``log_decisions`` completes it."""
-        found = self._mirrors(tags["sitting"]).get(tags["part"])
-        if found is not None:
-            return found
+        """Begin the run that the parts of one sitting hang below; ``log_decisions`` completes it."""
         client = self.client
         return str(client.create_run(self._experiments[PROMOTION], run_name=run_name, tags=dict(tags)).info.run_id)
 
-    def _mirrors(self, sitting: str) -> dict[str, str]:
+    def mirrors(self, sitting: str) -> dict[str, str]:
         """The runs of one sitting by their part, the oldest of each."""
         client = self.client
         runs = client.search_runs(
@@ -480,6 +488,12 @@ class Registry:
         with self._run(PROMOTION, run_name, tags) as run_id:
             self._tell(run_id, metrics, report, "vault.json")
             return run_id
+
+    def vault_read(self, release: str) -> bool:
+        """Whether the vault was read for this release, to the end."""
+        experiment = self._experiment(self.client, PROMOTION)
+        wanted = f"tags.release = '{release}' AND attributes.status = 'FINISHED'"
+        return bool(self.client.search_runs([experiment], wanted, max_results=1))
 
     def _tell(self, run_id: str, metrics: Mapping[str, float], report: Mapping[str, Any], file: str) -> None:
         from mlflow.entities import Metric

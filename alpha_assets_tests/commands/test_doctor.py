@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from alpha_assets.quant.calendars import bounds
 from alpha_assets.settings import Settings
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.commands.call import Answer, call, home
+from alpha_assets_tests.stations.line import rewritable
 
 pytestmark = pytest.mark.xdist_group("commands")
 
@@ -42,13 +44,12 @@ class TestDoctor:
         moved = tmp_path / "elsewhere" / "home"
         shutil.copytree(worked[0], moved, symlinks=True)
         before = Path(next(iter(Ledger(Settings(home=worked[0])).production().values()))["model_location"])
-        with sqlite3.connect(moved / "ledger.db") as ledger:
+        with closing(sqlite3.connect(moved / "ledger.db")) as ledger, rewritable(ledger):
             for table in ("decisions", "candidates"):
                 ledger.execute(
                     f"UPDATE {table} SET model_location = replace(model_location, ?, ?)",
                     (str(worked[0]), str(tmp_path / "before")),
                 )
-        ledger.close()
         with home(moved):
             ill = examined(call("doctor", "--format", "json"))["models"]
             (tmp_path / "before").symlink_to(moved)
@@ -61,9 +62,8 @@ class TestDoctor:
 
     def test_names_a_model_whose_files_are_not_those_that_were_registered(self, worked: Worked, tmp_path: Path) -> None:
         shutil.copytree(worked[0], tmp_path / "home", symlinks=True)
-        with sqlite3.connect(tmp_path / "home" / "ledger.db") as ledger:
+        with closing(sqlite3.connect(tmp_path / "home" / "ledger.db")) as ledger, rewritable(ledger):
             ledger.execute("UPDATE decisions SET model_digest = 'another'")
-        ledger.close()
         with home(tmp_path / "home"):
             found = examined(call("doctor", "--format", "json"))["models"]
         assert not found["ok"]

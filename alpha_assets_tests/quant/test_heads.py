@@ -65,13 +65,16 @@ def test_the_evidence_is_what_the_features_say_beyond_the_prior_with_the_linear_
 def test_what_is_learnt_later_changes_no_earlier_answer() -> None:
     """Labels that are unknown when a block begins are turned round; nothing said of the block moves by a bit.
 
-    The labels of the last bars before it are among them: neither fits, nor votes, nor calibrations may have heard them.
+    The labels of the last bars before it are among them: neither fits, nor votes, nor calibrations may have heard them,
+    nor how wild the market became after the block.
     """
     rows = labelled(800)
     later = pl.int_range(pl.len()) >= 500 - FEW.embargo
+    wild = pl.when(pl.int_range(pl.len()) >= 650).then(3.0).otherwise(1.0)
     turned = rows.with_columns(
         *(pl.when(later).then(-pl.col(name)).otherwise(name).alias(name) for name in ("scaled_return", "label_return")),
         up=pl.when(later).then(~pl.col("up")).otherwise("up"),
+        scale=pl.col("scale") * wild,
     )
     before, after = (learnt(frame).evidence for frame in (rows, turned))
     block = pl.col("timestamp") < rows["timestamp"][650]

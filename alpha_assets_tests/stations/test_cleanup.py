@@ -1,5 +1,6 @@
 """Old versions go with their files, and nothing goes that anybody may need again."""
 
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from alpha_assets.stations.decisions import DecisionRefused, promote_version, ro
 from alpha_assets.stations.promote import reconcile
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.ledger import Ledger
-from alpha_assets.stores.registry import Registry, Version
+from alpha_assets.stores.registry import Held, Registry, Version
 from alpha_assets_tests.stations.line import copied
 from alpha_assets_tests.stores.test_registry import log
 
@@ -141,6 +142,33 @@ def test_a_clean_up_that_is_killed_is_gone_on_with(shelf: Shelf, monkeypatch: py
     assert 6 in shelf.numbers()
     clean(shelf.ledger, shelf.registry, keep=1)
     assert shelf.numbers() == shelf.files() == [1, 2, 3, 4, 5, 8]
+
+
+def test_who_promotes_an_old_version_while_it_is_cleaned_up_waits_and_is_refused(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, delete = shelf.ledger.decisions(), Registry.delete
+
+    def promote() -> None:
+        other = Shelf(shelf.settings.home)
+        promote_version(
+            other.ledger, other.registry, other.settings, CELL, "6", why="the best", who="ann", now=NOW.replace(day=28)
+        )
+
+    with ThreadPoolExecutor(1) as pool:
+        asked: list[Future[None]] = []
+
+        def slow(registry: Registry, version: Held) -> None:
+            if not asked:
+                asked.append(pool.submit(promote))
+                wait(asked, timeout=1)
+            delete(registry, version)
+
+        monkeypatch.setattr(Registry, "delete", slow)
+        clean(shelf.ledger, shelf.registry, keep=1)
+        with pytest.raises(DecisionRefused, match=r"AAA\.all version 6 cannot be read"):
+            asked[0].result()
+    assert shelf.ledger.decisions() == before
 
 
 def test_a_version_whose_files_another_one_has_too_stays(shelf: Shelf) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from alpha_assets.quant import gate
 from alpha_assets.quant.parameters import FeatureParameters, PromotionParameters, RegimeParameters
+from alpha_assets.stations import projection
 from alpha_assets.stations.promote import promote, reconcile
 from alpha_assets.stations.trials import family
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
@@ -218,6 +219,22 @@ def test_only_the_sittings_without_a_finished_run_are_mirrored_each_once(
     assert {name: told["judged"] for name, told in figures.items()} == {"first": 1, "second": 2, "third": 1}
     assert figures["second"]["attempt"] == 1
     assert any(name.endswith("_figure") for name in figures["second"])
+
+
+def test_however_many_sittings_mlflow_has_missed_it_follows_them_all(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = line.ledger.candidates()["SIM01", "all"]
+    named = ("symbol", "regime", "training_id", "features_set", "model_name", "model_version")
+    about = {name: candidate[name] for name in named}
+    monkeypatch.setattr(projection, "SITTINGS", 2)
+    for seq in range(1, 8):
+        row = {**about, "seq": seq, "verdict": "hold", "reason": "wait", "decided_at": later(days=seq)}
+        line.ledger.decide([row])
+    reconcile(line.ledger, line.registry)
+    assert len(decided_runs(line, f"tags.part = '{WHOLE}'")) == 7
+    reconcile(line.ledger, line.registry)
+    assert len(decided_runs(line, f"tags.part = '{WHOLE}'")) == 7
 
 
 def test_a_symbol_without_evidence_is_held_without_a_decision_and_the_others_are_judged(line: Line) -> None:

@@ -1,9 +1,11 @@
 """Candidates: trained where something changed, once, whatever happens in between."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,10 @@ from alpha_assets.quant.indicators import default_set
 from alpha_assets.quant.labels import triple_barrier
 from alpha_assets.quant.learners import BoostedDirection, Lesson, matrix
 from alpha_assets.quant.symbols import REGIMES
+from alpha_assets.sources.all import Sources
+from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations.featurise import featurise
+from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.series import adjusted_bars, with_known_at
 from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.signal import signal
@@ -268,6 +273,51 @@ def wanted(line: Line, now: datetime) -> list[str]:
     rules: dict[str, Any] = {"after_bars": 100, "after": timedelta(days=7), "least_bars": 500}
     ledger = line.ledger
     return training_wanted(ledger.universe(), ledger.states(), ledger.candidates(), now, **rules).symbols
+
+
+def test_a_training_that_is_repeated_while_others_have_traded_on_keeps_the_predictions_of_one_walk(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the vault begins is told by the dates of all symbols, so the repeated walk has other blocks."""
+
+    def traded_on(line: Line) -> None:
+        Simulated(line.settings).advance(40)
+        ingest(line.lake, line.ledger, Sources(line.settings), line.settings, ["SIM02"], later(days=60))
+
+    killed, alone = (copied(featured, tmp_path / name, learning=QUICK) for name in ("killed", "alone"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "log_candidate", _die)
+        with pytest.raises(KeyboardInterrupt):
+            killed.train(["SIM01"])
+    first = killed.predictions()
+    for line in (killed, alone):
+        traded_on(line)
+        assert line.train(["SIM01"], later(days=60)).states() == {"trained": 1}
+    assert set(first["training_id"]) == set(killed.predictions()["training_id"])
+    assert not first.equals(killed.predictions())
+    assert killed.predictions().equals(alone.predictions())
+
+
+def _die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_two_trainings_of_one_cell_at_once_make_one_version(featured: Path, tmp_path: Path) -> None:
+    line = copied(featured, tmp_path / "home", learning=QUICK)
+    line.registry.prepare()
+    line.ledger.migrate()
+    start = Barrier(2)
+
+    def train(_: int) -> None:
+        own = Line(line.settings.home, learning=QUICK)
+        own.registry.prepare()
+        start.wait(60)
+        own.train(["SIM01"])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(train, range(2)))
+    assert line.versions() == {"SIM01.all": ["1"]}
+    assert line.predictions().is_duplicated().sum() == 0
 
 
 def test_a_symbol_that_gives_nothing_to_train_on_is_recorded_and_not_asked_for_again(

@@ -11,7 +11,8 @@ from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.train import shut_from
 from alpha_assets.stations.trials import family
 from alpha_assets.stations.vault import VaultRead, read_vault
-from alpha_assets.stores.registry import PROMOTION
+from alpha_assets.stores.ledger import Ledger
+from alpha_assets.stores.registry import PROMOTION, Registry
 from alpha_assets_tests.stations.line import NOW, Line, copied
 from alpha_assets_tests.stations.market import QUICK
 
@@ -49,6 +50,29 @@ def test_no_fold_is_tested_in_the_vault_while_the_refit_knows_it_and_a_release_r
     assert run.data.metrics["all_ts_ic"] == told["all"]["ts_ic"]
     assert (run.data.tags["who"], run.data.tags["vault_from"]) == ("somebody", f"{shut:%Y-%m-%d}")
     with pytest.raises(VaultRead, match=f"2024-01-02 12:00 UTC.*all {told['all']['sharpe']:.3f}"):
+        read(line)
+    for other in (replace(QUICK, learner="linear"), replace(QUICK, horizon=2)):
+        with pytest.raises(VaultRead):
+            read(Line(line.settings.home, learning=other))
+
+
+def test_a_reading_that_mlflow_did_not_take_was_none_and_one_that_it_took_was_one(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = copied(featured, tmp_path / "home", learning=QUICK)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as fault:
+        fault.setattr(Registry, "log_vault", killed)
+        with pytest.raises(KeyboardInterrupt):
+            read(line)
+    with monkeypatch.context() as fault:
+        fault.setattr(Ledger, "note_trials", killed)
+        with pytest.raises(KeyboardInterrupt):
+            read(line)
+    with pytest.raises(VaultRead, match="its figures are in MLflow, run «vault"):
         read(line)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.settings import Settings
 from alpha_assets.stores.cache import METRICS, SIGNALS, STATUS_FIELDS, Answer, Cache
-from alpha_assets.stores.ledger import SKEW, Ledger, LedgerUnavailable
+from alpha_assets.stores.ledger import Ledger, LedgerUnavailable
 from alpha_assets_tests import postgres
 from alpha_assets_tests.stores.test_ledger import said
 
@@ -69,8 +70,8 @@ class TestAnEntry:
         self, cache: Cache, namespace: str
     ) -> None:
         cache.put(namespace, "k", 1, 100 * HOUR, NOW)
-        assert cache.get(namespace, "k", NOW - SKEW) is not None
-        assert cache.get(namespace, "k", NOW - SKEW - timedelta(seconds=1)) is None
+        assert cache.get(namespace, "k", NOW - CLOCK_SKEW) is not None
+        assert cache.get(namespace, "k", NOW - CLOCK_SKEW - timedelta(seconds=1)) is None
         assert cache.through(namespace, "k", HOUR, lambda: 2, NOW - HOUR) == Answer(2, held=False)
         assert cache.get(namespace, "k", NOW - HOUR) == Answer(2, held=True)
 

@@ -327,7 +327,7 @@ class TestWhatOutdatesASignal:
     def test_a_decision_on_the_model_that_would_speak_does_and_no_other(
         self, ledger: Ledger, regime: str, verdict: str, expected: set[str]
     ) -> None:
-        models = {"BY_ALL": "BY_ALL.all", "BY_POOL": "all.pooled", "BY_NONE": None, "BY_OWN": "BY_OWN.volatile"}
+        models = {"BY_ALL": "BY_5fALL.all", "BY_POOL": "all.pooled", "BY_NONE": None, "BY_OWN": "BY_OWN.volatile"}
         ledger.put_signals([said(symbol, regime="volatile", model_name=name) for symbol, name in models.items()])
         ledger.decide([decision(symbol, 1, verdict, regime=regime, decided_at=self.LATER) for symbol in models])
         assert self.outdated(ledger) == expected
@@ -479,6 +479,17 @@ class TestTrials:
 
 
 class TestDecisions:
+    @pytest.mark.parametrize("rewriting", ["UPDATE decisions SET reason = 'another'", "DELETE FROM decisions"])
+    def test_nobody_can_rewrite_the_history_whoever_has_the_database(
+        self, settings: Settings, ledger: Ledger, rewriting: str
+    ) -> None:
+        ledger.decide([decision("AAA", 1)])
+        engine = engine_of(settings)
+        with pytest.raises(sa.exc.DatabaseError, match="append-only"), engine.begin() as connection:
+            connection.execute(sa.text(rewriting))
+        engine.dispose()
+        assert [row["reason"] for row in ledger.decisions()] == ["because"]
+
     def test_are_taken_all_or_none(self, ledger: Ledger) -> None:
         ledger.decide([decision("AAA", 1)])
         with pytest.raises(DecidedElsewhere, match=r"BBB\|all#1, AAA\|all#1"):

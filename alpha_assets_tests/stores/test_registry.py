@@ -346,9 +346,10 @@ class TestProjection:
         tags = {"sitting": "cut", "part": WHOLE}
         run_id = registry.open_sitting("gate all", tags)
         assert registry.mirrored_sittings() & {"cut"} == set()
-        assert registry.open_sitting("gate all", tags) == run_id
         for _ in range(2):
-            assert registry.log_decisions("gate all", metrics={"judged": 1.0}, tags=tags, report={}) == run_id
+            same = registry.mirrors("cut")
+            assert same == {WHOLE: run_id}
+            assert registry.log_decisions("gate all", metrics={}, tags=tags, report={}, same=same[WHOLE]) == run_id
             assert "cut" in registry.mirrored_sittings()
 
     def test_a_decision_is_mirrored_as_a_run_with_its_figures(self, registry: Registry) -> None:

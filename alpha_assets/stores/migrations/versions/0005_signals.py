@@ -1,4 +1,4 @@
-"""Signals with their views, what became of them, how strategies did, and keyed data with a time to live."""
+"""Signals with their views, their outcomes, how strategies did, keyed data; and decisions that nobody can rewrite."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,7 +27,39 @@ SIGNAL_COLUMNS = (
 )
 
 
+REFUSED = "decisions are append-only: take another one"
+
+
+def _shut() -> None:
+    """Decisions can be neither changed nor deleted, by this program or any other that has the database."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE FUNCTION decisions_stay() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION '{REFUSED}'; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER decisions_stay BEFORE UPDATE OR DELETE ON decisions "
+            "FOR EACH ROW EXECUTE FUNCTION decisions_stay()"
+        )
+        return
+    for what in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER decisions_stay_{what.lower()} BEFORE {what} ON decisions "
+            f"BEGIN SELECT RAISE(ABORT, '{REFUSED}'); END"
+        )
+
+
+def _open() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP TRIGGER decisions_stay ON decisions")
+        op.execute("DROP FUNCTION decisions_stay()")
+        return
+    for what in ("update", "delete"):
+        op.execute(f"DROP TRIGGER decisions_stay_{what}")
+
+
 def upgrade() -> None:
+    _shut()
     for name, kind in SIGNAL_COLUMNS:
         op.add_column("signals", sa.Column(name, kind, nullable=True))
     op.create_table(
@@ -80,6 +112,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    _open()
     for table in ("cache_counts", "cache", "signal_metrics", "performance", "outcomes"):
         op.drop_table(table)
     with op.batch_alter_table("signals") as signals:
