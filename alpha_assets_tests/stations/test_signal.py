@@ -19,6 +19,7 @@ from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stations.watch import SHADOW
 from alpha_assets.stores.cache import Cache
+from alpha_assets.stores.last_said import last_said
 from alpha_assets.stores.registry import HEADS, Registry
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
@@ -123,6 +124,8 @@ def test_a_signal_says_what_each_view_says_where_the_price_may_go_and_what_moved
     (stored,) = line.lake.read("signals", symbols=[CHOSEN]).to_dicts()
     assert json.loads(stored["views"]) == row["views"]
     assert json.loads(stored["top_features"]) == row["top_features"]
+    (remembered,) = [one for one in last_said(line.settings) if one["symbol"] == CHOSEN]
+    assert (remembered["views"], remembered["top_features"]) == (row["views"], row["top_features"])
     assert {name: stored[name] for name in ("score", "price_low", "risk")} == {
         name: row[name] for name in ("score", "price_low", "risk")
     }
