@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from alpha_assets.assets.backtest import backtest
 from alpha_assets.assets.features import features
 from alpha_assets.assets.frame import run_lock_of
 from alpha_assets.assets.market import ohlcv
@@ -26,7 +27,7 @@ from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
 from alpha_assets.stores.run_locks import RunLocks
 
-ASSETS = [ohlcv, features, statistical_profiles, pooled_models, candidate_model, promoted_model, signals]
+ASSETS = [ohlcv, features, statistical_profiles, pooled_models, candidate_model, promoted_model, signals, backtest]
 
 
 def assemble(settings: Settings) -> dg.Definitions:

@@ -12,11 +12,14 @@ removing data after t changes no period that ended by t:
 
 - a *flagged* bar inside the interval makes the position void, as it does the label: at that bar what it had made is
   taken off, and its price is believed by nobody;
-- a listing is *gone* when it had no bar for ``gone_after`` periods: the position is then closed at the last close less
-  the haircut (long or short: the price is taken to have fallen by it).
+- a listing is *gone* when it had no bar for ``gone_after`` periods: a long position is then closed at the last close
+  less the haircut, a short one at the last close, because an assumption is no gain (as in the ledger).
 
 Bars are adjusted for splits and dividends: longs receive and shorts pay dividends, splits change nothing. Cash earns
-nothing. Amounts are shares of the account at the beginning of the period; the account has one currency.
+nothing. An entry takes no more than its share of the bar's volume, where the listing has ever shown one, and what was
+so entered is taken to get out whole.
+Stops and targets are the ledger's: here a position lasts as long as its label. Amounts are shares of the account at the
+beginning of the period; the account has one currency.
 """
 
 from collections.abc import Sequence
@@ -50,8 +53,8 @@ class Grid:
 
     ``stamps`` are those of the bars, in order; period d lasts from open d to open d+1. ``price`` is the open, or the
     last one that was believed, 0 before the first. Of each bar ``column`` and ``at`` are its place; of each column
-    ``last`` is the number of its last bar, ``gone`` the row from which it is held to be gone (beyond the last: never),
-    and ``symbols`` its name.
+    ``last`` is the number of its last bar, ``closing`` that bar's close, ``gone`` the row from which it is held to be
+    gone (beyond the last: never), and ``symbols`` its name.
     """
 
     stamps: pl.Series
@@ -59,6 +62,7 @@ class Grid:
     column: Array
     at: Array
     last: Array
+    closing: Array
     gone: Array
     symbols: pl.Series
 
@@ -200,7 +204,7 @@ def _plan(
     last, gone = grid.last[column], grid.gone[column]
     entry, exit_ = np.minimum(row + 1, last), row + 1 + horizon
     flagged = _next(bars["flags"].is_not_null().to_numpy(), entry)
-    value = bars["value"].fill_null(0.0).to_numpy()[entry] if "value" in bars.columns else np.full(len(row), np.inf)
+    value = _fillable(bars, grid)[entry]
     never = len(grid.stamps)
     state = np.select(
         [
@@ -214,7 +218,8 @@ def _plan(
     )
     opened = bars["open"].to_numpy()[entry]
     earned = wanted["label_return"].to_numpy()
-    fallen = bars["close"].to_numpy()[last] * (1 - trading.delisting_haircut) / opened - 1
+    kept = np.where(wanted["side"].to_numpy() > 0, 1 - trading.delisting_haircut, 1.0)
+    fallen = grid.closing[column] * kept / opened - 1
     returned = np.select([state == CLOSED, state == DELISTED], [earned, fallen], np.nan)
     left = np.select(
         [state == VOID, state == CLOSED, state == DELISTED],
@@ -243,6 +248,40 @@ def _plan(
         state=pl.Series(STATES).gather(state),
     )
     return Plan(decisions[order], orders.taken(order), grid, groups.to_list(), parameters.gross, a_year)
+
+
+def _fillable(bars: pl.DataFrame, grid: Grid) -> Array:
+    """The traded value of each bar; without limit while a listing has shown none at all (an index, a currency)."""
+    if "value" not in bars.columns:
+        return np.full(bars.height, np.inf)
+    value = bars["value"].fill_null(0.0).to_numpy()
+    total = np.cumsum(value)
+    before = np.concatenate([[0.0], total[grid.last[:-1]]])[grid.column]
+    return np.where(total > before, value, np.inf)
+
+
+def held_from_the_start(grid: Grid, haircut: float, symbols: Sequence[str] | None = None) -> Orders:
+    """Buy and hold: equal shares of the account in every listing that trades at the second open, when a strategy that
+    decides at the first stamp can first buy; what goes is closed as in ``planned`` and stays cash.
+
+    ``symbols`` are those to be held, all of them where it is None.
+    """
+    first = grid.price[1] if len(grid.price) > 1 else np.zeros(grid.price.shape[1])
+    there = first > 0
+    if symbols is not None:
+        there &= grid.symbols.is_in(list(symbols)).to_numpy()
+    column = np.flatnonzero(there)
+    count = len(column)
+    return Orders(
+        listing=column,
+        entered=np.ones(count, np.int64),
+        left=grid.gone[column],
+        opened=first[column],
+        closed=grid.closing[column] * (1 - haircut),
+        share=np.full(count, 1 / max(count, 1)),
+        most=np.full(count, np.inf),
+        group=np.zeros(count, np.int64),
+    )
 
 
 def _first(predictions: pl.DataFrame) -> datetime:
@@ -334,7 +373,12 @@ def grid_of(bars: pl.DataFrame, first: datetime, gone_after: int) -> Grid:
     price = np.zeros((len(stamps), len(last)))
     price[at[believed], column[believed]] = opened[believed]
     ended = np.minimum(at[last] + gone_after + 1, len(stamps))
-    return Grid(stamps, _carried(price), column, at, last, ended, bars["symbol"].gather(last))
+    return Grid(
+        *(stamps, _carried(price), column, at, last),
+        closing=bars["close"].to_numpy()[last],
+        gone=ended,
+        symbols=bars["symbol"].gather(last),
+    )
 
 
 def _carried(price: Array) -> Array:

@@ -148,6 +148,8 @@ class TestTheInterval:
         assert ratios.total_return(played.net) == pytest.approx((close * 0.7 / opened - 1) / 5)
         # From the first open after the decision: bars 49 is the first stamp, 50 the last bar, 11 later it is gone.
         assert np.flatnonzero(played.gross).tolist() == [11]
+        short = plan_of(one.with_columns(score=-1.0), bars, 5, rules).decisions["trade_return"][0]
+        assert short == pytest.approx(close / opened - 1), "an assumption is no gain"
         assert plan.gone == ["S00"]
         assert plan_of(one, bars.filter(pl.col("timestamp") <= both["timestamp"][60]), 5, rules).gone == []
 
@@ -320,8 +322,12 @@ class TestLimits:
         value = bars["value"].to_numpy()[1:]
         filled = plan.played(0.0).value[:58]
         assert filled == pytest.approx(np.minimum(1.0, 0.01 * value[:58] / 1e9), rel=0.1)
-        none = bars.with_columns(value=0.0)
-        assert set(plan_of(said, none, 1, rich, trading).decisions["state"]) == {"unfilled"}
+        halted = pl.col("timestamp") > bars["timestamp"][30]
+        none = bars.with_columns(value=pl.when(halted).then(0.0).otherwise("value"))
+        states = plan_of(said, none, 1, rich, trading).decisions["state"].to_list()
+        assert (set(states[:30]), set(states[30:])) == ({"closed"}, {"unfilled"})
+        index = bars.with_columns(value=pl.lit(None, pl.Float64))
+        assert plan_of(said, index, 1, rich, trading).played(0.0).value[:58] == pytest.approx(1.0)
 
 
 class TestSizes:
