@@ -29,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 #: Verbs of two words whose first is a verb by itself, which takes a symbol: «models AAPL», «models clean».
-TWO_WORDS = (("models", "explain"), ("models", "picture"), ("models", "clean"), ("signals", "metrics"))
+TWO_WORDS = (
+    *(("models", "explain"), ("models", "picture"), ("models", "clean")),
+    *(("signals", "explain"), ("signals", "metrics")),
+)
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -220,6 +223,9 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _chosen(signals)
     metrics = _verb(verbs, "signals metrics", "how many signals say what", _call("read", "metrics"))
     _chosen(metrics)
+    reasons = _verb(verbs, "signals explain", "why a signal says what it says", _call("explain", "signal"))
+    reasons.add_argument("symbol", metavar="SYMBOL")
+    _format(reasons)
     status = _verb(
         verbs, "status", "a line a symbol: bars, features, models, signal, quarantine", _call("read", "status")
     )

@@ -1,5 +1,6 @@
 """Reading signals: by the command and by ``from alpha_assets import signals``. Imports nothing heavy."""
 
+import json
 import sqlite3
 import warnings
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alpha_assets.quant.parameters import CLOCK_SKEW
-from alpha_assets.quant.tally import tally
+from alpha_assets.quant.tally import DOCUMENTS, tally
 from alpha_assets.settings import Settings, load
 from alpha_assets.stores.migrations import LedgerOutdated, refuse_other_revision
 from alpha_assets.stores.trouble import StoreTrouble
@@ -25,6 +26,8 @@ SIGNAL_FIELDS = (
     "model_version",
     "reason",
     "fresh",
+    *("regime", "score", "expected_return", "price", "predicted_price", "price_low", "price_high", "risk"),
+    *("views", "top_features", "data_points", "features_set"),
 )
 
 STORED = tuple(name for name in SIGNAL_FIELDS if name != "fresh")
@@ -60,9 +63,13 @@ def signals(
     Returns
     -------
     list of dict
-        With the fields of ``SIGNAL_FIELDS``: ``signal`` is BUY, SELL or HOLD; ``confidence`` the probability of the
-        stated direction, None for HOLD; times are aware datetimes in UTC; ``fresh`` is False once ``expires_at`` has
-        passed, or where the clock was set back to before it was said.
+        With the fields of ``SIGNAL_FIELDS``: ``signal`` is STRONG_BUY, BUY, HOLD, SELL or STRONG_SELL; ``confidence``
+        the calibrated probability that the stated direction earns its costs, None for HOLD; times are aware datetimes
+        in UTC; ``fresh`` is False once ``expires_at`` has passed, or where the clock was set back to before it was
+        said. ``score`` is what the views come to, in [-1, 1]; ``price`` the bar's close as traded, ``predicted_price``
+        where it is expected at the end of the horizon, between ``price_low`` and ``price_high``; ``risk`` LOW, MEDIUM
+        or HIGH; ``views`` a list of what each view says and why; ``top_features`` those that moved the model most;
+        ``data_points`` the bars held of the symbol.
     """
     now = datetime.now(UTC)
     rows = _held(settings or load())
@@ -139,9 +146,13 @@ def _rows(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         f"SELECT {', '.join(STORED)} FROM signals "
         "WHERE symbol NOT IN (SELECT symbol FROM universe WHERE retired_at IS NOT NULL) ORDER BY symbol"
     )
-    return [
-        {name: _instant(row[name]) if name in INSTANTS else row[name] for name in STORED} for row in stored.fetchall()
-    ]
+    return [{name: _value(name, row[name]) for name in STORED} for row in stored.fetchall()]
+
+
+def _value(name: str, stored: Any) -> Any:
+    if name in INSTANTS:
+        return _instant(stored)
+    return json.loads(stored) if name in DOCUMENTS and stored is not None else stored
 
 
 def _instant(text: str | None) -> datetime | None:

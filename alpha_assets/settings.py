@@ -38,6 +38,7 @@ from alpha_assets.quant.parameters import (
     SignalParameters,
     SimulationParameters,
     TradingParameters,
+    ViewParameters,
 )
 
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
@@ -69,6 +70,7 @@ GROUPS = (
     "gate",
     "promotion",
     "drift",
+    "views",
     "signal",
     "trading",
     "backtest",
@@ -166,7 +168,8 @@ class Settings(BaseSettings):
     gate: GateParameters = Field(GateParameters(), description="what counts as evidence")
     promotion: PromotionParameters = Field(PromotionParameters(), description="the path of a version after the gate")
     drift: DriftParameters = Field(DriftParameters(), description="when features have drifted")
-    signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
+    views: ViewParameters = Field(ViewParameters(), description="what each view looks at")
+    signal: SignalParameters = Field(SignalParameters(), description="how views become a signal")
     trading: TradingParameters = Field(TradingParameters(), description="what a trade costs and how large it may be")
     backtest: BacktestParameters = Field(BacktestParameters(), description="what a backtest trades, and how large")
 

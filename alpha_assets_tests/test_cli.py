@@ -25,6 +25,7 @@ VERBS = {
     ("backtest",): True,
     ("advance",): False,
     ("signals",): True,
+    ("signals", "explain"): True,
     ("cache", "status"): True,
     ("cache", "clear"): True,
     ("cache", "clean"): True,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from alpha_assets.commands.explain import VIEW_FIELDS
 from alpha_assets.commands.models import CLEAN_FIELDS, MODEL_FIELDS, PROMOTION_FIELDS
 from alpha_assets.commands.read import FINDING_FIELDS, STATUS_FIELDS
 from alpha_assets.quant.bars import RULES
@@ -68,6 +69,7 @@ def test_every_table_of_the_lake_is_listed_with_its_key(table: str) -> None:
         ("findings", FINDING_FIELDS),
         ("status", STATUS_FIELDS),
         ("signals", SIGNAL_FIELDS),
+        ("signals explain", VIEW_FIELDS),
         ("models", MODEL_FIELDS),
         ("models explain", LINE_FIELDS),
         ("models clean", CLEAN_FIELDS),

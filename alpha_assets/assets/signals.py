@@ -23,7 +23,11 @@ from alpha_assets.stores.run_locks import RunLocks
     group_name="signals",
     kinds={"sql", "deltalake"},
     owners=OWNERS,
-    description=(f"BUY, SELL or HOLD for the latest final bar of each symbol, by its promoted model. {DISCLAIMER}"),
+    description=(
+        "What model, indicators and patterns say of the latest final bar of each symbol, weighed by their track "
+        "records: STRONG_BUY, BUY, HOLD, SELL or STRONG_SELL with a calibrated confidence, a price and its interval, "
+        f"a risk and the reasons. Without a promoted model: HOLD. {DISCLAIMER}"
+    ),
 )
 def signals(
     context: dg.AssetExecutionContext,

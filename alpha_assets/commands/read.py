@@ -18,7 +18,7 @@ from alpha_assets.reading import signals as newest_signals
 from alpha_assets.settings import Settings
 from alpha_assets.stores.home import refuse_other_interval
 
-SHOWN_SIGNAL_FIELDS = ("symbol", "signal", "confidence", "bar_time", "model_version", "reason")
+SHOWN_SIGNAL_FIELDS = ("symbol", "signal", "confidence", "risk", "bar_time", "model_version", "reason")
 
 STATUS_FIELDS = (
     "symbol",

@@ -16,7 +16,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str, 
     elif form == "csv":
         writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(plain)
+        writer.writerows({name: _in_a_cell(value) for name, value in row.items()} for row in plain)
     elif not rows:
         print(empty)
     else:
@@ -46,6 +46,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _in_a_cell(value: Any) -> Any:
+    """A list or an object as JSON: CSV has no other form for it that a program could read."""
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
 def _only_days(values: Iterable[Any]) -> bool:
     """True of a column of daily bars: an intraday bar of midnight is told from a day by its neighbours."""
     return all(value.time() == time(0) for value in values if isinstance(value, datetime))
@@ -71,7 +76,7 @@ def _grid(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(grid)
 
 
-_COLOURS = {"BUY": "green", "SELL": "red"}
+_COLOURS = {"BUY": "green", "SELL": "red", "STRONG_BUY": "bold green", "STRONG_SELL": "bold red"}
 
 
 def _cell(value: Any) -> str:

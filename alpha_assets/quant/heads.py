@@ -69,15 +69,33 @@ class Candidate:
     intercepts: Mapping[str, Intercept] = field(default_factory=dict)
     patterns: PatternModel | None = None
 
-    def predict(self, features: Array, symbols: Sequence[str] | None = None) -> dict[str, Array]:
+    def predict(
+        self, features: Array, symbols: Sequence[str] | None = None, said: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
         """``ANSWERS``, score and linear_score of each row of ``features`` (rows x columns, NaN for null).
 
         ``symbols`` names each row's symbol to a pooled candidate; without it, and for a symbol it never met, the pool
-        speaks. What no head tells is NaN.
+        speaks. ``said`` are the heads' answers to these rows where they were asked already. What no head tells is NaN.
         """
-        said = said_of(self.models, self.parameters, features)
+        said = self.said(features) if said is None else said
         answers = _answers(said, self.base, self.voices, self.parameters, _shifts(self.intercepts, symbols, features))
         return {**answers, "dissimilarity": self.dissimilarity(features)}
+
+    def said(self, features: Array) -> dict[str, Array]:
+        """What each head says of each row by itself, before anybody is weighed or calibrated."""
+        return said_of(self.models, self.parameters, features)
+
+    def contributions(self, features: Array, *, linear: bool = False) -> Array:
+        """What each column adds to the log-odds of up that the heads vote for, rows x columns: their weighted sum.
+
+        The heads are those of the direction, or the linear ones; one that cannot tell is left out.
+        """
+        voice = self.voices.get("linear_direction" if linear else "direction")
+        total = np.zeros(features.shape)
+        for name, weight in (voice.weights if voice else {}).items():
+            told = learner(name, self.parameters).contributions(self.models[name], features) if weight > 0 else None
+            total += 0.0 if told is None else weight * told
+        return total
 
     def files(self) -> dict[str, bytes]:
         """The candidate as native files by name; ``load`` makes the same of them."""

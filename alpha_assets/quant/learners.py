@@ -197,6 +197,12 @@ class Learner(Protocol):
     def importance(self, model: Model) -> Array | None:
         """How much each column counts, summing to 1, or None where nothing was learnt."""
 
+    def contributions(self, model: Model, features: Array) -> Array | None:
+        """What each column adds to the answer for each row, rows x columns; None where nobody can tell.
+
+        In the unit of the return (return), in log-odds (direction, pattern), in log-weight of buy less sell (signal).
+        """
+
 
 #: What shapes small boosted trees.
 BOOSTED = ("rounds", "learning_rate", "leaves", "min_leaf_rows", "l2", "column_share", "row_share")
@@ -258,6 +264,11 @@ class _LightGBM(ABC):
         """Share of the gain."""
         return _shares(model.feature_importance("gain"))
 
+    def contributions(self, model: Model, features: Array) -> Array | None:
+        """Exact TreeSHAP (Lundberg and others, 2020), by the library."""
+        told = model.predict(np.ascontiguousarray(features, dtype=np.float64), num_threads=1, pred_contrib=True)
+        return _beside_the_mean(np.asarray(told).reshape(len(features), -1, features.shape[1] + 1))
+
     def _task(self, rows: Lesson) -> tuple[Array, dict[str, Any]]:
         if self.kind == "return":
             return rows.earned, {"objective": "l2"}
@@ -278,6 +289,11 @@ class _Forest(_LightGBM):
     """A random forest (Breiman, 2001): each tree sees 63 % of the rows and a third of the columns."""
 
     searched: ClassVar[tuple[str, ...]] = ("depth", "forest_leaf_rows")
+
+    def contributions(self, model: Model, features: Array) -> Array | None:
+        """Exact TreeSHAP; the library adds up what the trees say, where a forest's answer is their mean."""
+        told = super().contributions(model, features)
+        return None if told is None else np.asarray(told / max(model.current_iteration(), 1))
 
     def _shape(self) -> dict[str, Any]:
         return {
@@ -419,6 +435,15 @@ class _XGBoost(ABC):
         """Share of the gain."""
         gains = model.get_score(importance_type="total_gain")
         return _shares(np.array([gains.get(f"f{column}", 0.0) for column in range(model.num_features())]))
+
+    def contributions(self, model: Model, features: Array) -> Array | None:
+        """Exact TreeSHAP (Lundberg and others, 2020), by the library."""
+        import xgboost
+
+        types = [*["q"] * (features.shape[1] - self.named), *["c"] * self.named] if self.named else None
+        rows = xgboost.DMatrix(features, feature_types=types, enable_categorical=bool(types), nthread=1)
+        told = np.asarray(model.predict(rows, pred_contribs=True), dtype=np.float64)
+        return _beside_the_mean(told.reshape(len(features), -1, features.shape[1] + 1))
 
     @abstractmethod
     def _task(self, rows: Lesson) -> tuple[Array, dict[str, Any]]:
@@ -562,6 +587,10 @@ class _Scikit(ABC):
         """Mean decrease of impurity."""
         return _shares(model.shares)
 
+    def contributions(self, model: Model, features: Array) -> Array | None:  # noqa: ARG002
+        """Unknown: its trees are kept as arrays of our own, and no library walks them."""
+        return None
+
 
 class ScikitReturn(_Scikit):
     """The label's return by scikit-learn's random forest."""
@@ -618,6 +647,10 @@ class _Linear:
     def importance(self, model: Model) -> Array | None:
         """Share of the absolute slopes, which are comparable, the columns being scaled."""
         return _shares(np.abs(model.slopes))
+
+    def contributions(self, model: Model, features: Array) -> Array | None:
+        """Slope times distance from the training median, in deviations: the Shapley value of a sum about that row."""
+        return np.asarray(model.scaling(features) * model.slopes)
 
 
 class RidgeReturn(_Linear):
@@ -699,6 +732,11 @@ def libraries(parameters: LearningParameters) -> dict[str, str]:
     """The installed versions of everything that shapes the fits of these heads."""
     names = {library for head in parameters.heads for library in learner(head, parameters).libraries}
     return {name: version(name) for name in sorted(names)}
+
+
+def _beside_the_mean(told: Array) -> Array:
+    """Rows x columns of a library's rows x classes x (columns and the mean): one class, or buy less sell."""
+    return np.asarray(told[:, 0, :-1] if told.shape[1] == 1 else told[:, BUY, :-1] - told[:, SELL, :-1])
 
 
 def _shares(values: Array) -> Array | None:

@@ -39,6 +39,9 @@ DEFAULT_HEADS = (
     *("ridge", "logistic"),
 )
 
+#: The views that ship (``quant.views.VIEWS``).
+VIEW_NAMES = ("model", "technical", "pattern")
+
 #: What ``quant.learners.LEARNERS`` holds, which is too heavy to import for reading a setting: those, and scikit-learn's
 #: forests, which whoever mistrusts bins may take instead of the native ones.
 HEAD_NAMES = (*DEFAULT_HEADS, "skrf_return", "skrf_direction", "skrf_signal")
@@ -435,19 +438,89 @@ class DriftParameters:
 
 
 @dataclass(frozen=True)
-class SignalParameters:
-    """When a promoted model's opinion is a signal (``quant.blend``)."""
+class ViewParameters:
+    """What each view looks at (``quant.views``): thresholds of the technical rules, and when the model abstains."""
 
-    buy_from: float = 0.52  # P(up) from which a signal is BUY; daily models seldom leave 0.45 to 0.55
-    sell_to: float = 0.48  # P(up) down to which a signal is SELL
-    stale_sessions: int = 5  # sessions a symbol may lag behind its calendar's newest bar; a delisted one lags for ever
+    names: tuple[str, ...] = VIEW_NAMES  # the views that are heard, names in quant.views.VIEWS
+    #: Whether technical and pattern view may state a direction where no promoted model speaks. Off: they are shown and
+    #: the signal is HOLD, for nobody has judged them.
+    alone: bool = False
+    #: Distance of a bar from what the model was trained on, over the mean distance between training rows, from which
+    #: the model's answer is a guess. Of out-of-fold rows of simulated and S&P bars fewer than 1 % are as far.
+    dissimilar_from: float = 1.5
+    rsi_low: float = 0.3  # RSI 14 below which a fall is overdone; Wilder's 30 and 70
+    rsi_high: float = 0.7  # and above which a rise is
+    stochastic_low: float = 0.2  # the same of the stochastic's two lines; Lane's 20 and 80
+    stochastic_high: float = 0.8
+    mfi_low: float = 0.2  # the same of the money flow index; Quong's and Soudack's 20 and 80
+    mfi_high: float = 0.8
+    band_edge: float = 1.0  # Bollinger position beyond which a price is outside its bands of two deviations
+    cci_edge: float = 1.0  # CCI / 100 beyond which the price is far from its mean; Lambert's 100
+    trend_from: float = 0.25  # ADX from which the directional indicators name a trend; Wilder's 25
+    aroon_from: float = 0.5  # Aroon oscillator beyond which the newer extreme names one; Chande's 50
+    flow_from: float = 0.2  # share of the volume of 20 bars, net, beyond which money flows one way
 
     def __post_init__(self) -> None:
-        """Refuses thresholds that would let one opinion be two signals."""
+        """Refuses rules that could not speak, or both ways at once."""
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise ValueError(f"names is {self.names}: it must name one view at least, and none twice")
+        _between("dissimilar_from", self.dissimilar_from, 0.0, float("inf"))
+        for name in ("rsi", "stochastic", "mfi"):
+            low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
+            if not 0.0 <= low < high <= 1.0:
+                raise ValueError(f"{name}_low is {low} and {name}_high {high}: wanted 0 <= low < high <= 1")
+        for name in ("band_edge", "cci_edge", "trend_from", "aroon_from", "flow_from"):
+            _at_least(name, getattr(self, name), 0.0)
+
+
+@dataclass(frozen=True)
+class SignalParameters:
+    """How views become a signal (``quant.blend``), its price (``quant.outlook``) and its risk (``quant.risk``)."""
+
+    #: Calibrated probability, that the stated direction earns its costs, from which it is stated. Half is the point
+    #: where costs are earned more often than not; a coin that pays a round trip has less.
+    least_confidence: float = 0.5
+    buy_from: float = 0.52  # P(up) from which the model's direction alone is a purchase; it seldom leaves 0.45 to 0.55
+    sell_to: float = 0.48  # P(up) down to which it is a sale
+    stale_sessions: int = 5  # sessions a symbol may lag behind its calendar's newest bar; a delisted one lags for ever
+    record_days: int = 7  # days, from a Monday on, after which the track record is read anew
+    record_years: float = 10.0  # years of track record that count: older markets were others
+    #: TS-IC that a view is taken to have before anything is known of it: what daily features show on real bars.
+    skill_prior: float = 0.02
+    #: Deviation of the views' skills about it. The prior weighs as much as 1 / 0.03² = 1,100 independent outcomes: four
+    #: years of one symbol, or a week of a universe.
+    skill_spread: float = 0.03
+    least_rows: int = 200  # known scores of a view below which its unit is not measured, but taken as 1/3
+    confidence_rows: float = 2_000.0  # outcomes that the belief about the calibration weighs as much as
+    strong_share: float = 0.1  # share of the stated confidences of the trailing window that are STRONG
+    strong_days: int = 365  # days of that window
+    strong_least: int = 100  # stated confidences in it below which nothing is STRONG
+    coverage: float = 0.9  # probability that the price ends within the interval beside the prediction
+    risk_bars: int = 252  # bars of the ranks and the drawdown of the risk: a year
+    medium_rank: float = 0.6  # rank of the volatility of 20 bars among its last year's from which risk is MEDIUM
+    high_rank: float = 0.9  # and HIGH
+    medium_drawdown: float = 0.15  # fall from the year's high from which risk is MEDIUM
+    high_drawdown: float = 0.3  # and HIGH: a third lost takes a half to come back
+    top_features: int = 5  # features that are named beside a signal
+
+    def __post_init__(self) -> None:
+        """Refuses what no signal can rest on."""
+        for name in ("least_confidence", "strong_share", "skill_spread", "coverage"):
+            _between(name, getattr(self, name), 0.0, 1.0)
         if not 0.0 < self.sell_to <= 0.5 <= self.buy_from < 1.0:
             raise ValueError(
                 f"sell_to is {self.sell_to} and buy_from {self.buy_from}: wanted 0 < sell_to <= 0.5 <= buy_from < 1"
             )
+        if self.coverage == 1.0:
+            raise ValueError("coverage is 1: no interval holds every price")
+        for name in ("record_days", "least_rows", "strong_days", "strong_least", "risk_bars"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("stale_sessions", "skill_prior", "top_features"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("record_years", "confidence_rows"):
+            _between(name, getattr(self, name), 0.0, float("inf"))
+        _between("medium_rank", self.medium_rank, 0.0, self.high_rank)
+        _between("medium_drawdown", self.medium_drawdown, 0.0, self.high_drawdown)
 
 
 @dataclass(frozen=True)

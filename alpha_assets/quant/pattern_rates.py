@@ -183,3 +183,42 @@ def cells(found: pl.DataFrame, least: float) -> dict[str, dict[str, Any]]:
             name: value for name, value in zip(RATE_FIGURES, figures, strict=True) if value is not None
         }
     return documents
+
+
+def running(table: pl.DataFrame, horizon: int, prior: float) -> pl.DataFrame:
+    """symbol, timestamp, pattern, direction and ``success`` of every directed event: the rate as known at its bar.
+
+    ``table`` holds ``patterns.outcomes``. ``success`` is what ``rates`` calls ``shrunk``, of the regime ``all``, of the
+    outcomes that were known when the event's bar began: 1/2 where none was. ``horizon`` is one of ``HORIZONS``.
+    """
+    by = ["symbol", "pattern"]
+    known, right = f"known_{horizon}", f"success_{horizon}"
+    events = table.filter(pl.col("direction") != 0).select(*by, "timestamp", "direction", known, right)
+    at = pl.col("timestamp").dt.epoch("us")
+    lasted = (pl.col(known).dt.epoch("us") - at) * (horizon / (horizon + 2))
+    settled = (
+        events.drop_nulls([known, right])
+        .sort(known, *by)
+        .select(
+            *by,
+            known,
+            count=pl.col(right).cum_count().over(by).cast(pl.Float64),
+            successes=pl.col(right).cast(pl.Int64).cum_sum().over(by).cast(pl.Float64),
+            spanned=at.cum_max().over(by) - at.cum_min().over(by),
+            held=lasted.cum_sum().over(by),
+        )
+    )
+    count = pl.col("count")
+    effective = pl.min_horizontal(count, 1 + pl.col("spanned") / (pl.col("held") / count))
+    shrunk = (effective * pl.col("successes") / count + prior / 2) / (effective + prior)
+    return (
+        events.sort("timestamp", *by)
+        .join_asof(settled, left_on="timestamp", right_on=known, by=by, strategy="backward", check_sortedness=False)
+        .select("symbol", "timestamp", "pattern", "direction", success=shrunk.fill_null(0.5))
+        .sort("symbol", "timestamp", "pattern")
+    )
+
+
+def told_horizon(horizon: int) -> int:
+    """The longest of ``HORIZONS`` that is not longer than ``horizon``: what is likest to a label of it."""
+    return max(known for known in HORIZONS if known <= horizon)

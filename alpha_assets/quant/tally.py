@@ -9,6 +9,9 @@ WORDS = ("STRONG_SELL", "SELL", "HOLD", "BUY", "STRONG_BUY")
 #: How much may go wrong, whichever way the signal points.
 RISKS = ("LOW", "MEDIUM", "HIGH")
 
+#: What of a signal is a list of objects: JSON text where the storage has no type for it.
+DOCUMENTS = ("views", "top_features")
+
 METRIC_FIELDS = (
     *("signals", "strong_buy", "buy", "hold", "sell", "strong_sell"),
     *("buy_ratio", "hold_ratio", "sell_ratio", "mean_confidence", "high_risk", "oldest_bar", "newest_bar"),

@@ -1,10 +1,14 @@
-"""Last station: what the promoted model of each symbol says of its latest final bar, and for how long that holds.
+"""Last station: what the views say of the latest final bar of each symbol, as one signal, and for how long that holds.
 
 No promoted model, no fresh feature, a model file that is not the registered one, an unexplained jump: the signal is
 HOLD and says so. It is never a guess dressed up.
 
-The model is that of the bar's own regime where one is promoted, else that of «all». A canary is asked about the same
-bar, and what it says is stored beside and never shown.
+The model is that of the bar's own regime where one is promoted, else that of «all». A canary, and a candidate that
+nobody has rejected, are asked about the same bar, and what they say is stored beside and never shown.
+
+How much each view counts, and what a blended score has been worth, is read once a run from the track record of the
+universe (``stations.record``). What a run says is a matter of what it reads: the same bars, models and decisions
+give the same signals, but for ids and clocks.
 """
 
 import hashlib
@@ -12,19 +16,28 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from alpha_assets.quant import calendars
+from alpha_assets.quant import calendars, risk
 from alpha_assets.quant.bars import held_symbols
-from alpha_assets.quant.blend import direction
+from alpha_assets.quant.blend import cells_of, shares
 from alpha_assets.quant.feature_set import FeatureSet
-from alpha_assets.quant.heads import ANSWERS, features_of
-from alpha_assets.quant.schema import BARS, empty
+from alpha_assets.quant.heads import ANSWERS, Candidate, features_of, pattern_success
+from alpha_assets.quant.labels import VOLATILITY_BARS
+from alpha_assets.quant.outlook import Record, word
+from alpha_assets.quant.schema import BARS, TIME, empty
+from alpha_assets.quant.views import Opinion, fired, opinions, views_of
 from alpha_assets.settings import Settings
+from alpha_assets.stations import record as records
 from alpha_assets.stations.base import Progress, Report, silent
+from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
+from alpha_assets.stations.record import KEY, LEADER
+from alpha_assets.stations.series import calendars_of, pending_bars
 from alpha_assets.stations.sets import Recipe, recipe_of, restored
 from alpha_assets.stations.train import ALL, KEYED, why_untrained
 from alpha_assets.stations.watch import LIVE, SHADOW
@@ -46,20 +59,21 @@ def signal(
     now: datetime,
     progress: Progress = silent,
 ) -> Report:
-    """Say BUY, SELL or HOLD for the latest final bar of each symbol; write it to the ledger and to the lake."""
+    """Say what the views come to for the latest final bar of each symbol; write it to the ledger and to the lake."""
     started = time.perf_counter()
     report = Report()
-    states = ledger.states()
-    production, canaries = _by_symbol(ledger.production()), _by_symbol(ledger.canaries())
+    states, served = ledger.states(), ledger.production()
+    production, shadows = _by_symbol(served), _by_symbol(_on_trial(ledger))
     candidates = ledger.candidates()
     members = {row["symbol"]: row for row in ledger.universe(retired=True)}
     newest = _newest(members, states)
     recent = _recent(lake, states, symbols)
-    asked = [row for symbol in symbols for row in (*production.get(symbol, ()), *canaries.get(symbol, ()))]
+    asked = [row for symbol in symbols for row in (*production.get(symbol, ()), *shadows.get(symbol, ()))]
     recipes = _recipes(ledger, settings, asked)
     latest = _latest(lake, states, recipes, recent)
     jumps = _jumps(recent)
-    said, predictions = [], []
+    answers: dict[str, Answer] = {}
+    predictions = []
     for done, symbol in enumerate(symbols, start=1):
         candidate, state = candidates.get((symbol, ALL)), states.get(symbol)
         decision = _serving(production.get(symbol, ()), latest)
@@ -69,23 +83,26 @@ def signal(
             held = jumps.get(symbol) or _behind(members.get(symbol), state, newest, settings)
             recipe, bar = recipes.get(table), latest.get((table, symbol))
             if decision is None and symbol in production:
-                opinion = _hold(_not_of_this_regime(production[symbol]))
+                answer = Answer(_not_of_this_regime(production[symbol]))
             else:
-                opinion = _opinion(decision, candidate, recipe, bar, state, held, registry, settings)
+                answer = _answer(decision, candidate, recipe, bar, state, held, registry, settings)
         except Exception as error:  # one symbol of many: it is held with the reason, and the others go on
-            opinion = _hold(f"no signal could be made: {type(error).__name__}: {error}", _named(decision))
-        said.append(_row(symbol, opinion, states.get(symbol, {}).get("last_bar"), now, settings))
-        if decision is not None and opinion.get("p_up") is not None:
-            predictions.append(_prediction(symbol, decision, opinion, states[symbol], now, LIVE))
+            answer = Answer(f"no signal could be made: {type(error).__name__}: {error}", decision)
+        answers[symbol] = replace(answer, shown=held is None and answer.shown)
+        if decision is not None and answer.told:
+            predictions.append(_prediction(symbol, decision, answer.told, states[symbol], now, LIVE))
         if held is None:
-            for canary in _applying(canaries.get(symbol, ()), latest):
-                recipe, bar = recipes[canary["features_set"]], latest[canary["features_set"], symbol]
-                view = _shadowed(canary, recipe, bar, states[symbol], registry, settings)
-                if view is not None:
-                    predictions.append(_prediction(symbol, canary, view, states[symbol], now, SHADOW))
+            for shadow in _applying(shadows.get(symbol, ()), latest):
+                recipe, bar = recipes[shadow["features_set"]], latest[shadow["features_set"], symbol]
+                told = _shadowed(shadow, recipe, bar, states[symbol], registry, settings)
+                if told is not None:
+                    predictions.append(_prediction(symbol, shadow, told, states[symbol], now, SHADOW))
         progress("signals", done, len(symbols))
     if predictions:
         lake.append("predictions", pl.DataFrame(predictions, schema=dict(PREDICTIONS)))
+    record = records.track_record(lake, ledger, settings, served, now)
+    desk = _Desk(lake, ledger, settings, states, recent, latest, record, now)
+    said = desk.signals(symbols, answers)
     _publish(lake, ledger, said)
     for row in said:
         keys = ("confidence", "model_version", "reason")
@@ -96,6 +113,24 @@ def signal(
         "seconds": round(time.perf_counter() - started, 3),
     }
     return report
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the promoted model of a symbol says of its newest bar, or in ``silent`` why there is no such answer.
+
+    ``told`` are ``ANSWERS`` in the voice that was judged; ``heads`` what each head says by itself; ``leading`` the
+    columns that count most. ``shown`` is False where nothing whatever may be said of the bar.
+    """
+
+    silent: str | None
+    decision: Row | None = None
+    told: Mapping[str, float] = field(default_factory=dict)
+    heads: Mapping[str, Any] = field(default_factory=dict)
+    leading: Sequence[Mapping[str, Any]] = ()
+    candidate: Candidate | None = None
+    bar: pl.DataFrame | None = None
+    shown: bool = True
 
 
 def faults(
@@ -118,13 +153,29 @@ def faults(
         if bar is None or not bar["warm"].item():
             continue
         try:
-            said = _opinion(row, None, recipes[table], bar, states[row["symbol"]], None, registry, settings)
+            said = _answer(row, None, recipes[table], bar, states[row["symbol"]], None, registry, settings)
         except Exception as error:  # whatever it does instead of answering is what is wrong with it
             found[cell] = f"{type(error).__name__}: {error}"
             continue
-        if said["p_up"] is None:
-            found[cell] = said["reason"]
+        if said.silent is not None:
+            found[cell] = said.silent
     return found
+
+
+def _on_trial(ledger: Ledger) -> dict[tuple[str, str], Row]:
+    """Who is asked in the shadow of production: a cell's canary, else its candidate until that is rejected or serves.
+
+    A candidate that was not decided on, or waits, has no voice that was judged: its trees speak.
+    """
+    canaries, decided, served = ledger.canaries(), ledger.decided(), ledger.production()
+    waiting = {
+        cell: decided.get(cell) or {**row, "speaker": None}
+        for cell, row in ledger.candidates().items()
+        if row["model_version"] is not None
+        and decided.get(cell, {"stage": "staging"})["stage"] == "staging"
+        and served.get(cell, {}).get("training_id") != row["training_id"]
+    }
+    return {**waiting, **canaries}
 
 
 def _recent(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> pl.DataFrame:
@@ -187,17 +238,17 @@ def _serving(decisions: Sequence[Row], latest: Latest) -> Row | None:
 
 
 def _shadowed(
-    canary: Row, recipe: Recipe, bar: pl.DataFrame, state: Row, registry: Registry, settings: Settings
-) -> dict[str, Any] | None:
-    """What a canary says; None where it cannot be asked yet or its files are out of reach, which may heal.
+    shadow: Row, recipe: Recipe, bar: pl.DataFrame, state: Row, registry: Registry, settings: Settings
+) -> Mapping[str, float] | None:
+    """What a version on trial says; None where it cannot be asked yet or its files are out of reach, which may heal.
 
     Whatever else it does than to say a probability is kept as no answer: its shadow has failed.
     """
     try:
-        view = _opinion(canary, None, recipe, bar, state, None, registry, settings)
+        answer = _answer(shadow, None, recipe, bar, state, None, registry, settings)
     except Exception:  # a version on trial may do anything; production goes on beside it
-        return {"p_up": None}
-    return view if view["p_up"] is not None else None
+        return {}
+    return answer.told if answer.silent is None else None
 
 
 def _latest_of(
@@ -274,7 +325,7 @@ def _not_of_this_regime(others: Sequence[Row]) -> str:
     return f"no promoted model of the latest bar's regime, nor of «{ALL}»: there is one of {names} only"
 
 
-def _opinion(
+def _answer(
     decision: Row | None,
     candidate: Row | None,
     recipe: Recipe | None,
@@ -283,88 +334,354 @@ def _opinion(
     held: str | None,
     registry: Registry,
     settings: Settings,
-) -> dict[str, Any]:
-    """The signal with its confidence and reason; ``p_up``, and all ``said``, only where a model spoke."""
+) -> Answer:
+    """What the model of ``decision`` says of the bar ``latest``, or why it says nothing."""
     if state is None or state.get("last_bar") is None:
-        return _hold(why_untrained(candidate, state, settings))
+        return Answer(why_untrained(candidate, state, settings), shown=False)
     if decision is None:
         judged = candidate is not None and candidate["model_version"] is not None
         why = GATE_CLOSED if judged else why_untrained(candidate, state, settings)
-        return _hold(f"no promoted model: {why}")
-    named = _named(decision)
+        return Answer(f"no promoted model: {why}")
     if held is not None:
-        return _hold(held, named)
+        return Answer(held, decision)
     if recipe is None:
-        return _hold(
-            f"the promoted model reads {decision['features_set']}, which is no longer kept: train again", named
+        return Answer(
+            f"the promoted model reads {decision['features_set']}, which is no longer kept: train again", decision
         )
     if latest is None:
-        return _hold("the latest bar has no features yet", named)
+        return Answer("the latest bar has no features yet", decision)
     if not latest["warm"].item():
         blank = recipe.feature_set.blank
-        return _hold(f"the latest bar is in the warm-up of the features: a listing's first {blank} bars", named)
+        why = f"the latest bar is in the warm-up of the features: a listing's first {blank} bars"
+        return Answer(why, decision, shown=False)
     try:
-        said = _predict(decision["symbol"], decision, latest, registry)
+        return _predict(decision["symbol"], decision, latest, registry, settings)
     except (ModelDamaged, OSError) as error:
-        return _hold(f"the promoted model cannot be read: {error}", named)
-    p_up = said["p_up"]
-    word, confidence = direction(p_up, settings.signal)
-    limits = f"BUY from {settings.signal.buy_from:.3f}, SELL to {settings.signal.sell_to:.3f}"
-    whose = "its linear model's " if decision["speaker"] == "linear" else ""
-    reason = f"{decision['model_name']} version {decision['model_version']}: {whose}P(up) {p_up:.3f} ({limits})"
-    return {"signal": word, "confidence": confidence, "p_up": p_up, "reason": reason, "said": said, **named}
+        return Answer(f"the promoted model cannot be read: {error}", decision)
 
 
-def _named(decision: Row | None) -> dict[str, Any]:
-    names = ("model_name", "model_version")
-    return {} if decision is None else {name: decision[name] for name in names}
-
-
-def _hold(reason: str, named: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    none = {"model_name": None, "model_version": None}
-    return {"signal": "HOLD", "confidence": None, "p_up": None, "reason": reason, **none, **(named or {})}
-
-
-def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registry) -> dict[str, float]:
+def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registry, settings: Settings) -> Answer:
     """What the promoted model says of the one row ``latest``, in the voice that was judged.
 
-    The linear model says P(up) and nothing else.
+    The linear model says P(up) and nothing else. Raises ValueError for an answer that is no probability.
     """
     candidate = registry.candidate(
         decision["model_name"], decision["model_version"], decision["model_location"], decision["model_digest"]
     )
-    said = candidate.predict(features_of(latest, candidate), [symbol])
+    features = features_of(latest, candidate)
+    heads = candidate.said(features)
+    said = candidate.predict(features, [symbol], heads)
     told = {name: float(said[name][0]) for name in ANSWERS}
-    if decision["speaker"] != "linear":
-        return told
-    return dict.fromkeys(ANSWERS, math.nan) | {
-        "p_up": told["linear_p_up"],
-        "linear_p_up": told["linear_p_up"],
-        "dissimilarity": told["dissimilarity"],
-    }
+    linear = decision["speaker"] == "linear"
+    if linear:
+        told = dict.fromkeys(ANSWERS, math.nan) | {
+            "p_up": told["linear_p_up"],
+            "linear_p_up": told["linear_p_up"],
+            "dissimilarity": told["dissimilarity"],
+        }
+    if not 0.0 <= told["p_up"] <= 1.0:
+        raise ValueError(f"P(up) is {told['p_up']}: no signal can be made of what is not a probability")
+    leading = _leading(candidate, features, settings.signal.top_features, linear=linear)
+    each = {name: _number(answer[0]) for name, answer in heads.items()}
+    return Answer(None, decision, told, each, leading, candidate, latest)
 
 
-def _row(symbol: str, opinion: Mapping[str, Any], bar_time: datetime | None, now: datetime, settings: Settings) -> Row:
-    identity = [
-        symbol,
-        str(bar_time),
-        opinion["model_name"],
-        opinion["model_version"],
-        opinion["signal"],
-        opinion["reason"],
+def _number(answer: Any) -> Any:
+    return float(answer) if np.ndim(answer) == 0 else [float(part) for part in answer]
+
+
+def _leading(candidate: Candidate, features: Any, count: int, *, linear: bool) -> list[dict[str, Any]]:
+    """The columns that move the log-odds of up most, with their value and by how much (exact TreeSHAP)."""
+    moved = candidate.contributions(features, linear=linear)[0]
+    order = np.argsort(-np.abs(moved), kind="stable")[:count]
+    return [
+        {
+            "feature": candidate.columns[at],
+            "value": _finite(float(features[0, at])),
+            "contribution": float(moved[at]),
+        }
+        for at in order
+        if moved[at] != 0
     ]
-    return {
-        "symbol": symbol,
-        **{name: value for name, value in opinion.items() if name != "said"},
-        "bar_time": bar_time,
-        "created_at": now,
-        "expires_at": now + timedelta(hours=settings.signal_ttl_hours),
-        "signal_id": hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32],
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+class _Desk:
+    """Makes signals of the newest bars of one run: all views at once, then a row a symbol."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        ledger: Ledger,
+        settings: Settings,
+        states: Mapping[str, Row],
+        recent: pl.DataFrame,
+        latest: Latest,
+        record: Record | None,
+        now: datetime,
+    ) -> None:
+        self._lake = lake
+        self._ledger = ledger
+        self._settings = settings
+        self._states = states
+        self._latest = latest
+        self._record = record
+        self._now = now
+        self._views = views_of(settings.views)
+        at = pl.DataFrame(
+            {"symbol": list(states), "timestamp": [row["last_bar"] for row in states.values()]}, schema=KEYED
+        )
+        self._closes = dict(recent.join(at, on=KEY).select("symbol", "close").iter_rows())
+
+    def signals(self, symbols: Sequence[str], answers: Mapping[str, Answer]) -> list[Row]:
+        """A row for the ledger and the lake of each symbol."""
+        shown = [symbol for symbol in symbols if answers[symbol].shown and self._record is not None]
+        bars = self._bars(shown, answers) if shown else pl.DataFrame(schema={**KEYED, "regime": pl.String()})
+        heard = opinions(self._views, bars)
+        blended = self._blended(heard, bars) if shown else {}
+        by_symbol = {
+            bar["symbol"]: (bar, self._explained(said, answers[bar["symbol"]]))
+            for bar, said in zip(bars.iter_rows(named=True), heard, strict=True)
+        }
+        return [
+            self._row(symbol, answers[symbol], *by_symbol.get(symbol, ({}, [])), blended.get(symbol, NOTHING))
+            for symbol in symbols
+        ]
+
+    def _bars(self, symbols: Sequence[str], answers: Mapping[str, Answer]) -> pl.DataFrame:
+        """The newest bar of each symbol with everything that views, prices and risk read."""
+        last = {symbol: self._states[symbol]["last_bar"] for symbol in symbols}
+        bars = pl.DataFrame({"symbol": symbols, "timestamp": list(last.values())}, schema=KEYED)
+        laid = records.lay(bars, self._features(last))
+        laid = records.lay(laid, pl.DataFrame([self._told(bar, answers[bar[0]]) for bar in bars.rows()], schema=TOLD))
+        laid = laid.with_columns(regime=pl.coalesce("regime", "model_regime"))
+        laid = records.lay(laid, self._fired(last, answers))
+        return laid.join(self._figures(last), on="symbol", how="left", maintain_order="left")
+
+    def _features(self, last: Mapping[str, datetime]) -> pl.DataFrame:
+        """What views read of the present feature set: as it was read for the models, where they read the same set."""
+        table = recipe_of(self._settings).table
+        held = [self._latest[table, symbol] for symbol in last if (table, symbol) in self._latest]
+        if len(held) < len(last):
+            return records.features_of(self._lake, self._settings, self._views, last)
+        return pl.concat(held).select(records.feature_columns(self._settings, self._views))
+
+    def _told(self, bar: tuple[str, datetime], answer: Answer) -> dict[str, Any]:
+        """What the model view reads of one bar."""
+        decision = answer.decision
+        trained = None if decision is None else decision["trained_at"]
+        overdue = None
+        if trained is not None:
+            overdue = (self._now - trained) / timedelta(days=1) - self._settings.promotion.expiry_days
+        names = [name for name in TOLD if name in ANSWERS]
+        told = {name: answer.told.get(name) for name in names}
+        return {
+            **dict(zip(KEY, bar, strict=True)),
+            # An infinite dissimilarity says something; no other answer that is no number does.
+            **{name: None if value is None or math.isnan(value) else value for name, value in told.items()},
+            "model_overdue": overdue,
+            "model_regime": None if answer.bar is None else answer.bar["regime"].item(),
+        }
+
+    def _fired(self, last: Mapping[str, datetime], answers: Mapping[str, Answer]) -> pl.DataFrame:
+        """The patterns of the newest bars with their probability: by the pattern heads, else by their rate so far."""
+        events = self._lake.read(PATTERN_TABLE, since=last, columns=[*KEY, "pattern", "direction", "strength"])
+        at = pl.DataFrame({"symbol": list(last), "timestamp": list(last.values())}, schema=KEYED)
+        events = events.join(at, on=KEY, how="semi").filter(pl.col("direction") != 0)
+        if events.is_empty():
+            return fired(events.with_columns(success=pl.lit(None, pl.Float64), told_by=pl.lit("")), told=True)
+        chosen = events.select("symbol", "pattern").unique()
+        rates = records.running_events(self._lake, self._settings, chosen["symbol"].unique().to_list(), chosen)
+        found = events.join(rates, on=[*KEY, "pattern", "direction"], how="left", maintain_order="left").with_columns(
+            told_by=pl.lit("its rate so far")
+        )
+        return fired(pl.concat([self._by_heads(part, answers) for part in found.partition_by("symbol")]), told=True)
+
+    @staticmethod
+    def _by_heads(events: pl.DataFrame, answers: Mapping[str, Answer]) -> pl.DataFrame:
+        answer = answers[events["symbol"][0]]
+        if answer.candidate is None or answer.candidate.patterns is None or answer.bar is None:
+            return events
+        told = pl.Series(pattern_success(answer.candidate, answer.bar, events), nan_to_null=True)
+        return events.with_columns(
+            success=pl.coalesce(told, "success"),
+            told_by=pl.when(told.is_not_null()).then(pl.lit("the pattern model")).otherwise("told_by"),
+        )
+
+    def _figures(self, last: Mapping[str, datetime]) -> pl.DataFrame:
+        """``risk.figures`` of each symbol up to its last bar."""
+        memory = self._settings.signal.risk_bars + VOLATILITY_BARS + 1
+        bars, _ = pending_bars(self._lake, self._settings, calendars_of(self._ledger), last, memory)
+        bound = pl.col("symbol").replace_strict(dict(last), return_dtype=TIME)
+        return risk.figures(bars.filter(pl.col("timestamp") <= bound), self._settings.signal)
+
+    def _blended(self, heard: Sequence[Sequence[Opinion]], bars: pl.DataFrame) -> dict[str, "Blended"]:
+        """What the opinions on each bar come to, by what is believed of the views in this period."""
+        assert self._record is not None
+        settings, weights, outlook = self._settings, self._record.weights, self._record.outlook
+        said = np.array([[math.nan if one.score is None else one.score for one in each] for each in heard])
+        cell, period = cells_of(bars["regime"]), np.zeros(bars.height, dtype=np.int64)
+        score = weights.blend(said, cell, period)
+        horizon = math.sqrt(settings.learning.horizon)
+        scale = bars["scale_bar"].cast(pl.Float64).fill_null(math.nan).to_numpy() * horizon
+        sure = outlook.confidence(score, scale, cell, period, records.round_trip(settings))
+        expected = outlook.expected(score, scale, period)
+        price = np.array([self._closes.get(symbol, math.nan) for symbol in bars["symbol"]])
+        prices = np.column_stack(outlook.prices(price, expected, scale, period))
+        led = records.leads(self._views, said, settings)
+        found = {}
+        for at, symbol in enumerate(bars["symbol"]):
+            counted = shares(weights, self._record.views, [not one.abstained for one in heard[at]], int(cell[at]), 0)
+            signal = word(score[at], sure[at], outlook.strong_from[0], settings.signal) if led[at] else "HOLD"
+            found[symbol] = Blended(
+                signal=signal,
+                score=_finite(float(score[at])),
+                sure=_finite(float(sure[at])),
+                expected=_finite(float(expected[at])) if led[at] else None,
+                prices=tuple(_finite(float(value)) if led[at] else None for value in prices[at]),
+                shares=counted,
+                led=bool(led[at]),
+            )
+        return found
+
+    def _explained(self, said: Sequence[Opinion], answer: Answer) -> list[Opinion]:
+        """The opinions, that of the model with its heads, or with the reason why nobody could ask it."""
+        settings, explained = self._settings, []
+        for one in said:
+            if one.name == LEADER and answer.silent is not None:
+                explained.append(replace(one, reasons=(answer.silent,), detail=_named(answer.decision)))
+            elif one.name == LEADER:
+                named = _named(answer.decision) | {"training_id": (answer.decision or {}).get("training_id")}
+                detail = {name: _finite(value) for name, value in one.detail.items()}
+                heard = {"heads": answer.heads, "kinds": _kinds(answer.told, settings)}
+                explained.append(replace(one, detail={**detail, **named, **heard}))
+            else:
+                explained.append(one)
+        return explained
+
+    def _row(
+        self, symbol: str, answer: Answer, bar: Mapping[str, Any], said: Sequence[Opinion], blended: "Blended"
+    ) -> Row:
+        settings, now = self._settings, self._now
+        state = self._states.get(symbol, {})
+        named, bar_time = _named(answer.decision), state.get("last_bar")
+        reason = _reason(answer, said, blended, settings)
+        unlike = answer.told.get("dissimilarity")
+        level = risk.level(
+            bar.get("rank"),
+            bar.get("drawdown"),
+            None if unlike is None or math.isnan(unlike) else unlike,
+            settings.signal,
+            settings.views.dissimilar_from,
+        )
+        identity = [symbol, str(bar_time), named["model_name"], named["model_version"], blended.signal, reason]
+        middle, low, high = blended.prices
+        return {
+            "symbol": symbol,
+            "signal": blended.signal,
+            "confidence": None if blended.signal == "HOLD" else blended.sure,
+            "p_up": answer.told.get("p_up"),
+            "reason": reason,
+            **named,
+            "bar_time": bar_time,
+            "created_at": now,
+            "expires_at": now + timedelta(hours=settings.signal_ttl_hours),
+            "signal_id": hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32],
+            "regime": bar.get("regime"),
+            "score": blended.score,
+            "expected_return": blended.expected,
+            "price": self._closes.get(symbol),
+            "predicted_price": middle,
+            "price_low": low,
+            "price_high": high,
+            "risk": level,
+            "views": [one.document() for one in said],
+            "top_features": list(answer.leading),
+            "data_points": state.get("bars"),
+            "features_set": (answer.decision or {}).get("features_set"),
+        }
+
+
+@dataclass(frozen=True)
+class Blended:
+    """What the views come to: the signal, the score, P(it earns its costs), the expected return, price and bounds.
+
+    ``shares`` say how much each view counted; ``led`` whether anything could be stated.
+    """
+
+    signal: str
+    score: float | None
+    sure: float | None
+    expected: float | None
+    prices: tuple[float | None, ...]
+    shares: Mapping[str, float]
+    led: bool
+
+
+NOTHING = Blended("HOLD", None, None, None, (None, None, None), {}, led=False)
+
+#: What the model view reads of the newest bars, beside the key.
+TOLD: Mapping[str, pl.DataType] = {
+    **KEYED,
+    **dict.fromkeys(("p_up", "expected_return", "p_sell", "p_hold", "p_buy", "dissimilarity"), pl.Float64()),
+    "model_overdue": pl.Float64(),
+    "model_regime": pl.String(),
+}
+
+
+def _kinds(told: Mapping[str, float], settings: Settings) -> dict[str, int]:
+    """The side that each kind of heads takes by itself: 1, -1 or 0; a kind that says nothing is left out.
+
+    The expected return where it pays the round trip, the direction beyond ``buy_from`` and ``sell_to``, of the three
+    classes the likeliest.
+    """
+
+    def direction(p_up: float) -> int:
+        return int(p_up >= settings.signal.buy_from) - int(p_up <= settings.signal.sell_to)
+
+    costs, expected = records.round_trip(settings), told["expected_return"]
+    classes = [told["p_sell"], told["p_hold"], told["p_buy"]]
+    sides = {
+        "return": (expected, int(expected > costs) - int(expected < -costs)),
+        "direction": (told["p_up"], direction(told["p_up"])),
+        "signal": (sum(classes), int(np.argmax(classes)) - 1),
+        "linear": (told["linear_p_up"], direction(told["linear_p_up"])),
     }
+    return {kind: side for kind, (answer, side) in sides.items() if math.isfinite(answer)}
+
+
+def _named(decision: Row | None) -> dict[str, Any]:
+    return {name: None if decision is None else decision[name] for name in ("model_name", "model_version")}
+
+
+def _reason(answer: Answer, said: Sequence[Opinion], blended: Blended, settings: Settings) -> str:
+    """Why the signal is what it is, in a sentence."""
+    if answer.silent is not None and not blended.led:
+        return answer.silent
+    model = next((one for one in said if one.name == LEADER), None)
+    decision, told = answer.decision, []
+    if decision is not None and answer.silent is None:
+        whose = "its linear model's " if decision["speaker"] == "linear" else ""
+        told.append(
+            f"{decision['model_name']} version {decision['model_version']}: {whose}P(up) {answer.told['p_up']:.3f}"
+        )
+    if model is not None and model.abstained:
+        told.append(f"the model view abstains: {model.reasons[0]}")
+    if blended.score is not None and blended.led:
+        counted = ", ".join(f"{name} {share:.0%}" for name, share in blended.shares.items())
+        told.append(f"views together {blended.score:+.2f} ({counted})")
+    if blended.sure is not None and blended.led:
+        least = settings.signal.least_confidence
+        beyond = "stated from" if blended.signal != "HOLD" else "too little, stated from"
+        told.append(f"earns its costs in {blended.sure:.1%} ({beyond} {least:.1%})")
+    return "; ".join(told) or "no view speaks of this bar"
 
 
 def _prediction(
-    symbol: str, decision: Row, opinion: Mapping[str, Any], state: Row, now: datetime, origin: str
+    symbol: str, decision: Row, told: Mapping[str, float], state: Row, now: datetime, origin: str
 ) -> dict[str, Any]:
     return {
         "symbol": symbol,
@@ -373,7 +690,7 @@ def _prediction(
         "training_id": decision["training_id"],
         "origin": origin,
         "made_at": now,
-        **{name: None if math.isnan(value) else value for name, value in opinion.get("said", {}).items()},
+        **{name: None if math.isnan(value) else value for name, value in told.items()},
     }
 
 
@@ -381,7 +698,10 @@ def _publish(lake: Lake, ledger: Ledger, said: Sequence[Row]) -> None:
     """First the lake, which keeps every signal ever said, then the ledger, which serves the newest."""
     dated = [row for row in said if row["bar_time"] is not None]
     if dated:
-        lake.append(
-            "signals", pl.DataFrame([{key: row[key] for key in SIGNALS} for row in dated], schema=dict(SIGNALS))
-        )
+        lake.append("signals", pl.DataFrame([_flat(row) for row in dated], schema=dict(SIGNALS)))
     ledger.put_signals(said)
+
+
+def _flat(row: Row) -> Row:
+    """The row as the lake keeps it: lists as JSON."""
+    return {key: json.dumps(row[key]) if isinstance(row[key], list) else row[key] for key in SIGNALS}

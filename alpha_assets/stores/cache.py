@@ -49,6 +49,13 @@ class Cache:
         found = self._ledger.rows(query)
         return Answer(found[0]["value"], held=True) if found else None
 
+    def newest(self, namespace: str) -> Any | None:
+        """The value that was kept last in a namespace of one's own, fresh or not; None where there is none."""
+        table = tables.cache
+        ours = select(table.c.value).where(table.c.namespace == _keyed(namespace))
+        found = self._ledger.rows(ours.order_by(table.c.created_at.desc(), table.c.key).limit(1))
+        return found[0]["value"] if found else None
+
     def put(self, namespace: str, key: str, value: Any, ttl: timedelta, now: datetime) -> None:
         """Keep a value, as JSON has it, for so long. Raises ValueError for no time at all, LedgerUnavailable."""
         if ttl <= timedelta(0):

@@ -133,6 +133,18 @@ SIGNALS: Mapping[str, pl.DataType] = {
     "model_version": pl.String(),
     "reason": pl.String(),
     "created_at": TIME,
+    "regime": pl.String(),
+    "score": pl.Float64(),
+    "expected_return": pl.Float64(),
+    "price": pl.Float64(),
+    "predicted_price": pl.Float64(),
+    "price_low": pl.Float64(),
+    "price_high": pl.Float64(),
+    "risk": pl.String(),
+    "views": pl.String(),
+    "top_features": pl.String(),
+    "data_points": pl.Int64(),
+    "features_set": pl.String(),
 }
 
 #: Every table but the feature sets, which share one declaration. A row that a source restates and that is cleaned

@@ -3,11 +3,13 @@
 Who was retired is written in the ledger alone, so a retired symbol is among them, with the signal of its last bar.
 """
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import polars as pl
 
+from alpha_assets.quant.tally import DOCUMENTS
 from alpha_assets.settings import Settings
 from alpha_assets.stores.lake import Lake
 
@@ -20,4 +22,8 @@ def last_said(settings: Settings) -> list[dict[str, Any]]:
     said = Lake(settings).read("signals").sort("symbol", "bar_time", "created_at")
     lives = timedelta(hours=settings.signal_ttl_hours)
     newest = said.group_by("symbol", maintain_order=True).last().with_columns(expires_at=pl.col("created_at") + lives)
-    return newest.to_dicts()
+    return [{**row, **{name: _parsed(row[name]) for name in DOCUMENTS}} for row in newest.to_dicts()]
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

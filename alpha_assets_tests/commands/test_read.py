@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alpha_assets import signals
+from alpha_assets.commands.explain import VIEW_FIELDS
 from alpha_assets.settings import Settings
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.commands.call import Answer, call, home
@@ -42,7 +43,7 @@ class TestSignals:
             [row["symbol"] for row in table] == [row["symbol"] for row in rows] == ["SIM01", "SIM02", "SIM03", "SIM04"]
         )
         for row in rows:
-            assert row["signal"] in ("BUY", "SELL", "HOLD")
+            assert row["signal"] in ("STRONG_BUY", "BUY", "HOLD", "SELL", "STRONG_SELL")
             assert (row["confidence"] is None) == (row["signal"] == "HOLD")
             assert datetime.fromisoformat(row["created_at"]).tzinfo is not None
 
@@ -132,6 +133,50 @@ class TestSignals:
             ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert len(json.loads(ended.stdout)) == 4
         assert ended.stderr == "[]\n"
+
+
+class TestSignalsExplained:
+    def test_as_json_hold_the_signal_with_its_views_weights_calibration_and_disclaimer(self, worked: Worked) -> None:
+        with home(worked[0]):
+            (row,) = call("signals", "--symbols", "SIM02", "--format", "json").json
+            told = call("signals", "explain", "SIM02", "--format", "json").json
+        assert {name: told[name] for name in row} == row
+        assert [view["name"] for view in told["views"]] == ["model", "technical", "pattern"]
+        assert set(told["weights"]) == {"model", "technical", "pattern"}
+        assert sum(told["weights"].values()) == pytest.approx(1.0)
+        assert set(told["calibration"]["odds"]) == {"constant", "score", "side", "costs"}
+        assert "not financial advice" in told["disclaimer"]
+
+    def test_as_a_table_are_sentences_and_a_line_a_view(self, worked: Worked) -> None:
+        with home(worked[0]):
+            (row,) = call("signals", "--symbols", "SIM02", "--format", "json").json
+            said = call("signals", "explain", "SIM02").out
+            table = call("signals", "explain", "SIM02", "--format", "csv").csv
+        assert said.startswith(f"SIM02 {row['bar_time'][:10]}: {row['signal']}")
+        assert f"Why: {row['reason']}." in said
+        for feature in row["top_features"]:
+            assert feature["feature"] in said
+        assert "not financial advice" in said
+        assert [line["view"] for line in table] == ["model", "technical", "pattern"]
+        assert list(table[0]) == list(VIEW_FIELDS)
+        assert all(line["reasons"] for line in table)
+
+    def test_of_a_symbol_without_a_signal_are_refused_by_name(self, worked: Worked) -> None:
+        with home(worked[0]):
+            said = call("signals", "explain", "NOPE")
+        assert (said.code, said.out) == (1, "")
+        assert "NOPE has no signal" in said.err
+
+    def test_without_a_track_record_have_no_weights(self, tmp_path: Path) -> None:
+        ledger, now = Ledger(Settings(home=tmp_path / "home")), datetime.now(UTC)
+        row = {"symbol": "ONE", "signal": "HOLD", "created_at": now, "expires_at": now, "reason": "because"}
+        ledger.add_symbols([{"symbol": "ONE", "source": "files", "calendar": "XNYS", "added_at": now}])
+        ledger.put_signals([{**row, "signal_id": "1"}])
+        with home(tmp_path / "home"):
+            told = call("signals", "explain", "ONE", "--format", "json").json
+            said = call("signals", "explain", "ONE").out
+        assert (told["weights"], told["calibration"], told["views"]) == ({}, None, [])
+        assert said.startswith("ONE: HOLD.")
 
 
 class TestStatus:

@@ -111,6 +111,25 @@ class TestEveryHead:
         head = learner(name, PARAMETERS)
         assert head.save(head.fit(shared)) == head.save(head.fit(lesson_of(400)))
 
+    def test_says_how_far_each_column_moves_its_answer(self, name: str) -> None:
+        """Contributions of two rows differ by as much as the answers do, in the unit that is added up."""
+        head, rows = learner(name, PARAMETERS), lesson_of(600)
+        model, features = head.fit(rows), lesson_of(40, seed=9).features
+        told = head.contributions(model, features)
+        if told is None:
+            assert name.startswith("skrf"), "no library walks its trees"
+            return
+        assert told.shape == features.shape
+        said = head.predict(model, features)
+        if head.kind == "signal":
+            added = np.log(said[:, BUY]) - np.log(said[:, SELL])
+        else:
+            added = said if head.kind == "return" else np.log(said / (1 - said))
+        moved = told.sum(axis=1)
+        np.testing.assert_allclose(moved - moved[0], added - added[0], atol=2e-5)
+        if head.kind != "pattern":
+            assert np.abs(told[:, 0]).mean() > np.abs(told[:, 1]).mean(), "the edge is in the first column"
+
     def test_another_seed_is_another_model_where_anything_is_random(self, name: str) -> None:
         head, other = learner(name, PARAMETERS), learner(name, replace(PARAMETERS, seed=7))
         same = head.save(head.fit(lesson_of(400))) == other.save(other.fit(lesson_of(400)))

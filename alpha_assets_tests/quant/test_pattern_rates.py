@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from alpha_assets.quant.pattern_rates import ALL, RATES, cells, known_by, rates
+from alpha_assets.quant.pattern_rates import ALL, RATES, cells, known_by, rates, running, told_horizon
 from alpha_assets.quant.profile_schema import PATTERNS, RATE_FIGURES, faults
 from alpha_assets.quant.schema import TIME
 
@@ -65,6 +65,28 @@ def test_each_symbol_has_its_own_time_and_who_is_not_asked_for_is_left_out() -> 
     known = {"A": START + timedelta(days=8), "C": FOR_EVER, "D": FOR_EVER}
     found = rates(table, in_regime(table), known, PRIOR, horizons=[1]).filter(regime=ALL)
     assert found.select("symbol", "count").rows() == [("A", 2), ("C", 4)]
+
+
+@given(returns=st.lists(st.sampled_from([-0.02, 0.01]), min_size=1, max_size=12), horizon=st.sampled_from([1, 5, 20]))
+def test_the_rate_at_each_event_is_that_of_a_count_of_what_was_known_when_its_bar_began(
+    returns: list[float], horizon: int
+) -> None:
+    parts = [
+        events_of("SYM", returns, direction=1, horizon=horizon),
+        events_of("OTHER", returns[::-1], -1, horizon=horizon),
+    ]
+    table = pl.concat([*parts, events_of("SYM", returns, direction=0, pattern="CDLDOJI", horizon=horizon)])
+    told = running(table, horizon, PRIOR)
+    assert told.height == 2 * len(returns), "of patterns without direction there is no success"
+    for symbol, at, pattern, _, success in told.iter_rows():
+        counted_by_then = counted(table.filter(symbol=symbol), until=at)
+        row = counted_by_then.filter(regime=ALL, pattern=pattern)
+        assert success == pytest.approx(row["shrunk"][0] if row.height and row["shrunk"][0] is not None else 0.5)
+
+
+@pytest.mark.parametrize(("horizon", "told"), [(1, 1), (4, 1), (5, 5), (30, 20)])
+def test_the_outcomes_that_are_counted_are_the_longest_that_a_label_holds(horizon: int, told: int) -> None:
+    assert told_horizon(horizon) == told
 
 
 def test_without_events_there_are_no_rates() -> None:

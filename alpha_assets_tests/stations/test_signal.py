@@ -1,19 +1,25 @@
 """What is said of the latest bar: by the promoted model, or HOLD with the reason."""
 
+import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from alpha_assets.quant.heads import features_of
-from alpha_assets.quant.parameters import FeatureParameters, SignalParameters
+from alpha_assets.quant.parameters import FeatureParameters, SignalParameters, ViewParameters
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.reading import signals
 from alpha_assets.stations.decisions import GATE, rollback_row, row_of
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.sets import recipe_of, table_of
+from alpha_assets.stations.watch import SHADOW
+from alpha_assets.stores.cache import Cache
+from alpha_assets.stores.last_said import last_said
 from alpha_assets.stores.registry import HEADS, Registry
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
@@ -79,18 +85,127 @@ def test_where_the_linear_model_was_judged_it_speaks_and_whoever_is_brought_back
     assert rollback_row(history, to=history[0], reason="x", who="me", now=NOW)["speaker"] == first[0]["speaker"]
 
 
-def test_confidence_is_the_probability_of_the_stated_direction(line: Line) -> None:
-    line.signal([CHOSEN])
-    p_up = said(line, CHOSEN)["p_up"]
-    assert isinstance(p_up, float)
-    for parameters, signal, confidence in (
-        (SignalParameters(buy_from=max(0.5, p_up), sell_to=0.01), "BUY", p_up),
-        (SignalParameters(buy_from=0.99, sell_to=0.01), "HOLD", None),
-    ):
-        again = Line(line.settings.home, signal=parameters)
+def test_a_direction_is_stated_from_the_least_confidence_on_and_hold_has_none(line: Line) -> None:
+    for least, signals_said in ((0.01, ("BUY", "STRONG_BUY")), (1.0, ("HOLD",))):
+        again = Line(line.settings.home, signal=SignalParameters(least_confidence=least))
         again.signal([CHOSEN])
-        assert p_up >= 0.5, "the example is about an opinion that the price rises"
-        assert (said(again, CHOSEN)["signal"], said(again, CHOSEN)["confidence"]) == (signal, confidence)
+        row = said(again, CHOSEN)
+        assert row["p_up"] > 0.5 < 0.5 + row["score"], "the example is about an opinion that the price rises"  # type: ignore[operator]
+        assert row["signal"] in signals_said
+        assert (row["confidence"] is None) == (row["signal"] == "HOLD")
+        if row["confidence"] is not None:
+            assert f"earns its costs in {row['confidence']:.1%} (stated from {least:.1%})" in str(row["reason"])
+
+
+def test_a_signal_says_what_each_view_says_where_the_price_may_go_and_what_moved_the_model(line: Line) -> None:
+    line.signal([CHOSEN])
+    row = said(line, CHOSEN)
+    views = {view["name"]: view for view in row["views"]}  # type: ignore[attr-defined]
+    assert list(views) == ["model", "technical", "pattern"]
+    for view in views.values():
+        assert set(view) == {"name", "score", "confidence", "side", "abstained", "reasons", "detail"}
+        assert view["abstained"] == (view["score"] is None) == (view["confidence"] is None)
+        assert view["reasons"]
+    assert views["model"]["score"] == pytest.approx(2 * row["p_up"] - 1)  # type: ignore[operator]
+    assert views["model"]["detail"]["training_id"] == line.ledger.production()[CHOSEN, "all"]["training_id"]
+    assert set(views["model"]["detail"]["heads"]) == set(line.settings.learning.heads)
+    assert set(views["model"]["detail"]["kinds"].values()) <= {-1, 0, 1}
+    assert views["technical"]["detail"]["rules"]["macd_line"] in (-1.0, 1.0)
+    bars = line.lake.read("bars", symbols=[CHOSEN])
+    assert row["price"] == bars["close"][-1]
+    assert row["price_low"] < row["predicted_price"] < row["price_high"]  # type: ignore[operator]
+    assert row["expected_return"] == pytest.approx(row["predicted_price"] / row["price"] - 1)  # type: ignore[operator]
+    assert row["risk"] in ("LOW", "MEDIUM", "HIGH")
+    assert row["regime"] == line.lake.read(table_of(line.settings), symbols=[CHOSEN])["regime"][-1]
+    assert row["data_points"] == bars.height
+    features = line.lake.read(table_of(line.settings), symbols=[CHOSEN]).tail(1)
+    for one in row["top_features"]:  # type: ignore[attr-defined]
+        assert one["value"] == pytest.approx(features[one["feature"]][0])
+    (stored,) = line.lake.read("signals", symbols=[CHOSEN]).to_dicts()
+    assert json.loads(stored["views"]) == row["views"]
+    assert json.loads(stored["top_features"]) == row["top_features"]
+    (remembered,) = [one for one in last_said(line.settings) if one["symbol"] == CHOSEN]
+    assert (remembered["views"], remembered["top_features"]) == (row["views"], row["top_features"])
+    assert {name: stored[name] for name in ("score", "price_low", "risk")} == {
+        name: row[name] for name in ("score", "price_low", "risk")
+    }
+
+
+def test_a_symbol_alone_and_all_of_them_and_once_more_say_the_same(line: Line) -> None:
+    line.signal()
+    together = {row["symbol"]: row for row in line.ledger.signals()}
+    for symbol in (CHOSEN, "SIM04"):
+        again = copied(line.settings.home, line.settings.home.parent / symbol, workers=2)
+        Cache(again.ledger).clear(later(days=30))
+        again.signal([symbol], later(minutes=1))
+        clocks = ("created_at", "expires_at")
+        row = {name: value for name, value in said(again, symbol).items() if name not in clocks}
+        assert row == {name: value for name, value in together[symbol].items() if name not in clocks}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "days", "reason"),
+    [
+        ({"views": ViewParameters(dissimilar_from=0.01)}, 0, "the bar is too unlike what the model was trained on"),
+        ({}, 200, "the model is 20 days past its expiry"),
+    ],
+)
+def test_a_model_that_cannot_know_abstains_and_the_signal_is_hold(
+    line: Line, knobs: dict[str, Any], days: int, reason: str
+) -> None:
+    other = Line(line.settings.home, signal=SignalParameters(least_confidence=0.01), **knobs)
+    other.signal([CHOSEN], later(days=days))
+    row = said(other, CHOSEN)
+    assert (row["signal"], row["confidence"], row["predicted_price"]) == ("HOLD", None, None)
+    assert f"the model view abstains: {reason}" in str(row["reason"])
+    assert row["views"][0]["abstained"]  # type: ignore[index]
+    assert not row["views"][1]["abstained"]  # type: ignore[index]
+
+
+def test_without_a_model_views_are_shown_and_may_act_alone_by_setting_only(line: Line) -> None:
+    for alone in (False, True):
+        views = ViewParameters(alone=alone)
+        other = Line(line.settings.home, views=views, signal=SignalParameters(least_confidence=0.01))
+        other.signal(["SIM04"])
+        row = said(other, "SIM04")
+        assert not row["views"][1]["abstained"]  # type: ignore[index]
+        assert (row["signal"] == "HOLD") == (not alone)
+        assert str(row["reason"]).startswith("the model view abstains: no promoted" if alone else "no promoted model")
+    ill = copied(line.settings.home, line.settings.home.parent / "ill", views=ViewParameters(alone=True))
+    bars = ill.lake.read("bars", symbols=["SIM04"])
+    flagged = pl.when(pl.int_range(pl.len()) == bars.height - 1).then(pl.lit("split_sized_jump"))
+    ill.lake.replace("bars", bars.with_columns(flags=flagged), ["SIM04"])
+    ill.signal(["SIM04"])
+    assert (said(ill, "SIM04")["signal"], said(ill, "SIM04")["views"]) == ("HOLD", [])
+
+
+def test_a_candidate_predicts_in_the_shadow_until_it_is_decided_on(
+    trained: Path, promoted: Path, tmp_path: Path
+) -> None:
+    waiting = copied(trained, tmp_path / "waiting")
+    waiting.signal()
+    shadows = waiting.lake.read("predictions").filter(pl.col("origin") == SHADOW)
+    # The third is delisted: nothing is said of it.
+    assert shadows["symbol"].to_list() == ["SIM01", "SIM02", "SIM04"]
+    assert {row["training_id"] for row in waiting.ledger.candidates().values()} >= set(shadows["training_id"])
+    assert {row["signal"] for row in waiting.ledger.signals()} == {"HOLD"}
+    assert {row["model_version"] for row in waiting.ledger.signals()} == {None}
+    decided = copied(promoted, tmp_path / "decided")
+    decided.signal()
+    assert decided.lake.read("predictions").filter(pl.col("origin") == SHADOW).is_empty()
+
+
+def test_signals_are_added_to_a_table_that_older_ones_are_in(line: Line) -> None:
+    line.signal([CHOSEN])
+    rows = line.lake.read("signals").with_columns(signal_id=pl.lit("old"))
+    older = rows.select(list(rows.columns)[:8]).with_columns(year=pl.lit(2023, pl.Int32))
+    folder = line.settings.home / "lake" / "signals"
+    shutil.rmtree(folder)
+    older.write_delta(folder, delta_write_options={"partition_by": ["year"]})
+    assert line.lake.read("signals").select("signal_id", "views", "score").rows() == [("old", None, None)]
+    line.signal([CHOSEN])
+    both = line.lake.read("signals")
+    assert both["views"].is_null().to_list() == [False, True] or both["views"].is_null().to_list() == [True, False]
 
 
 def test_a_symbol_without_a_promoted_model_is_held_with_the_reason(line: Line) -> None:
@@ -237,7 +352,7 @@ def test_after_a_changed_setting_the_promoted_model_goes_on_reading_its_own_feat
 def test_every_signal_ever_said_stays_in_the_lake_and_the_ledger_serves_the_newest(line: Line) -> None:
     line.signal([CHOSEN])
     first = line.lake.read("signals", symbols=[CHOSEN])
-    other = Line(line.settings.home, signal=SignalParameters(buy_from=0.99, sell_to=0.01))
+    other = Line(line.settings.home, signal=SignalParameters(least_confidence=0.01))
     other.signal([CHOSEN], later(hours=1))
     stored = line.lake.read("signals", symbols=[CHOSEN])
     assert stored.height == 2

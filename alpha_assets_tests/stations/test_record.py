@@ -1,0 +1,112 @@
+"""The track record of a home: what was known by then and nothing later, out of fold, read once and kept."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alpha_assets.quant.blend import Past, period_begins
+from alpha_assets.quant.outlook import recorded
+from alpha_assets.quant.views import views_of
+from alpha_assets.stations import record
+from alpha_assets.stations.recognise import TABLE, recognise
+from alpha_assets.stations.sets import table_of
+from alpha_assets.stores.cache import Cache
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+
+pytestmark = pytest.mark.xdist_group("line")
+
+CHOSEN = "SIM02"
+
+
+@pytest.fixture(scope="module")
+def home(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    line = copied(promoted, tmp_path_factory.mktemp("recorded") / "home")
+    recognise(line.lake, line.ledger, line.settings, SYMBOLS)
+    return line.settings.home
+
+
+@pytest.fixture
+def line(home: Path, tmp_path: Path) -> Line:
+    return copied(home, tmp_path / "home")
+
+
+def past_of(line: Line, first: datetime, last: datetime) -> Past:
+    begins = period_begins(first, last, line.settings.signal.record_days)
+    views = views_of(line.settings.views)
+    return record.whole_past(line.lake, line.ledger, line.settings, line.ledger.production(), SYMBOLS, views, begins)
+
+
+def test_what_came_later_changes_nothing_that_is_believed_of_an_earlier_period(line: Line) -> None:
+    bars = line.lake.read("bars", symbols=[CHOSEN])["timestamp"]
+    first, middle, last = bars[0], bars[-200], bars[-1]
+    whole = past_of(line, first, last)
+    for table in ("bars", table_of(line.settings), TABLE, "predictions"):
+        held = line.lake.read(table)
+        line.lake.replace(table, held.filter(pl.col("timestamp") <= middle), SYMBOLS)
+    # Outcomes of the newest patterns were not known then.
+    events = line.lake.read(TABLE)
+    unknown = [
+        pl.when(pl.col(f"known_{h}") <= middle).then(pl.col(f"{kind}_{h}")).alias(f"{kind}_{h}")
+        for h in (1, 5, 10, 20)
+        for kind in ("return", "success", "known")
+    ]
+    line.lake.replace(TABLE, events.with_columns(unknown), SYMBOLS)
+    earlier = past_of(line, first, middle)
+    periods = len(earlier.begins)
+    assert 100 < periods < len(whole.begins)
+    for mine, its in zip(recorded_of(line, whole), recorded_of(line, earlier), strict=True):
+        np.testing.assert_allclose(mine[:periods], its, rtol=1e-9, atol=1e-12)
+    assert np.isfinite(earlier.scores).any(axis=0).all(), "every view has spoken"
+    assert earlier.led.any()
+
+
+def recorded_of(line: Line, past: Past) -> list[np.ndarray]:
+    made, _ = recorded(past, line.settings.signal, record.round_trip(line.settings))
+    return [*vars(made.weights).values(), *vars(made.outlook).values()]
+
+
+def test_the_model_view_of_the_past_is_what_the_production_model_said_out_of_fold(line: Line) -> None:
+    production = line.ledger.production()
+    assert (CHOSEN, "all") in production
+    bars = line.lake.read(table_of(line.settings), columns=["symbol", "timestamp", "regime"])
+    told = record.answers_of(line.lake, production, bars)
+    assert set(told["symbol"]) == {symbol for symbol, _ in production}
+    row = production[CHOSEN, "all"]
+    voice = "linear_p_up" if row["speaker"] == "linear" else "p_up"
+    said = line.lake.read("predictions", symbols=[CHOSEN]).filter(
+        pl.col("origin") == "oof", pl.col("training_id") == row["training_id"]
+    )
+    assert told.filter(symbol=CHOSEN)["p_up"].to_list() == said[voice].to_list()
+    other = {cell: {**row, "training_id": "another"} for cell, row in production.items()}
+    assert record.answers_of(line.lake, other, bars).is_empty()
+
+
+def test_without_any_model_in_production_nothing_is_led(line: Line) -> None:
+    bars = line.lake.read("bars", symbols=[CHOSEN])["timestamp"]
+    begins = period_begins(bars[0], bars[-1], 7)
+    views = views_of(line.settings.views)
+    past = record.whole_past(line.lake, line.ledger, line.settings, {}, SYMBOLS, views, begins)
+    assert not past.led.any()
+    assert np.isfinite(past.scores[:, 1]).any()
+
+
+def test_the_record_is_read_once_and_anew_after_a_new_bar_or_another_model(line: Line) -> None:
+    line.signal()
+    line.signal()
+    (row,) = [row for row in Cache(line.ledger).status(NOW) if row["namespace"] == record.NAMESPACE]
+    assert (row["entries"], row["hits"], row["misses"]) == (1, 1, 1)
+    newest = line.lake.read("bars", symbols=["SIM01"]).tail(1)
+    line.lake.append("bars", newest.with_columns(pl.col("timestamp") + pl.duration(days=3)))
+    line.signal()
+    other = Line(line.settings.home, signal=line.settings.signal.__class__(skill_prior=0.03))
+    other.signal(now=later(minutes=1))
+    (row,) = [row for row in Cache(line.ledger).status(NOW) if row["namespace"] == record.NAMESPACE]
+    assert (row["hits"], row["misses"]) == (1, 3)
+
+
+def test_a_home_without_bars_has_no_record(tmp_path: Path) -> None:
+    line = Line(tmp_path / "home")
+    assert record.track_record(line.lake, line.ledger, line.settings, {}, NOW) is None
