@@ -206,24 +206,25 @@ def _copied(home: Home, held: Settings) -> None:
 @contextmanager
 def _postgres(server: str) -> Iterator[str | None]:
     """The URL of a database of its own on the server, dropped afterwards; None where the server does not answer."""
-    import psycopg2
+    from sqlalchemy import create_engine, text
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import OperationalError
 
     name = f"alpha_benchmark_{datetime.now(UTC):%H%M%S%f}"
+    url = make_url(server)
+    engine = create_engine(url.set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT")
     try:
-        connection = psycopg2.connect(server, connect_timeout=3)
-    except psycopg2.OperationalError:
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    except OperationalError:
         yield None
         return
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
     try:
-        yield make_url(server).set(database=name).render_as_string(hide_password=False)
+        yield url.set(database=name).render_as_string(hide_password=False)
     finally:
-        with connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        connection.close()
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        engine.dispose()
 
 
 def _of_backtest(options: Namespace) -> dict[str, Figure]:

@@ -107,16 +107,16 @@ def _models(settings: Settings) -> str:
 
     registry, serving = Registry(settings), Ledger(settings).production()
     distinct = {row["model_location"]: row for row in serving.values()}
-    lost = {}
+    lost: dict[str, str] = {}
     for location, row in distinct.items():
         try:
             registry.read_files(row["model_name"], row["model_version"], location, row["model_digest"])
         except (ModelDamaged, OSError) as error:
-            lost[location] = error
+            lost[location] = str(error)
     if not lost:
         return f"{show.counted(len(serving), 'model')} in production, files as registered"
-    location, error = next(iter(lost.items()))
-    found = f"{len(lost)} of {len(distinct)} versions in production cannot be read, so their signals are HOLD: {error}"
+    location, why = next(iter(lost.items()))
+    found = f"{len(lost)} of {len(distinct)} versions in production cannot be read, so their signals are HOLD: {why}"
     raise Ailment(found, _moved(settings, location) or "restore the files, roll back, or train again")
 
 

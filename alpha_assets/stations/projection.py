@@ -140,7 +140,7 @@ def _judged(ledger: Ledger, row: Row) -> Mapping[str, Any]:
     of_cell = ledger.history([row["symbol"]]).get((row["symbol"], row["regime"]), [])
     same = [other["id"] for other in of_cell if other["training_id"] == row["training_id"] and other["id"] < row["id"]]
     found = ledger.evidence(same)
-    judged = next((found[key] for key in reversed(same) if found[key].get("pool")), {})
+    judged: Mapping[str, Any] = next((found[key] for key in reversed(same) if found[key].get("pool")), {})
     return {**judged, **own}
 
 
