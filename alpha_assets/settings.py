@@ -36,6 +36,7 @@ from alpha_assets.quant.parameters import (
     RegimeParameters,
     SignalParameters,
     SimulationParameters,
+    TradingParameters,
 )
 
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
@@ -68,6 +69,7 @@ GROUPS = (
     "promotion",
     "drift",
     "signal",
+    "trading",
 )
 
 
@@ -160,6 +162,7 @@ class Settings(BaseSettings):
     promotion: PromotionParameters = Field(PromotionParameters(), description="the path of a version after the gate")
     drift: DriftParameters = Field(DriftParameters(), description="when features have drifted")
     signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
+    trading: TradingParameters = Field(TradingParameters(), description="what a trade costs and how large it may be")
 
     @field_validator("home")
     @classmethod

@@ -440,6 +440,42 @@ class SignalParameters:
             )
 
 
+@dataclass(frozen=True)
+class TradingParameters:
+    """What a trade costs and how large it may be: the same for outcomes and backtest (GATE.md)."""
+
+    commission_bp: float = 5.0  # hundredths of a per cent of the traded value, each side: a retail broker's
+    slippage_bp: float = 5.0  # the same between the open and the fill: half the spread of a liquid share and some more
+    borrow_bp_year: float = 50.0  # hundredths of a per cent a year of the value sold short: easy to borrow
+    participation: float = 0.01  # share of a bar's volume that one fill takes at most; more would move the open
+    #: Share of the last price that a delisted position loses: -30 % is what shares delisted for performance returned
+    #: (Shumway, 1997).
+    delisting_haircut: float = 0.3
+    notional: float = 10_000.0  # value of a position of the ledger at its entry, in the listing currency
+    #: Log distances from the entry at which a position is left, in units of the label's ``scale``. 0: none, only the
+    #: horizon or an opposite signal ends it, so that what is traded is what was labelled.
+    stop: float = 0.0
+    target: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses prices of trading that nobody charges."""
+        for name in ("commission_bp", "slippage_bp", "borrow_bp_year"):
+            value = getattr(self, name)
+            if not 0 <= value < 10_000:
+                raise ValueError(f"{name} is {value}: it must be at least 0 and below 10000, which is the whole value")
+        _between("participation", self.participation, 0.0, 1.0)
+        if not 0 <= self.delisting_haircut <= 1:
+            raise ValueError(f"delisting_haircut is {self.delisting_haircut}: it is a share, from 0 to 1")
+        _between("notional", self.notional, 0.0, float("inf"))
+        for name in ("stop", "target"):
+            _at_least(name, getattr(self, name), 0.0)
+
+    @property
+    def cost_per_side(self) -> float:
+        """Commission and slippage of one side, as a share of the traded value."""
+        return (self.commission_bp + self.slippage_bp) / 10_000
+
+
 def _at_least(name: str, value: float, least: float) -> None:
     if not value >= least:
         raise ValueError(f"{name} is {value}: it must be at least {least}")
