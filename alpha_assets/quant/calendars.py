@@ -377,9 +377,7 @@ def _daily_opens(calendar: str, starts: Integers) -> Integers:
     return _of_sessions(calendar, starts, lambda table: table.opens, otherwise=0)
 
 
-def _of_sessions(
-    calendar: str, starts: Integers, instants: Callable[[_Table], Integers], otherwise: int
-) -> Integers:
+def _of_sessions(calendar: str, starts: Integers, instants: Callable[[_Table], Integers], otherwise: int) -> Integers:
     """What the table says of each stamp's session; of a date that is none the midnight ``otherwise`` days later."""
     stamped = starts // _DAY
     table = _covering(calendar, stamped)

@@ -189,7 +189,7 @@ def _first_barrier(
 def touched(
     opened: np.ndarray, high: np.ndarray, low: np.ndarray, below: np.ndarray, above: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whether each bar meets the stop ``below``, or the profit ``above``, of a long position, and the price of the fill.
+    """Whether each bar meets the stop ``below``, or the profit ``above``, of a long position, and the fill's price.
 
     A bar that opens beyond a barrier fills at its open; one that holds both meets the stop (GATE.md, the ledger's
     conventions). A barrier that is NaN is never met; the price is NaN where none is.
