@@ -147,6 +147,61 @@ def resume_points(booked: pl.DataFrame, until: Mapping[str, object]) -> pl.DataF
     )
 
 
+#: What a position was worth from bar to bar: ``pnl`` after costs in each bar, ``exposure`` the value held at its close,
+#: negative of a short, ``traded`` the value bought or sold in it. ``bar_time`` is the position's.
+MARKS: Mapping[str, pl.DataType] = {
+    **{name: POSITIONS[name] for name in ("symbol", "strategy", "bar_time", "regime")},
+    "timestamp": TIME,
+    "pnl": pl.Float64(),
+    "exposure": pl.Float64(),
+    "traded": pl.Float64(),
+}
+
+
+def marks(booked: pl.DataFrame, bars: pl.DataFrame, parameters: TradingParameters) -> pl.DataFrame:
+    """``MARKS`` of every position that was entered and is not void, a row a bar that it was held in.
+
+    ``booked`` holds ``POSITIONS``, ``bars`` are those of ``positions``. The rows of a position add up to its pnl.
+    """
+    key = ["symbol", "timestamp"]
+    row = bars.sort(key).with_columns(
+        row=pl.int_range(pl.len(), dtype=pl.Int64), grown=pl.col("growth").fill_nan(1.0).cum_prod().over("symbol")
+    )
+    held = booked.filter(pl.col("exit_price").is_not_null())
+    place = row.select(*key, "row")
+    for end, stamp in (("first", "entered_at"), ("last", "valued_at")):
+        held = held.join(
+            place.rename({"timestamp": stamp, "row": end}), on=["symbol", stamp], how="left", maintain_order="left"
+        )
+    held = held.drop_nulls(["first", "last"]).with_row_index("position")
+    spread = held.with_columns(row=pl.int_ranges("first", pl.col("last") + 1)).explode("row")
+    spread = spread.join(row.select("row", "timestamp", "close", "grown"), on="row", how="left", maintain_order="left")
+    side, quantity, last = pl.col("side"), pl.col("quantity"), pl.col("row") == pl.col("last")
+    begins, left = pl.col("row") == pl.col("first"), pl.col("left_at").is_not_null()
+    entry, final = quantity * pl.col("entry_price"), pl.col("exit_quantity") * pl.col("exit_price")
+    units = quantity * pl.col("grown") / pl.col("grown").first().over("position")
+    worth = pl.when(last).then(final).otherwise(units * pl.col("close"))
+    before = pl.when(begins).then(entry).otherwise(pl.col("worth").shift(1))
+    days = (pl.col("timestamp") - pl.col("timestamp").shift(1)).dt.total_microseconds() / 86_400e6
+    borrowed = (
+        pl.when((side < 0) & ~begins).then(entry * days * parameters.borrow_bp_year / 10_000 / 365).otherwise(0.0)
+    )
+    traded = pl.when(begins).then(entry).otherwise(0.0) + pl.when(last & left).then(final).otherwise(0.0)
+    return (
+        spread.with_columns(worth=worth)
+        .with_columns(traded=traded, moved=side * (pl.col("worth") - before), borrowed=borrowed)
+        .select(
+            *(name for name in MARKS if name in POSITIONS and name != "pnl"),
+            "timestamp",
+            pnl=pl.col("moved") - pl.col("borrowed") - parameters.cost_per_side * pl.col("traded"),
+            exposure=pl.when(last & left).then(0.0).otherwise(side * pl.col("worth")),
+            traded="traded",
+        )
+        .select(pl.col(name).cast(kind) for name, kind in MARKS.items())
+        .sort("strategy", "symbol", "timestamp", "bar_time")
+    )
+
+
 @dataclass(frozen=True)
 class _Market:
     """Bars as arrays, symbol after symbol; ``first`` is each symbol's first row, ``count`` its number of rows."""

@@ -460,6 +460,8 @@ class TradingParameters:
     stop: float = 0.0
     target: float = 0.0
     barrier_unit: str = "scale"  # of both: scale is log distance in the label's scale, share is of the entry's price
+    windows: tuple[int, ...] = (30, 90, 365)  # days that performance looks back on, beside all: month, quarter, year
+    rolling: int = 50  # positions of the rolling hit rate: fewer know it to more than 14 points
 
     def __post_init__(self) -> None:
         """Refuses prices of trading that nobody charges."""
@@ -474,6 +476,8 @@ class TradingParameters:
         for name in ("stop", "target"):
             _at_least(name, getattr(self, name), 0.0)
         _one_of("barrier_unit", self.barrier_unit, BARRIER_UNITS)
+        for days in (*self.windows, self.rolling):
+            _at_least("windows and rolling", days, 1)
         if self.barrier_unit == "share" and max(self.stop, self.target) >= 1:
             raise ValueError(f"stop {self.stop} and target {self.target}: a share of the entry's price is below 1")
 

@@ -1,75 +1,31 @@
 """A position earns what its label says, to the cent what a hand computes, and the same however the book is fed."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from alpha_assets.quant.adjust import adjusted, carried
-from alpha_assets.quant.book import POSITIONS, SIGNALS, positions, resume_points
+from alpha_assets.quant.adjust import adjusted
+from alpha_assets.quant.book import POSITIONS, marks, positions, resume_points
 from alpha_assets.quant.labels import open_to_open
-from alpha_assets.quant.parameters import TradingParameters
-from alpha_assets.quant.schema import ACTIONS, BARS, DIVIDEND, SPLIT, TIME
-
-START = date(2020, 1, 1)
-OPENS, LAG = timedelta(hours=14, minutes=30), timedelta(hours=21, minutes=30)
-
-#: Round numbers: 10 bp a side, 1 % a year of what is borrowed, and positions of 1,000 that no volume holds up.
-PLAIN = TradingParameters(notional=1000.0, borrow_bp_year=100.0)
-
-
-def day(number: int) -> datetime:
-    return datetime.combine(START, datetime.min.time(), UTC) + timedelta(days=number)
-
-
-def bars_of(prices: Sequence[Sequence[float]], symbol: str = "SYM", volume: float = 1e6) -> pl.DataFrame:
-    """A bar a day as traded, each (open, high, low, close)."""
-    rows = [(symbol, day(number), *bar, volume, START, None) for number, bar in enumerate(prices)]
-    return pl.DataFrame(rows, schema=dict(BARS), orient="row")
-
-
-def market(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The bars as the book reads them."""
-    events = pl.DataFrame(schema=dict(ACTIONS)) if actions is None else actions
-    names = dict.fromkeys(bars["symbol"].unique(), "24/7")
-    return carried(bars, events, calendars=names).with_columns(
-        opens_at=pl.col("timestamp") + OPENS, known_at=pl.col("timestamp") + LAG
-    )
-
-
-def actions_of(*events: tuple[str, int, str, float]) -> pl.DataFrame:
-    rows = [(symbol, day(number).date(), kind, value) for symbol, number, kind, value in events]
-    return pl.DataFrame(rows, schema=dict(ACTIONS), orient="row")
-
-
-def said(*rows: tuple[int, int], symbol: str = "SYM", strategy: str = "blend", late: timedelta | None = None) -> Any:
-    """Signals by (number of the bar, side), said as soon as the bar is known or ``late`` after that."""
-    known = LAG if late is None else LAG + late
-    data = [
-        (
-            symbol,
-            strategy,
-            day(bar),
-            f"{symbol}{bar}{side}",
-            day(bar) + known,
-            day(bar) + known,
-            side,
-            "all",
-            0.6,
-            "m",
-            "1",
-        )
-        for bar, side in rows
-    ]
-    return pl.DataFrame(data, schema=dict(SIGNALS), orient="row")
-
+from alpha_assets.quant.schema import DIVIDEND, SPLIT, TIME
+from alpha_assets_tests.quant.trading import (
+    ALL_WAYS,
+    LAG,
+    PLAIN,
+    actions_of,
+    bars_of,
+    both,
+    day,
+    market,
+    random_signals,
+    said,
+)
 
 # -- ten trades by hand -----------------------------------------------------------------------------------------------
 
@@ -182,46 +138,6 @@ def test_ten_trades_by_hand_match_to_the_cent() -> None:
 # -- one return -------------------------------------------------------------------------------------------------------
 
 
-def walk(seed: int, count: int = 60, symbol: str = "SYM") -> tuple[pl.DataFrame, pl.DataFrame]:
-    """As-traded bars of a random walk with gaps between them, with three splits and three dividends on the way."""
-    random = np.random.default_rng(seed)
-    held = np.exp(np.cumsum(random.normal(0, 0.02, count)))
-    chosen = sorted(random.choice(np.arange(2, count), 6, replace=False).tolist())
-    kinds = random.permutation([SPLIT] * 3 + [DIVIDEND] * 3)
-    events, units, closes = [], 1.0, [50.0]
-    prices = []
-    for number in range(count):
-        here = [(number, kind) for at, kind in zip(chosen, kinds, strict=True) if at == number]
-        for at, kind in here:
-            value = float(random.choice([2.0, 0.1, 1.5])) if kind == SPLIT else 0.03 * closes[-1]
-            events.append((symbol, at, str(kind), value))
-            units *= value if kind == SPLIT else closes[-1] / (closes[-1] - value)
-        opened = 50 * held[number] / units
-        close = opened * float(np.exp(random.normal(0, 0.015)))
-        reach = np.abs(random.normal(0, 0.01, 2))
-        prices.append((opened, max(opened, close) * (1 + reach[0]), min(opened, close) * (1 - reach[1]), close))
-        closes.append(close)
-    return bars_of(prices, symbol), actions_of(*events)
-
-
-def both(seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    parts = [walk(seed), walk(seed + 1, symbol="ZZZ")]
-    return pl.concat([part[0] for part in parts]), pl.concat([part[1] for part in parts])
-
-
-def random_signals(seed: int, bars: pl.DataFrame, share: float, *, changing: bool) -> pl.DataFrame:
-    """Some bars' signals, of two strategies; of one side a strategy where not ``changing``."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for symbol, stamp in bars.select("symbol", "timestamp").iter_rows():
-        for strategy, own in (("blend", 1), ("view:model", -1)):
-            if random.random() < share:
-                side = int(random.choice([-1, 0, 1])) if changing else own
-                number = (stamp - day(0)).days
-                rows.append(said((number, side), symbol=symbol, strategy=strategy))
-    return pl.concat(rows) if rows else pl.DataFrame(schema=dict(SIGNALS))
-
-
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), horizon=st.integers(1, 8), flagged=st.integers(2, 59))
 def test_the_gross_return_of_a_position_is_the_label_of_its_bar(seed: int, horizon: int, flagged: int) -> None:
@@ -257,9 +173,6 @@ def test_a_short_earns_the_negative_of_a_long_before_costs(seed: int, horizon: i
 
 
 # -- incremental equals full, and nothing looks ahead -----------------------------------------------------------------
-
-#: Stop and target on, so that every way out is taken.
-ALL_WAYS = replace(PLAIN, stop=1.0, target=1.5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -389,3 +302,19 @@ def test_a_signal_of_a_symbol_without_bars_and_a_horizon_of_nothing_are_refused(
         positions(said((0, 1), symbol="OTHER"), market(bars_of([FLAT])), 3, PLAIN)
     with pytest.raises(ValueError, match="at least 1"):
         positions(said((0, 1)), market(bars_of([FLAT])), 0, PLAIN)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), horizon=st.integers(1, 8))
+def test_the_marks_of_a_position_add_up_to_it_and_end_with_nothing_held(seed: int, horizon: int) -> None:
+    bars, actions = both(seed)
+    traded = market(bars, actions)
+    booked = positions(random_signals(seed, bars, 0.5, changing=True), traded, horizon, ALL_WAYS)
+    found = marks(booked, traded, ALL_WAYS)
+    key = ["symbol", "strategy", "bar_time"]
+    sums = found.group_by(key).agg(pl.col("pnl").sum(), held=pl.col("exposure").last(), bars=pl.len())
+    beside = booked.filter(pl.col("pnl").is_not_null()).join(sums, on=key, how="left", suffix="_marked")
+    assert beside.height == sums.height
+    assert (beside["pnl"] - beside["pnl_marked"]).abs().max() < 1e-9 * 1000
+    assert (beside["bars"] == beside["bars_held"] + 1).all()
+    assert ((beside["held"] == 0) == (beside["status"] == "closed")).all()
