@@ -10,9 +10,10 @@ A figure that is undefined is null, never 0 or NaN. Intervals take positions as 
 one date are not, so that a pooled interval is too narrow rather than too wide.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ from alpha_assets.quant.metrics import calibration_error, wilson
 from alpha_assets.quant.parameters import TradingParameters
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 ALL = "*"
 
@@ -96,19 +98,17 @@ def performance(
             schema={name: pl.String() for name in (*CELL, "window")} | dict.fromkeys(FIGURES, pl.Float64())
         )
     prices = _Prices.of(bars)
+    marked = prices.placed(marked.filter(pl.col("timestamp") <= as_of))
+    last = prices.last(as_of)
     found = []
     for window, days in (*((str(days), days) for days in parameters.windows), (EVER, None)):
         since = pl.lit(True) if days is None else pl.col("bar_time") > as_of - timedelta(days=days)
-        decided, held = known.filter(since), marked.filter(since & (pl.col("timestamp") <= as_of))
+        decided, held = known.filter(since), marked.filter(since)
         if decided.is_empty():
             continue
         figures = pl.concat([_positions(_cells(decided, *how)) for how in _GROUPINGS])
         accounts = pl.DataFrame(
-            [
-                row
-                for how in _GROUPINGS[:-1]
-                for row in _accounts(_cells(held, *how), prices, as_of, a_year, parameters)
-            ],
+            [row for how in _GROUPINGS[:-1] for row in _accounts(_cells(held, *how), prices, last, a_year, parameters)],
             schema={**dict.fromkeys(CELL, pl.String()), **dict.fromkeys(ACCOUNT, pl.Float64())},
         )
         found.append(figures.join(accounts, on=CELL, how="left").with_columns(window=pl.lit(window)))
@@ -124,10 +124,9 @@ _GROUPINGS = ((False, False), (True, False), (False, True), (True, True))
 
 
 def _cells(rows: pl.DataFrame, by_symbol: bool, by_regime: bool) -> pl.DataFrame:
-    """The rows with the symbol and regime of their cell, and their own ``name``."""
+    """The rows with the symbol and regime of their cell."""
     rows = rows if not by_regime else rows.filter(pl.col("regime").is_not_null())
     return rows.with_columns(
-        name="symbol",
         symbol="symbol" if by_symbol else pl.lit(ALL),
         regime="regime" if by_regime else pl.lit(ALL),
     )
@@ -201,9 +200,19 @@ class _Prices:
         ].to_numpy()
         return cls(stamps.dt.replace_time_zone(None).to_numpy(), columns, returns)
 
-    def over(self, symbols: list[str], first: int, last: int) -> tuple[NDArray[np.int64], Floats]:
+    def placed(self, marked: pl.DataFrame) -> pl.DataFrame:
+        """Marks with the ``row`` and the ``column`` of each here."""
+        stamps = pl.Series(self.stamps).dt.replace_time_zone("UTC")
+        row = pl.Series("row", stamps.search_sorted(marked["timestamp"]), dtype=pl.Int64)
+        return marked.with_columns(row, column=pl.col("symbol").replace_strict(self.columns, return_dtype=pl.Int64))
+
+    def last(self, as_of: datetime) -> int:
+        """The row of the newest bar that is no later."""
+        return int(np.searchsorted(self.stamps, np.datetime64(as_of.replace(tzinfo=None), "us"), side="right")) - 1
+
+    def over(self, columns: Integers, first: int, last: int) -> tuple[Integers, Floats]:
         """The rows from ``first`` to ``last`` in which any of these symbols has a bar, and their mean return there."""
-        part = self.returns[first : last + 1, [self.columns[symbol] for symbol in symbols]]
+        part = self.returns[first : last + 1, columns]
         there = np.isfinite(part)
         count = there.sum(axis=1)
         rows = np.flatnonzero(count)
@@ -223,10 +232,14 @@ class Account:
 
 
 def _accounts(
-    rows: pl.DataFrame, prices: _Prices, as_of: datetime, a_year: float, parameters: TradingParameters
+    rows: pl.DataFrame, prices: _Prices, last: int, a_year: float, parameters: TradingParameters
 ) -> Iterator[dict[str, object]]:
-    for cell, part in rows.group_by(CELL, maintain_order=True):
-        account = _account(part, prices, as_of, parameters)
+    ordered = rows.sort(CELL)
+    begins = ordered.select((pl.struct(CELL) != pl.struct(CELL).shift(1)).fill_null(True).arg_true()).to_series()
+    names = ordered.select(CELL).gather(begins).rows()
+    columns = _columns(ordered)
+    for cell, first, end in zip(names, begins, [*begins[1:], ordered.height], strict=True):
+        account = _account([values[first:end] for values in columns], prices, last, parameters)
         years = len(account.returns) / a_year
         hold = ratios.total_return(account.held)
         yield dict(zip(CELL, cell, strict=True)) | {
@@ -248,29 +261,35 @@ def account_of(
 ) -> Account | None:
     """The account of a strategy over all symbols and regimes, ever; None where it has held nothing yet."""
     part = marked.filter(pl.col("strategy") == strategy, pl.col("timestamp") <= as_of)
-    return None if part.is_empty() else _account(part.with_columns(name="symbol"), _Prices.of(bars), as_of, parameters)
+    if part.is_empty():
+        return None
+    prices = _Prices.of(bars)
+    return _account(_columns(prices.placed(part)), prices, prices.last(as_of), parameters)
 
 
-def _account(part: pl.DataFrame, prices: _Prices, as_of: datetime, parameters: TradingParameters) -> Account:
-    stamps = part["timestamp"].dt.replace_time_zone(None).to_numpy()
-    last = int(np.searchsorted(prices.stamps, np.datetime64(as_of.replace(tzinfo=None), "us"), side="right")) - 1
-    symbols = part["name"].unique().to_list()
-    rows, held = prices.over(symbols, int(np.searchsorted(prices.stamps, stamps.min())), last)
-    place = np.searchsorted(rows, np.searchsorted(prices.stamps, stamps))
+def _columns(placed: pl.DataFrame) -> list[NDArray[Any]]:
+    return [placed[name].to_numpy() for name in ("row", "column", "pnl", "exposure", "traded")]
+
+
+def _account(marked: Sequence[NDArray[Any]], prices: _Prices, last: int, parameters: TradingParameters) -> Account:
+    """The account of one cell from its marks, in ``_columns``."""
+    row, column, pnl, exposure, traded = marked
+    symbols = np.unique(column)
+    rows, held = prices.over(symbols, int(row.min()), last)
+    place = np.searchsorted(rows, row)
     capital = parameters.notional * len(symbols)
 
     def summed(values: Floats) -> Floats:
         return np.bincount(place, values, minlength=len(rows)) / capital
 
-    exposure = part["exposure"].to_numpy()
     return Account(
-        prices.stamps[rows],
-        summed(part["pnl"].to_numpy()),
-        summed(np.abs(exposure)),
-        summed(exposure),
-        summed(part["traded"].to_numpy()),
+        stamps=prices.stamps[rows],
+        returns=summed(pnl),
+        exposure=summed(np.abs(exposure)),
+        net_exposure=summed(exposure),
+        traded=summed(traded),
         # A return from before the account began is no part of it.
-        np.concatenate([[0.0], held[1:]]),
+        held=np.concatenate([[0.0], held[1:]]),
     )
 
 
