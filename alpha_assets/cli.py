@@ -192,6 +192,7 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     findings = _verb(verbs, "findings", "what cleaning and checks found: symbol, rule, day", _call("read", "findings"))
     _symbols(findings)
     _format(findings)
+    _cache(verbs)
     models = _verb(verbs, "models", "every version of a model, with its state", _call("models", "models"))
     models.add_argument("symbol", nargs="?", metavar="SYMBOL", help="default: the whole universe")
     _format(models)
@@ -222,6 +223,16 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _format(doctor)
     settings = _verb(verbs, "settings", "every setting: its value, default and meaning", _call("knobs", "settings"))
     _format(settings)
+
+
+def _cache(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    cache = verbs.add_parser("cache", help="what is kept for a while", description="What is kept for a while.")
+    inner = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _format(_verb(inner, "status", "entries, age, hits, misses and size by namespace", _call("cache", "status")))
+    _format(_verb(inner, "clear", "delete what has expired", _call("cache", "clear")))
+    clean = _verb(inner, "clean", "delete what is old; the lake keeps every signal", _call("cache", "clean"))
+    clean.add_argument("--older-than", type=_hours, default=24.0, metavar="HOURS", help="default: 24")
+    _format(clean)
 
 
 def _serving(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

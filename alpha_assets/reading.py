@@ -66,7 +66,8 @@ def _stored(settings: Settings) -> list[dict[str, Any]]:
     if not settings.ledger_file.exists():
         return []
     try:
-        with closing(sqlite3.connect(f"{settings.ledger_file.as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+        place, wait = f"{settings.ledger_file.as_uri()}?mode=ro", settings.ledger_wait_seconds
+        with closing(sqlite3.connect(place, uri=True, timeout=wait)) as connection:
             return _rows(connection)
     except sqlite3.DatabaseError as error:
         raise StoreTrouble(f"the ledger {settings.ledger_file} cannot be read: {error}") from error

@@ -133,6 +133,9 @@ class Settings(BaseSettings):
         {}, description="storage options of the lake as JSON, e.g. AWS_ENDPOINT_URL; AWS_* variables work too"
     )
     ledger_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the ledger; default: SQLite in HOME")
+    ledger_wait_seconds: float = Field(
+        30.0, gt=0, le=600, description="how long a writer waits for another to finish with the ledger in SQLite"
+    )
     mlflow_url: SecretStr | None = Field(None, description="MLflow store URL; default: SQLite in HOME")
     dagster_url: str = Field(
         "http://127.0.0.1:3000", description="where people open Dagster's pages; MLflow's link back to its runs"

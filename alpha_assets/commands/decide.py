@@ -83,6 +83,8 @@ def _decided(settings: Settings, options: Namespace, decide: Decide) -> None:
     row = decide(ledger, registry, cell, why=why, who=person(), now=now())
     fields = SHOWN_PROMOTION_FIELDS if options.format == "table" else PROMOTION_FIELDS
     show.table([row], fields, options.format)
+    if (overruled := row["evidence"].get("overrules")) is not None:
+        say(f"this overrules a {overruled['verdict']} by {overruled['who']}: {overruled['reason']}")
     try:
         reconcile(ledger, registry)
     except RegistryUnavailable as error:

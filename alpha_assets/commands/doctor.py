@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from alpha_assets.commands import show
@@ -35,6 +36,7 @@ def doctor(settings: Settings, options: Namespace) -> int:
         "ledger": _ledger,
         "lake": _lake,
         "mlflow": _mlflow,
+        "models": _models,
         "source": _source,
         "universe": _universe,
         "calendars": _calendars,
@@ -97,6 +99,34 @@ def _mlflow(settings: Settings) -> str:
     if not registry.exists():
         return "empty; made at the first training"
     return f"{show.counted(len(registry.production_versions()), 'model')} in production"
+
+
+def _models(settings: Settings) -> str:
+    """Whether the files of every model in production are there and are those that were registered."""
+    from alpha_assets.stores.registry import ModelDamaged, Registry
+
+    registry, serving = Registry(settings), Ledger(settings).production()
+    distinct = {row["model_location"]: row for row in serving.values()}
+    lost = {}
+    for location, row in distinct.items():
+        try:
+            registry.read_files(row["model_name"], row["model_version"], location, row["model_digest"])
+        except (ModelDamaged, OSError) as error:
+            lost[location] = error
+    if not lost:
+        return f"{show.counted(len(serving), 'model')} in production, files as registered"
+    location, error = next(iter(lost.items()))
+    found = f"{len(lost)} of {len(distinct)} versions in production cannot be read, so their signals are HOLD: {error}"
+    raise Ailment(found, _moved(settings, location) or "restore the files, roll back, or train again")
+
+
+def _moved(settings: Settings, location: str) -> str | None:
+    """What to do where the files lie in this home, and MLflow knows them by the place where the home was before."""
+    root, place = Path(settings.mlflow_artifact_root), location.removeprefix("file://")
+    before, _, within = place.partition(f"/{root.name}/")
+    if not within or Path(place).exists() or not (root / within).exists():
+        return None
+    return f"this home was moved, and MLflow keeps absolute places: ln -s {root.parent} {before}, or move it back"
 
 
 def _source(settings: Settings) -> str:

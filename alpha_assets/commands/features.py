@@ -26,4 +26,7 @@ def features(settings: Settings, options: Namespace) -> int:
         for feature in recipe_of(settings).feature_set.features
     ]
     show.table(rows, FIELDS, options.format)
+    if options.format == "table":
+        chosen = settings.features
+        print(f"set {chosen.set}, denoiser {chosen.denoiser}, benchmark {chosen.benchmark or 'none'}")
     return 0

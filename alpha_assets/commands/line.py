@@ -73,10 +73,15 @@ def demo(settings: Settings, options: Namespace) -> None:
 
 
 def advance(settings: Settings, options: Namespace) -> None:
-    """Move the simulated market's clock on."""
+    """Move the simulated market's clock on, where somebody follows it."""
     from alpha_assets.sources.base import SourceUnavailable
     from alpha_assets.sources.simulated import Simulated
 
+    if not any(row["source"] == "simulated" for row in Ledger(settings).universe()):
+        raise CommandFailed(
+            f"{settings.home} follows no simulated symbol, so there is no market to move on: «alpha-assets demo», or "
+            "«alpha-assets universe add --all --source simulated»"
+        )
     try:
         day = Simulated(settings).advance(options.sessions)
     except (SourceUnavailable, ValueError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from alpha_assets.commands import show
 from alpha_assets.commands.trouble import CommandFailed
+from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.reading import SIGNAL_FIELDS
 from alpha_assets.reading import signals as newest_signals
 from alpha_assets.settings import Settings
@@ -23,6 +24,7 @@ STATUS_FIELDS = (
     "features_until",
     "models",
     "production_version",
+    "production_regimes",
     "signal",
     "signal_age_s",
     "findings",
@@ -96,6 +98,7 @@ def status(settings: Settings, options: Namespace) -> None:
                 "features_until": state.get("features_until"),
                 "models": versions[symbol],
                 "production_version": production.get((symbol, "all"), {}).get("model_version"),
+                "production_regimes": ", ".join(regime for regime in REGIMES if (symbol, regime) in production) or None,
                 "signal": signal["signal"] if signal else None,
                 "signal_age_s": round((now - signal["created_at"]).total_seconds()) if signal else None,
                 "findings": found[symbol],

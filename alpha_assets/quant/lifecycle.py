@@ -18,6 +18,9 @@ VersionKey = tuple[str, str]
 
 STAGING, CANARY, PRODUCTION, ARCHIVED, FAILED = "staging", "canary", "production", "archived", "failed"
 
+#: The stage of a decision that is about no version: a rollback to nothing.
+NOBODY = "none"
+
 
 @dataclass(frozen=True)
 class Standing:

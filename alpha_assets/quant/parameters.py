@@ -221,6 +221,10 @@ class FeatureParameters:
         """Refuses names that nobody knows."""
         for name, known in (("set", FEATURE_SETS), ("denoiser", DENOISERS)):
             _one_of(name, getattr(self, name), known)
+        if self.set == "alpha158" and self.denoiser != "none":
+            raise ValueError(
+                f"denoiser is {self.denoiser!r}: the definitions of alpha158 read raw prices, leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -246,9 +250,8 @@ class LearningParameters:
     folds: int = 5  # walk-forward test blocks
     inner_folds: int = 4  # blocks inside the first training set, which a search is scored on
     #: Of the dates, the newest, that no fold is tested on and the gate does not see: «alpha-assets vault» reads them
-    #: once a release. 0: none, because a line that trades needs a gate that judges it by the newest dates; who works
-    #: towards a release sets 0.15 (GATE.md).
-    vault_share: float = 0.0
+    #: once a release (GATE.md). The registered fit knows them. 0: none, for who is judged by the newest dates too.
+    vault_share: float = 0.15
     embargo: int = 5  # dates between the last training label and the first test bar, beyond the purge
     min_rows: int = 500  # labelled rows below which a symbol has no own fit (GATE.md); the first fold trains on half
     min_labels: int = 100  # the same in labels that do not overlap, rows / horizon

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from alpha_assets.quant.lifecycle import FAILED, Standing, standing
+from alpha_assets.quant.lifecycle import FAILED, NOBODY, Standing, standing, version_of
 from alpha_assets.settings import Settings
 from alpha_assets.stations.sets import recipe_of, restored
 from alpha_assets.stations.train import model_name
@@ -93,7 +93,7 @@ def rollback_row(
         to,
         (last["symbol"], last["regime"]),
         verdict="rollback",
-        stage="production",
+        stage="production" if to else NOBODY,
         reason=reason,
         last=last,
         production=standing(history).production,
@@ -123,9 +123,11 @@ def promote_version(
     history, stands, candidate = _known(ledger, cell)
     model = _wanted(history, stands, candidate, cell, number)
     if _serves(stands, model):
-        raise DecisionRefused(f"{_named(cell)} version {model['model_version']} is in production already")
+        raise DecisionRefused(f"{_version(model)} is in production already")
     _refuse_unreadable(ledger, registry, settings, model, cell)
-    return _recorded(ledger, history, stands, cell, model, "promote", "production", why, who, now)
+    return _recorded(
+        ledger, history, stands, cell, model, "promote", "production", why, who, now, _overruled(history, model)
+    )
 
 
 def reject_version(
@@ -139,12 +141,11 @@ def reject_version(
     model = _wanted(history, stands, candidate, cell, number)
     if _serves(stands, model):
         raise DecisionRefused(
-            f"{_named(cell)} version {model['model_version']} is in production: «alpha-assets rollback "
-            f'{cell[0]} {cell[1]} --why "…"» takes it back'
+            f'{_version(model)} is in production: «alpha-assets rollback {cell[0]} {cell[1]} --why "…"» takes it back'
         )
     if stands.states.get((model["model_name"], model["model_version"])) == FAILED:
-        raise DecisionRefused(f"{_named(cell)} version {model['model_version']} is turned down already")
-    return _recorded(ledger, history, stands, cell, model, "reject", "failed", why, who, now)
+        raise DecisionRefused(f"{_version(model)} is turned down already")
+    return _recorded(ledger, history, stands, cell, model, "reject", "failed", why, who, now, {})
 
 
 def roll_back(ledger: Ledger, cell: tuple[str, str], number: str | None, *, why: str, who: str, now: datetime) -> Row:
@@ -219,15 +220,13 @@ def _refuse_unreadable(
     table = model["features_set"]
     if table != recipe_of(settings).table and restored(ledger.recipes().get(table, {}), table) is None:
         raise DecisionRefused(
-            f"{_named(cell)} version {model['model_version']} reads {table}, which this program no longer makes: "
+            f"{_version(model)} reads {table}, which this program no longer makes: "
             f"«alpha-assets train --symbols {cell[0]}» trains a successor"
         )
     try:
         registry.read_files(model["model_name"], model["model_version"], model["model_location"], model["model_digest"])
     except (ModelDamaged, OSError) as error:
-        raise DecisionRefused(
-            f"{_named(cell)} version {model['model_version']} cannot be read ({error}): train it again"
-        ) from error
+        raise DecisionRefused(f"{_version(model)} cannot be read ({error}): train it again") from error
 
 
 def _recorded(
@@ -241,6 +240,7 @@ def _recorded(
     why: str,
     who: str,
     now: datetime,
+    evidence: Mapping[str, Any],
 ) -> Row:
     row = row_of(
         model,
@@ -251,11 +251,24 @@ def _recorded(
         last=history[-1] if history else None,
         production=stands.production,
         who=who,
-        evidence={},
+        evidence=evidence,
         now=now,
     )
     ledger.decide([row])
     return row
+
+
+def _overruled(history: Sequence[Row], model: Mapping[str, Any]) -> dict[str, Any]:
+    """What was last said against the version that a person promotes; nothing where nobody said anything."""
+    said = [row for row in history if version_of(row) == version_of(model)]
+    if not said or said[-1]["verdict"] not in ("reject", "hold"):
+        return {}
+    last = said[-1]
+    return {"overrules": {name: last[name] for name in ("verdict", "who", "reason", "seq")}}
+
+
+def _version(model: Mapping[str, Any]) -> str:
+    return f"{model['model_name']} version {model['model_version']}"
 
 
 def _named(cell: tuple[str, str]) -> str:

@@ -32,7 +32,7 @@ from alpha_assets.stations.train import (
     task_of,
     usable,
 )
-from alpha_assets.stations.trials import configuration, family, tried_so_far
+from alpha_assets.stations.trials import configuration, family, note_training, tried_so_far
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
@@ -83,6 +83,7 @@ def train_pools(
             report.say(regime, "unchanged", version=version.number)
             continue
         tasks[regime] = task
+    note_training(ledger, settings, tasks, now)
     for done, (regime, fit) in enumerate(zip(tasks, fitted(tasks.values(), settings), strict=True), start=1):
         append_predictions(lake, [fit], now)
         note_search(ledger, settings, regime, fit.found.trials, now)

@@ -37,7 +37,7 @@ from alpha_assets.stations.quarantine import TRAINABLE
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, table_of
-from alpha_assets.stations.trials import tried_so_far
+from alpha_assets.stations.trials import note_training, tried_so_far
 from alpha_assets.stores.lake import PREDICTIONS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry, Version
@@ -209,6 +209,7 @@ def train(
     desk = _Desk(lake, ledger, registry, settings, states, now, tags or {}, report)
     fired = pattern_events(lake, settings, symbols)
     work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
+    note_training(ledger, settings, desk.regimes(), now)
     done = 0
     for fits in _batches(fitted(work.values(), settings)):
         append_predictions(lake, fits, now)
@@ -279,6 +280,10 @@ class _Desk:
                 settled.append(row)
         self._ledger.note_candidates(settled)
         return work
+
+    def regimes(self) -> set[str]:
+        """The regimes of which a cell has to be fitted."""
+        return {regime for _, regime in self._cells.values()}
 
     def _look(self, cell: Cell, whole: pl.DataFrame, events: pl.DataFrame | None) -> tuple[Task | None, Row | None]:
         """What to fit, or what to record instead (None: nothing new)."""

@@ -6,6 +6,7 @@ are configurations, not looks: a refit on further bars, or by a newer library, i
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 
@@ -15,8 +16,8 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stores.ledger import Ledger
 
-#: Who sees the scores here.
-GATE = "gate"
+#: Who sees the scores here: the gate, and whoever reads a training's page in MLflow.
+GATE, TRAINING = "gate", "training"
 
 
 def family(settings: Settings, regime: str) -> str:
@@ -36,6 +37,19 @@ def configuration(table: str, learning: LearningParameters) -> str:
     """
     made = json.dumps([table, asdict(learning)], sort_keys=True)
     return hashlib.sha256(made.encode()).hexdigest()
+
+
+def note_training(ledger: Ledger, settings: Settings, regimes: Iterable[str], now: datetime) -> None:
+    """Count these settings as tried in each regime, before their figures can be read anywhere.
+
+    Else one could train by many settings, read in MLflow which came out best, and show the gate that one alone. What a
+    search tries it counts itself.
+    """
+    if settings.learning.search_trials:
+        return
+    own = configuration(table_of(settings), settings.learning)
+    told = {"configuration": own, "score": None, "source": TRAINING, "seen_at": now}
+    ledger.note_trials([{**told, "family": family(settings, regime)} for regime in sorted(set(regimes))])
 
 
 def tried(ledger: Ledger, settings: Settings, regime: str, score: float | None, now: datetime) -> Trials:

@@ -9,7 +9,7 @@ so at once, and a migration that is killed leaves nothing behind.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Row = dict[str, Any]
+
+#: By how much the clocks of two writers may differ; what was written later than that from now was never written now.
+SKEW = timedelta(minutes=5)
 
 #: Any number, the same in every process: PostgreSQL's lock for the migration.
 MIGRATION_LOCK = 2024022901
@@ -119,7 +122,7 @@ class Ledger:
         if self._engine is None:
             url = make_url(self._settings.ledger)
             if url.get_backend_name() == "sqlite":
-                self._engine = create_engine(url, connect_args={"timeout": 30})
+                self._engine = create_engine(url, connect_args={"timeout": self._settings.ledger_wait_seconds})
                 event.listen(self._engine, "connect", _trust_the_log)
                 event.listen(self._engine, "begin", _begin)
             else:
@@ -145,34 +148,36 @@ class Ledger:
             ) from error
 
     @contextmanager
-    def _writing(self) -> "Iterator[Connection]":
+    def writing(self) -> "Iterator[Connection]":
+        """A connection in one transaction that keeps other writers out; the first one of a process migrates."""
         if not self._ready:
             self.migrate()
         with self._connected(writing=True) as connection:
             yield connection
 
-    def _rows(self, query: Any) -> list[Row]:
+    def rows(self, query: Any) -> list[Row]:
+        """What a query finds; nothing on a fresh home."""
         if not self.exists():
             return []
         with self._connected() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def _upsert(self, table: Table, rows: Sequence[Row]) -> None:
+    def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Insert, or overwrite the named columns of the row that has the key; rows must name the same columns."""
         if not rows:
             return
-        with self._writing() as connection:
-            _upsert_in(connection, table, rows)
+        with self.writing() as connection:
+            upsert_in(connection, table, rows)
 
     # -- universe -------------------------------------------------------------------------------------------------
 
     def add_symbols(self, rows: Sequence[Row]) -> None:
         """Register symbols (symbol, source, calendar, added_at); one that was retired comes back."""
-        self._upsert(tables.universe, [{**row, "retired_at": None} for row in rows])
+        self.upsert(tables.universe, [{**row, "retired_at": None} for row in rows])
 
     def set_calendars(self, calendars: Mapping[str, str]) -> None:
         """Record the calendar that each of these symbols follows from now on."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             for symbol, calendar in calendars.items():
                 connection.execute(
                     update(tables.universe).where(tables.universe.c.symbol == symbol).values(calendar=calendar)
@@ -180,7 +185,7 @@ class Ledger:
 
     def retire(self, symbols: Sequence[str], now: datetime) -> None:
         """Mark symbols as no longer followed; their data and partitions stay."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(
                 update(tables.universe).where(tables.universe.c.symbol.in_(symbols)).values(retired_at=now)
             )
@@ -188,17 +193,22 @@ class Ledger:
     def universe(self, retired: bool = False) -> list[Row]:
         """Members in alphabetical order: symbol, source, calendar, added_at, retired_at."""
         query = select(tables.universe).order_by(tables.universe.c.symbol)
-        return self._rows(query if retired else query.where(tables.universe.c.retired_at.is_(None)))
+        return self.rows(query if retired else query.where(tables.universe.c.retired_at.is_(None)))
 
     # -- state of a symbol ----------------------------------------------------------------------------------------
 
     def states(self) -> dict[str, Row]:
         """The state of every symbol that has one."""
-        return {row["symbol"]: row for row in self._rows(select(tables.symbol_state))}
+        return {row["symbol"]: row for row in self.rows(select(tables.symbol_state))}
 
     def note_state(self, rows: Sequence[Row]) -> None:
-        """Overwrite the named columns of these symbols' states."""
-        self._upsert(tables.symbol_state, rows)
+        """Overwrite the named columns of these symbols' states; a signal of a bar before the last one is outdated."""
+        if not rows:
+            return
+        with self.writing() as connection:
+            upsert_in(connection, tables.symbol_state, rows)
+            if "last_bar" in rows[0]:
+                _expire_outdated(connection, [row["symbol"] for row in rows])
 
     # -- findings of checks ---------------------------------------------------------------------------------------
 
@@ -208,37 +218,37 @@ class Ledger:
         A row has symbol, rule, day and seen_at. Days before the one looked at from, and other rules, stay.
         """
         table = tables.findings
-        with self._writing() as connection:
+        with self.writing() as connection:
             for day, symbols in _grouped(looked_at).items():
                 for some in _chunks(symbols):
                     gone = table.delete().where(table.c.symbol.in_(some), table.c.rule.in_(rules))
                     connection.execute(gone if day is None else gone.where(table.c.day >= day))
             if rows:
-                _upsert_in(connection, table, rows)
+                upsert_in(connection, table, rows)
 
     def findings(self, rules: Sequence[str] | None = None) -> list[Row]:
         """Everything found and not cleared: symbol, rule, day, seen_at, in this order."""
         table = tables.findings
         query = select(table).order_by(table.c.rule, table.c.symbol, table.c.day)
-        return self._rows(query if rules is None else query.where(table.c.rule.in_(rules)))
+        return self.rows(query if rules is None else query.where(table.c.rule.in_(rules)))
 
     # -- models ---------------------------------------------------------------------------------------------------
 
     def note_recipes(self, rows: Sequence[Row]) -> None:
         """Remember what feature tables are made of: features_set and recipe."""
-        self._upsert(tables.feature_sets, rows)
+        self.upsert(tables.feature_sets, rows)
 
     def recipes(self) -> dict[str, Any]:
         """The recipe of each feature table that was ever made, by its name."""
-        return {row["features_set"]: row["recipe"] for row in self._rows(select(tables.feature_sets))}
+        return {row["features_set"]: row["recipe"] for row in self.rows(select(tables.feature_sets))}
 
     def note_candidates(self, rows: Sequence[Row]) -> None:
         """The latest training of each (symbol, regime)."""
-        self._upsert(tables.candidates, rows)
+        self.upsert(tables.candidates, rows)
 
     def candidates(self) -> dict[tuple[str, str], Row]:
         """The latest training of every (symbol, regime)."""
-        return {(row["symbol"], row["regime"]): row for row in self._rows(select(tables.candidates))}
+        return {(row["symbol"], row["regime"]): row for row in self.rows(select(tables.candidates))}
 
     def spend_attempt(self, family: str, evidence_digest: str, now: datetime, since: datetime) -> int:
         """Count this look at the family's evidence and return its number, from 1, among the looks since ``since``.
@@ -248,7 +258,7 @@ class Ledger:
         """
         table = tables.attempts
         ours = table.c.family == family
-        with self._writing() as connection:
+        with self.writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("LOCK TABLE attempts IN SHARE ROW EXCLUSIVE MODE"))
             at = connection.execute(
@@ -274,18 +284,18 @@ class Ledger:
         """
         if not rows:
             return
-        with self._writing() as connection:
-            _upsert_in(connection, tables.trials, rows, _scores_first)
+        with self.writing() as connection:
+            upsert_in(connection, tables.trials, rows, _scores_first)
 
     def trials(self, family: str) -> list[Row]:
         """The configurations of a family that were tried, in the order in which they were seen."""
         table = tables.trials
-        return self._rows(
-            select(table).where(table.c.family == family).order_by(table.c.seen_at, table.c.configuration)
-        )
+        return self.rows(select(table).where(table.c.family == family).order_by(table.c.seen_at, table.c.configuration))
 
     def decide(self, rows: Sequence[Row]) -> None:
         """Append decisions, all or none; each carries the ``seq`` after the last one its author had read.
+
+        Signals that another model would say from now on are outdated.
 
         Raises DecidedElsewhere where one of them is taken, ValueError where they do not name the same columns.
         """
@@ -293,8 +303,9 @@ class Ledger:
             return
         _refuse_uneven(tables.decisions, rows)
         try:
-            with self._writing() as connection:
+            with self.writing() as connection:
                 connection.execute(tables.decisions.insert(), list(rows))
+                _expire_outdated(connection, [row["symbol"] for row in rows])
         except IntegrityError as error:
             if "unique" not in str(error.orig).lower():
                 raise
@@ -306,7 +317,7 @@ class Ledger:
     def decisions(self, symbol: str | None = None) -> list[Row]:
         """Every decision ever taken, oldest first."""
         query = select(tables.decisions).order_by(tables.decisions.c.id)
-        return self._rows(query if symbol is None else query.where(tables.decisions.c.symbol == symbol))
+        return self.rows(query if symbol is None else query.where(tables.decisions.c.symbol == symbol))
 
     def history(self, symbols: Sequence[str] | None = None) -> dict[tuple[str, str], list[Row]]:
         """Every decision on each (symbol, regime) of ``symbols`` (None: all), oldest first, without its evidence."""
@@ -315,7 +326,7 @@ class Ledger:
         some = [None] if symbols is None else [table.c.symbol.in_(part) for part in _chunks(symbols)]
         found: dict[tuple[str, str], list[Row]] = {}
         for condition in some:
-            for row in self._rows(query if condition is None else query.where(condition)):
+            for row in self.rows(query if condition is None else query.where(condition)):
                 found.setdefault((row["symbol"], row["regime"]), []).append(row)
         return found
 
@@ -323,14 +334,14 @@ class Ledger:
         """The decisions of the newest few instants of deciding, oldest first, without their evidence."""
         table = tables.decisions
         instants = select(table.c.decided_at).distinct().order_by(table.c.decided_at.desc()).limit(newest)
-        return self._rows(select(*_without_evidence()).where(table.c.decided_at.in_(instants)).order_by(table.c.id))
+        return self.rows(select(*_without_evidence()).where(table.c.decided_at.in_(instants)).order_by(table.c.id))
 
     def evidence(self, ids: Sequence[int]) -> dict[int, Any]:
         """What these decisions were taken on, by their ``id``."""
         table = tables.decisions
         found: dict[int, Any] = {}
         for some in _chunks(ids):
-            for row in self._rows(select(table.c.id, table.c.evidence).where(table.c.id.in_(some))):
+            for row in self.rows(select(table.c.id, table.c.evidence).where(table.c.id.in_(some))):
                 found[row["id"]] = row["evidence"]
         return found
 
@@ -367,22 +378,27 @@ class Ledger:
             (later.c.stage == "canary") | (later.c.verdict == "promote") | same,
         )
         query = select(*_without_evidence()).where(canary.c.stage == "canary", ~over)
-        return {(row["symbol"], row["regime"]): row for row in self._rows(query)}
+        return {(row["symbol"], row["regime"]): row for row in self.rows(query)}
 
     def _newest(self, condition: Any) -> dict[tuple[str, str], Row]:
         table = tables.decisions
         newest = select(func.max(table.c.id)).where(condition).group_by(table.c.symbol, table.c.regime)
         query = select(*_without_evidence()).where(table.c.id.in_(newest))
-        return {(row["symbol"], row["regime"]): row for row in self._rows(query)}
+        return {(row["symbol"], row["regime"]): row for row in self.rows(query)}
 
     # -- signals and profiles -------------------------------------------------------------------------------------
 
     def put_signals(self, rows: Sequence[Row]) -> None:
-        """The newest signal of each symbol; what is stored of a newer bar, or was said later of the same, stays."""
+        """The newest signal of each symbol; what is stored of a newer bar, or was said later of the same, stays.
+
+        What was said in the future does not: the clock was set back, and nobody could say anything until it catches up.
+        """
         if not rows:
             return
-        with self._writing() as connection:
-            _upsert_in(connection, tables.signals, rows, _says_later)
+        with self.writing() as connection:
+            in_the_future = tables.signals.c.created_at > datetime.now(UTC) + SKEW
+            upsert_in(connection, tables.signals, rows, lambda stored, new: _says_later(stored, new) | in_the_future)
+            _expire_outdated(connection, [row["symbol"] for row in rows])
 
     def signals(self, symbols: Sequence[str] | None = None, newer_than: datetime | None = None) -> list[Row]:
         """Newest signals by symbol, of ``symbols`` (None: all) but the retired, created after ``newer_than``."""
@@ -392,15 +408,15 @@ class Ledger:
             query = query.where(tables.signals.c.symbol.in_(symbols))
         if newer_than is not None:
             query = query.where(tables.signals.c.created_at > newer_than)
-        return self._rows(query)
+        return self.rows(query)
 
     def put_profiles(self, rows: Sequence[Row]) -> None:
         """The newest document of each (symbol, kind)."""
-        self._upsert(tables.profiles, rows)
+        self.upsert(tables.profiles, rows)
 
     def profiles(self) -> Mapping[tuple[str, str], Row]:
         """Every profile document."""
-        return {(row["symbol"], row["kind"]): row for row in self._rows(select(tables.profiles))}
+        return {(row["symbol"], row["kind"]): row for row in self.rows(select(tables.profiles))}
 
 
 def _without_evidence() -> list[Column[Any]]:
@@ -437,10 +453,17 @@ def _refuse_uneven(table: Table, rows: Sequence[Row]) -> None:
         raise ValueError(f"the rows for {table.name} do not all name the same columns")
 
 
-def _upsert_in(
-    connection: Connection, table: Table, rows: Sequence[Row], only_where: Callable[[Any, Any], Any] | None = None
+def upsert_in(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Row],
+    only_where: Callable[[Any, Any], Any] | None = None,
+    add: Sequence[str] = (),
 ) -> None:
-    """Overwrite the rows that have the keys, only those for which ``only_where(stored, new)`` holds."""
+    """Overwrite the rows that have the keys, only those for which ``only_where(stored, new)`` holds.
+
+    To the columns named in ``add`` the new value is added instead.
+    """
     _refuse_uneven(table, rows)
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
@@ -450,7 +473,11 @@ def _upsert_in(
     statement = insert(table)
     statement = statement.on_conflict_do_update(
         index_elements=keys,
-        set_={name: statement.excluded[name] for name in rows[0] if name not in keys},
+        set_={
+            name: table.c[name] + statement.excluded[name] if name in add else statement.excluded[name]
+            for name in rows[0]
+            if name not in keys
+        },
         where=None if only_where is None else only_where(table.c, statement.excluded),
     )
     # In the order of the key: two writers that lock rows in different orders would wait for each other for ever.
@@ -467,6 +494,26 @@ def _says_later(stored: Any, new: Any) -> Any:
     same = (new.bar_time == stored.bar_time) | (new.bar_time.is_(None) & stored.bar_time.is_(None))
     newer = (new.bar_time > stored.bar_time) | (new.bar_time.is_not(None) & stored.bar_time.is_(None))
     return newer | (same & (new.created_at >= stored.created_at))
+
+
+def _expire_outdated(connection: Connection, symbols: Sequence[str]) -> None:
+    """Let the signals of these symbols end at once that are not of the last bar, or that another model would say now.
+
+    That is a model promoted or taken back since, of the bar's own regime, or of «all» where no model of the regime had
+    spoken. Whoever writes one of the three looks, so that it does not matter who comes last.
+    """
+    said, state, decided = tables.signals, tables.symbol_state, tables.decisions
+    newer_bar = exists().where(state.c.symbol == said.c.symbol, state.c.last_bar > said.c.bar_time)
+    fallback = said.c.model_name.is_(None) | said.c.model_name.in_((said.c.symbol + ".all", "all.pooled"))
+    other_model = exists().where(
+        decided.c.symbol == said.c.symbol,
+        decided.c.verdict.in_(("promote", "rollback")),
+        decided.c.decided_at > said.c.created_at,
+        (decided.c.regime == said.c.regime) | ((decided.c.regime == "all") & fallback),
+    )
+    for some in _chunks(sorted(set(symbols))):
+        ours = said.c.symbol.in_(some) & (said.c.expires_at > said.c.created_at)
+        connection.execute(update(said).where(ours, newer_bar | other_model).values(expires_at=said.c.created_at))
 
 
 def _trust_the_log(connection: Any, record: Any) -> None:  # noqa: ARG001

@@ -1,6 +1,8 @@
 """``alpha-assets doctor`` and ``alpha-assets settings``."""
 
 import json
+import shutil
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,10 +33,42 @@ class TestDoctor:
         assert said.code == 0
         found = examined(said)
         assert [name for name, row in found.items() if not row["ok"]] == []
-        stores = {"home", "ledger", "lake", "mlflow"}
+        stores = {"home", "ledger", "lake", "mlflow", "models"}
         assert set(found) == {"python", "libraries", *stores, "source", "universe", "calendars", "benchmark"}
         assert "models in production" in str(found["mlflow"]["found"])
         assert list(found["home"]) == ["what", "ok", "found", "do"]
+
+    def test_says_how_a_home_that_was_moved_finds_its_models_again(self, worked: Worked, tmp_path: Path) -> None:
+        moved = tmp_path / "elsewhere" / "home"
+        shutil.copytree(worked[0], moved, symlinks=True)
+        before = Path(next(iter(Ledger(Settings(home=worked[0])).production().values()))["model_location"])
+        with sqlite3.connect(moved / "ledger.db") as ledger:
+            for table in ("decisions", "candidates"):
+                ledger.execute(
+                    f"UPDATE {table} SET model_location = replace(model_location, ?, ?)",
+                    (str(worked[0]), str(tmp_path / "before")),
+                )
+        ledger.close()
+        with home(moved):
+            ill = examined(call("doctor", "--format", "json"))["models"]
+            (tmp_path / "before").symlink_to(moved)
+            well = examined(call("doctor", "--format", "json"))["models"]
+        assert before.is_relative_to(worked[0])
+        assert not ill["ok"]
+        assert str(ill["do"]).startswith("this home was moved, and MLflow keeps absolute places")
+        assert str(ill["do"]).endswith(f": ln -s {moved} {tmp_path / 'before'}, or move it back")
+        assert well["ok"]
+
+    def test_names_a_model_whose_files_are_not_those_that_were_registered(self, worked: Worked, tmp_path: Path) -> None:
+        shutil.copytree(worked[0], tmp_path / "home", symlinks=True)
+        with sqlite3.connect(tmp_path / "home" / "ledger.db") as ledger:
+            ledger.execute("UPDATE decisions SET model_digest = 'another'")
+        ledger.close()
+        with home(tmp_path / "home"):
+            found = examined(call("doctor", "--format", "json"))["models"]
+        assert not found["ok"]
+        assert "registered was another" in str(found["found"])
+        assert found["do"] == "restore the files, roll back, or train again"
 
     def test_creates_nothing(self, tmp_path: Path) -> None:
         with home(tmp_path / "home"):

@@ -51,3 +51,15 @@ def test_listing_features_makes_no_home(tmp_path: Path) -> None:
     with home(tmp_path / "home"):
         assert call("features").code == 0
     assert not (tmp_path / "home" / "ledger.db").exists()
+
+
+def test_the_table_says_which_set_denoiser_and_benchmark_the_settings_choose(tmp_path: Path) -> None:
+    with home(tmp_path / "home", FEATURES__DENOISER="kalman"):
+        assert call("features").out.endswith("set core, denoiser kalman, benchmark none\n")
+
+
+def test_a_denoiser_that_the_chosen_set_would_not_read_is_refused(tmp_path: Path) -> None:
+    with home(tmp_path / "home", FEATURES__DENOISER="kalman", FEATURES__SET="alpha158"):
+        said = call("features")
+    assert said.code == 1
+    assert "denoiser is 'kalman': the definitions of alpha158 read raw prices" in said.err

@@ -139,8 +139,16 @@ class TestOneSessionMore:
         assert moved == ["SIM01"], "the third is delisted, and nobody asked for the others"
         assert after["SIM01"]["last_bar"] == after["SIM01"]["features_until"] == "2024-01-02T00:00:00+00:00"
 
+    def test_of_a_market_that_nobody_follows_is_refused(self, tmp_path: Path) -> None:
+        with home(tmp_path / "home"):
+            said = call("advance")
+        assert (said.code, said.out) == (1, "")
+        assert "follows no simulated symbol, so there is no market to move on" in said.err
+        assert not (tmp_path / "home").exists()
+
     def test_going_back_in_time_is_refused(self, tmp_path: Path) -> None:
         with home(tmp_path / "home"):
+            call("universe", "add", "SIM01")
             said = call("advance", "--sessions", "0")
         assert (said.code, said.out) == (1, "")
         assert "1 session or more" in said.err

@@ -7,6 +7,8 @@ import pytest
 
 from alpha_assets.commands.decide import person
 from alpha_assets.commands.models import MODEL_FIELDS, PROMOTION_FIELDS
+from alpha_assets.settings import Settings
+from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.commands.call import Answer, call, home
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -152,11 +154,23 @@ class TestAPerson:
             ).json
             told = call("models", "explain", symbol, "all", "--format", "json").json
         assert (back["verdict"], back["model_version"], back["previous_version"]) == ("rollback", None, "1")
-        assert (back["who"], back["reason"]) == (person(), "it scares me")
+        assert (back["who"], back["reason"], back["stage"]) == (person(), "it scares me", "none")
         assert "the last decision was rollback: it scares me" in gone.err
         assert (again["seq"], again["stage"]) == (3, "production")
         assert (told["who"], told["reason"], told["judged_by"]) == (person(), "not any more", "gate")
         assert told["lines"]
+
+    def test_who_promotes_what_the_gate_turned_down_is_told_so_and_it_is_on_record(
+        self, worked: Worked, decided: Path
+    ) -> None:
+        symbol = rejected(worked)
+        with home(decided):
+            said = call("promote", symbol, "all", "--version", "1", "--why", "I know better")
+            told = call("models", "explain", symbol, "all").out
+        assert "this overrules a reject by gate: " in said.err
+        last = Ledger(Settings(home=decided)).decisions(symbol)[-1]
+        assert (last["verdict"], last["evidence"]["overrules"]["verdict"]) == ("promote", "reject")
+        assert "I know better" in told
 
     def test_is_refused_what_makes_no_sense(self, worked: Worked, decided: Path) -> None:
         with home(decided):
@@ -181,7 +195,9 @@ def test_the_clean_up_shows_first_and_keeps_what_has_an_alias(worked: Worked) ->
 
 def test_the_vault_is_read_for_a_reason_and_only_where_there_is_one(tmp_path: Path) -> None:
     with home(tmp_path / "home"):
-        mute, none = call("vault", "--why", " "), call("vault", "--why", "the release")
+        mute = call("vault", "--why", " ")
+    with home(tmp_path / "home", LEARNING__VAULT_SHARE="0"):
+        none = call("vault", "--why", "the release")
     assert (mute.code, none.code) == (1, 1)
     assert "--why says nothing" in mute.err
     assert none.err.startswith("alpha-assets: there is no vault: ALPHA_LEARNING__VAULT_SHARE is 0")

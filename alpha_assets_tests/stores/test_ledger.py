@@ -284,6 +284,62 @@ class TestSignals:
         )
         assert [row["reason"] for row in ledger.signals()] == ["a newer bar", "said again", "a first bar"]
 
+    def test_what_was_said_in_the_future_gives_way_because_the_clock_was_set_back(self, ledger: Ledger) -> None:
+        wall = datetime.now(UTC)
+        ledger.put_signals([said("AAA", wall + timedelta(days=300)), said("BBB", wall + timedelta(minutes=1))])
+        ledger.put_signals([said("AAA", wall, reason="now"), said("BBB", wall, reason="now")])
+        assert [row["reason"] for row in ledger.signals()] == ["now", "because"]
+
+
+class TestWhatOutdatesASignal:
+    """BAR is the bar of every signal; each was said at NOW and lives for six hours."""
+
+    BAR = datetime(2024, 2, 29, tzinfo=UTC)
+    LATER = NOW + timedelta(hours=1)
+
+    def outdated(self, ledger: Ledger) -> set[str]:
+        return {row["symbol"] for row in ledger.signals() if row["expires_at"] == row["created_at"]}
+
+    def test_a_newer_bar_of_its_symbol_does_and_nothing_else_of_the_state(self, ledger: Ledger) -> None:
+        ledger.put_signals([said("AAA"), said("BBB"), said("CCC"), said("DDD")])
+        ledger.note_state([{"symbol": name, "last_bar": self.BAR} for name in ("AAA", "BBB", "CCC")])
+        ledger.note_state([{"symbol": "CCC", "bars": 7}])
+        assert self.outdated(ledger) == set()
+        ledger.note_state([{"symbol": "BBB", "last_bar": self.BAR + timedelta(days=1)}])
+        assert self.outdated(ledger) == {"BBB"}
+
+    def test_one_of_an_older_bar_that_comes_late_is_outdated_from_the_start(self, ledger: Ledger) -> None:
+        ledger.note_state([{"symbol": "AAA", "last_bar": self.BAR + timedelta(days=1)}])
+        ledger.put_signals([said("AAA"), said("BBB")])
+        assert self.outdated(ledger) == {"AAA"}
+
+    @pytest.mark.parametrize(
+        ("regime", "verdict", "expected"),
+        [
+            ("all", "promote", {"BY_ALL", "BY_POOL", "BY_NONE"}),
+            ("all", "rollback", {"BY_ALL", "BY_POOL", "BY_NONE"}),
+            ("volatile", "promote", {"BY_ALL", "BY_POOL", "BY_NONE", "BY_OWN"}),
+            ("trending", "promote", set()),
+            ("all", "reject", set()),
+            ("all", "hold", set()),
+        ],
+    )
+    def test_a_decision_on_the_model_that_would_speak_does_and_no_other(
+        self, ledger: Ledger, regime: str, verdict: str, expected: set[str]
+    ) -> None:
+        models = {"BY_ALL": "BY_ALL.all", "BY_POOL": "all.pooled", "BY_NONE": None, "BY_OWN": "BY_OWN.volatile"}
+        ledger.put_signals([said(symbol, regime="volatile", model_name=name) for symbol, name in models.items()])
+        ledger.decide([decision(symbol, 1, verdict, regime=regime, decided_at=self.LATER) for symbol in models])
+        assert self.outdated(ledger) == expected
+
+    def test_who_says_it_after_the_decision_is_not_outdated_and_who_said_it_before_is_however_late_it_is_written(
+        self, ledger: Ledger
+    ) -> None:
+        ledger.decide([decision(symbol, 1, decided_at=NOW) for symbol in ("AAA", "BBB")])
+        before = NOW - timedelta(minutes=1)
+        ledger.put_signals([said("AAA", NOW, regime="volatile"), said("BBB", before, regime="volatile")])
+        assert self.outdated(ledger) == {"BBB"}
+
 
 class TestUniverse:
     def test_a_retired_symbol_is_kept_and_comes_back_when_it_is_added_again(self, ledger: Ledger) -> None:

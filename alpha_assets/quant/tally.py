@@ -1,0 +1,43 @@
+"""How many signals say what: the figures of ``alpha-assets signals metrics``. Imports nothing heavy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: What a signal can say, from the boldest sale to the boldest purchase.
+WORDS = ("STRONG_SELL", "SELL", "HOLD", "BUY", "STRONG_BUY")
+
+METRIC_FIELDS = (
+    *("signals", "strong_buy", "buy", "hold", "sell", "strong_sell"),
+    *("buy_ratio", "hold_ratio", "sell_ratio", "mean_confidence", "high_risk", "oldest_bar", "newest_bar"),
+)
+
+
+def tally(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """``METRIC_FIELDS`` of these signals (symbol, signal, confidence, risk, bar_time).
+
+    ``buy`` counts the strong ones too, as ``sell`` does; a ratio is a share of all, None of none. ``mean_confidence``
+    is over the signals that state a direction, None where none does. Bar times are ISO 8601, so that JSON can hold it.
+    """
+    counts = {word: sum(row["signal"] == word for row in rows) for word in WORDS}
+    buy, sell = counts["BUY"] + counts["STRONG_BUY"], counts["SELL"] + counts["STRONG_SELL"]
+    confidences = [row["confidence"] for row in rows if row["confidence"] is not None]
+    bars = [row["bar_time"] for row in rows if row["bar_time"] is not None]
+    return {
+        "signals": len(rows),
+        "strong_buy": counts["STRONG_BUY"],
+        "buy": buy,
+        "hold": counts["HOLD"],
+        "sell": sell,
+        "strong_sell": counts["STRONG_SELL"],
+        "buy_ratio": _share(buy, rows),
+        "hold_ratio": _share(counts["HOLD"], rows),
+        "sell_ratio": _share(sell, rows),
+        "mean_confidence": sum(confidences) / len(confidences) if confidences else None,
+        "high_risk": sum(row.get("risk") == "HIGH" for row in rows),
+        "oldest_bar": min(bars).isoformat() if bars else None,
+        "newest_bar": max(bars).isoformat() if bars else None,
+    }
+
+
+def _share(count: int, rows: Sequence[object]) -> float | None:
+    return count / len(rows) if rows else None
