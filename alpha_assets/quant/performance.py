@@ -234,6 +234,8 @@ class Account:
 def _accounts(
     rows: pl.DataFrame, prices: _Prices, last: int, a_year: float, parameters: TradingParameters
 ) -> Iterator[dict[str, object]]:
+    if rows.is_empty():
+        return
     ordered = rows.sort(CELL)
     begins = ordered.select((pl.struct(CELL) != pl.struct(CELL).shift(1)).fill_null(True).arg_true()).to_series()
     names = ordered.select(CELL).gather(begins).rows()

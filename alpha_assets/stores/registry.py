@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 TRAINING = "alpha/training"
 PROMOTION = "alpha/promotion"
 DRIFT = "alpha/drift"
+PERFORMANCE = "alpha/performance"
 
 #: What a training's run holds beyond parameters and metrics, and the picture of a run.
 REPORT, PICTURE = "report.json", "portrait.png"
@@ -65,6 +66,13 @@ WHOLE = "whole"
 
 #: The aliases that follow from decisions, in the order in which they are set: where the last is right, all are.
 ALIASES = ("previous", "canary", "production")
+
+
+#: A figure of an instant: name, instant, value. The step in MLflow is the ordinal of its date.
+Point = tuple[str, datetime, float]
+
+#: Metrics that MLflow takes in one call.
+MOST_METRICS = 1000
 
 
 class RegistryUnavailable(StoreTrouble):
@@ -130,7 +138,9 @@ class Registry:
         try:
             with self.alone(FIRST_USE_LOCK):
                 client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
-                self._experiments = {name: self._experiment(client, name) for name in (TRAINING, PROMOTION, DRIFT)}
+                self._experiments = {
+                    name: self._experiment(client, name) for name in (TRAINING, PROMOTION, DRIFT, PERFORMANCE)
+                }
         except Exception as error:
             raise self._unavailable(error) from error
         self._client = client
@@ -480,6 +490,44 @@ class Registry:
         with self._run(PROMOTION, run_name, tags) as run_id:
             self._tell(run_id, metrics, report, "vault.json")
             return run_id
+
+    # -- performance ----------------------------------------------------------------------------------------------
+
+    def log_live(self, live: Mapping[tuple[str, str], "Sequence[Point]"]) -> int:
+        """Metrics over time on the run of each (name, version) that this store knows; how many versions that were.
+
+        The same point again is the same point: what was logged before a kill is logged again and counts once.
+        """
+        logged = 0
+        for (name, number), points in live.items():
+            with _known_versions_only():
+                self._log_points(str(self.client.get_model_version(name, number).run_id), points)
+                logged += 1
+        return logged
+
+    def log_performance(
+        self, points: "Sequence[Point]", *, tags: Mapping[str, str], report: Mapping[str, Any], picture: bytes | None
+    ) -> str:
+        """Strategies as they go on, in one run for ever: metrics over time, ``report.json`` and picture as of now."""
+        client = self.client
+        experiment = [self._experiments[PERFORMANCE]]
+        known = client.search_runs(experiment, order_by=["attributes.start_time ASC"], max_results=1)
+        again = str(known[0].info.run_id) if known else None
+        with self._run(PERFORMANCE, "live performance", tags, again) as run_id:
+            self._log_points(run_id, points)
+            client.log_dict(run_id, dict(report), REPORT)
+            self._log_picture(run_id, picture)
+            return run_id
+
+    def _log_points(self, run_id: str, points: "Sequence[Point]") -> None:
+        from mlflow.entities import Metric
+
+        for first in range(0, len(points), MOST_METRICS):
+            some = points[first : first + MOST_METRICS]
+            self.client.log_batch(
+                run_id,
+                metrics=[Metric(name, value, int(at.timestamp() * 1000), at.toordinal()) for name, at, value in some],
+            )
 
     def _tell(self, run_id: str, metrics: Mapping[str, float], report: Mapping[str, Any], file: str) -> None:
         from mlflow.entities import Metric

@@ -138,6 +138,11 @@ def test_without_a_position_there_are_no_figures() -> None:
     assert account_of(marked, stairs(), "blend", day(59), PLAIN) is None
 
 
+def test_what_waits_for_its_open_is_a_signal_and_has_no_account() -> None:
+    _, _, found = figures(said((7, 1)), stairs(), 1, PLAIN, last=7)
+    assert (cell(found)["signals"], cell(found)["closed"], cell(found)["sharpe"]) == (1, 0, None)
+
+
 def test_the_rolling_hit_rate_is_over_the_last_closed_positions() -> None:
     signals = said((0, 1), (1, 1), (2, -1), (3, 1))
     booked, _, _ = figures(signals, stairs(), 1, replace(PLAIN, rolling=2))

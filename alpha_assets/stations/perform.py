@@ -1,0 +1,159 @@
+"""How strategies do: figures of every cell for the ledger, metrics over time and a picture for MLflow.
+
+All of it follows from the booked outcomes and the bars; where both are what they were, nothing is written.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from alpha_assets.quant import calendars
+from alpha_assets.quant.book import marks
+from alpha_assets.quant.parameters import DISCLAIMER
+from alpha_assets.quant.performance import (
+    ALL,
+    CELL,
+    EVER,
+    FIGURES,
+    account_of,
+    monthly,
+    performance,
+    rolling_hits,
+)
+from alpha_assets.settings import Settings
+from alpha_assets.stations.base import Report
+from alpha_assets.stations.outcome import BLEND, MODEL_VIEW, VIEW, booked
+from alpha_assets.stations.performance_picture import performance_picture
+from alpha_assets.stations.series import calendars_of, traded_bars
+from alpha_assets.stores.lake import Lake
+from alpha_assets.stores.ledger import Ledger, Row
+from alpha_assets.stores.outcomes import Outcomes
+from alpha_assets.stores.registry import Point, Registry
+
+#: What is told of a version, or of a strategy, as of each date on which one of its positions was settled.
+LIVE_FIGURES = ("live_closed", "live_hit_rate", "live_win_rate", "live_mean_return", "live_total_pnl")
+
+
+def perform(
+    lake: Lake,
+    ledger: Ledger,
+    registry: Registry,
+    settings: Settings,
+    now: datetime,
+    tags: Mapping[str, str] | None = None,
+) -> tuple[Report, bytes | None]:
+    """Figures of every strategy as of the newest bar, and the picture of the blend where it has held anything."""
+    started = time.perf_counter()
+    report, store = Report(), Outcomes(ledger)
+    positions = booked(store.all())
+    if positions.is_empty():
+        report.totals = {"strategies": 0, "cells": 0, "seconds": round(time.perf_counter() - started, 3)}
+        return report, None
+    names = calendars_of(ledger)
+    first = dict(positions.group_by("symbol").agg(pl.col("bar_time").min()).iter_rows())
+    bars = traded_bars(lake, settings, names, sorted(first), first)
+    marked = marks(positions, bars, settings.trading)
+    as_of = bars["timestamp"].max()
+    assert isinstance(as_of, datetime)
+    a_year = calendars.bars_a_year(Counter(names[symbol] for symbol in first).most_common(1)[0][0], settings.interval)
+    found = performance(positions, marked, bars, as_of, a_year, settings.trading)
+    rows = [_row(cell, as_of, now) for cell in found.iter_rows(named=True)]
+    before = store.performance()
+    account = account_of(marked, bars, BLEND, as_of, settings.trading)
+    picture = None
+    if account is not None:
+        hits = rolling_hits(positions, BLEND, settings.trading)
+        title = f"signals as they went until {as_of:%Y-%m-%d}, net of costs; {len(first):,} symbols"
+        picture = performance_picture(account, hits, settings.trading.rolling, title)
+    versions = 0
+    if _said(rows) != _said(before):
+        since = max((datetime.fromisoformat(row["document"]["as_of"]) for row in before), default=None)
+        versions = _log(registry, positions, since, rows, picture, monthly(account) if account else None, tags or {})
+        store.put_performance(rows)
+    for row in rows:
+        if (row["symbol"], row["regime"], row["window"]) == (ALL, ALL, EVER):
+            report.say(row["strategy"], "told", **{name: row["document"].get(name) for name in SHOWN})
+    report.totals = {
+        "strategies": len(report.partitions),
+        "cells": len(rows),
+        "as_of": as_of.isoformat(),
+        "versions": versions,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    return report, picture
+
+
+#: What the run says of a strategy.
+SHOWN = (
+    *("signals", "closed", "hit_rate", "win_rate", "expectancy", "profit_factor"),
+    *("total_pnl", "sharpe", "max_drawdown"),
+)
+
+
+def _row(cell: Mapping[str, Any], as_of: datetime, now: datetime) -> Row:
+    told = {name: cell[name] for name in FIGURES if cell[name] is not None}
+    key = {name: cell[name] for name in (*CELL, "window")}
+    return {**key, "document": {**told, "as_of": as_of.isoformat()}, "written_at": now}
+
+
+def _said(rows: Sequence[Row]) -> dict[tuple[str, ...], Any]:
+    """What the rows say, the time of writing aside."""
+    return {tuple(row[name] for name in (*CELL, "window")): row["document"] for row in rows}
+
+
+def _log(
+    registry: Registry,
+    positions: pl.DataFrame,
+    since: datetime | None,
+    rows: Sequence[Row],
+    picture: bytes | None,
+    months: pl.DataFrame | None,
+    tags: Mapping[str, str],
+) -> int:
+    """Tell MLflow what was settled after ``since``: on the run of each version, and of all strategies in one."""
+    whole = {
+        f"{row['strategy']} {row['window']}": row["document"]
+        for row in rows
+        if (row["symbol"], row["regime"]) == (ALL, ALL)
+    }
+    told = {"disclaimer": DISCLAIMER, "strategies": whole, "months": months.to_dicts() if months is not None else []}
+    points = [
+        (f"{strategy.replace(':', '/')}/{name}", at, value)
+        for (strategy,), own in live_points(positions, ["strategy"], since).items()
+        for name, at, value in own
+    ]
+    registry.log_performance(points, tags=tags, report=told, picture=picture)
+    strategy = VIEW + MODEL_VIEW if (positions["strategy"] == VIEW + MODEL_VIEW).any() else BLEND
+    of_models = positions.filter(pl.col("strategy") == strategy).drop_nulls(["model_name", "model_version"])
+    live = live_points(of_models, ["model_name", "model_version"], since)
+    return registry.log_live({(name, number): own for (name, number), own in live.items()})
+
+
+def live_points(
+    positions: pl.DataFrame, by: Sequence[str], since: datetime | None
+) -> dict[tuple[Any, ...], list[Point]]:
+    """``LIVE_FIGURES`` of each group, over all that was settled by then, whenever something was after ``since``."""
+    right = {"live_hit_rate": pl.col("gross_return") > 0, "live_win_rate": pl.col("net_return") > 0}
+    number = pl.col("live_closed")
+    running = (
+        positions.filter(pl.col("status") == "closed")
+        .sort("settled_at", "symbol")
+        .with_columns(
+            live_closed=pl.int_range(1, pl.len() + 1).over(by).cast(pl.Float64),
+            live_total_pnl=pl.col("pnl").cum_sum().over(by),
+            live_mean_return=pl.col("net_return").cum_sum().over(by),
+            **{name: went.cast(pl.Float64).cum_sum().over(by) for name, went in right.items()},
+        )
+        .with_columns(pl.col("live_mean_return", *right) / number)
+        .unique([*by, "settled_at"], keep="last", maintain_order=True)
+    )
+    new = running if since is None else running.filter(pl.col("settled_at") > since)
+    found: dict[tuple[Any, ...], list[Point]] = {}
+    for row in new.iter_rows(named=True):
+        points = found.setdefault(tuple(row[name] for name in by), [])
+        points += [(name, row["settled_at"], row[name]) for name in LIVE_FIGURES]
+    return found
