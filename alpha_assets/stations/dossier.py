@@ -33,6 +33,43 @@ def version_rows(ledger: Ledger, symbols: Sequence[str] | None = None) -> list[R
     return rows
 
 
+def training_log(ledger: Ledger, registry: Registry, symbols: Sequence[str] | None = None) -> list[Row]:
+    """A row a training that the ledger knows of: when, how long (processor time), on how many rows, how accurate.
+
+    ``accuracy`` and ``ts_ic`` are out of fold, ``status`` is that of its version, or why there is none. Sorted by
+    symbol, regime and age.
+    """
+    metrics = registry.trainings()
+    histories, candidates = ledger.history(symbols), ledger.candidates()
+    trained = {
+        (cell, row["training_id"]): row for cell, rows in histories.items() for row in rows if row["training_id"]
+    }
+    told = {}
+    for row in version_rows(ledger, symbols):
+        told[row["symbol"], row["regime"], row["version"]] = row
+    rows = []
+    for (cell, identity), row in trained.items():
+        rows.append(_training(cell, row, told, metrics.get(identity, {})))
+    for cell, row in candidates.items():
+        if (symbols is None or cell[0] in symbols) and (cell, row["training_id"]) not in trained:
+            rows.append(_training(cell, row, told, metrics.get(row["training_id"], {})))
+    return sorted(rows, key=lambda row: (row["symbol"], REGIMES.index(row["regime"]), row["trained_at"]))
+
+
+def _training(cell: Cell, row: Row, told: Mapping[tuple[str, str, str], Row], metrics: Mapping[str, float]) -> Row:
+    version = row["model_version"]
+    state = told.get((*cell, version), {}).get("state")
+    return {
+        **{"symbol": cell[0], "regime": cell[1], "model": row["model_name"], "version": version},
+        "status": state or row.get("state"),
+        "trained_at": row["trained_at"],
+        "seconds": metrics.get("training_seconds"),
+        "rows": metrics.get("oof_rows", row.get("rows")),
+        "accuracy": metrics.get("oof_accuracy"),
+        "ts_ic": metrics.get("oof_ts_ic"),
+    }
+
+
 def _versions(cell: Cell, history: Sequence[Row], candidate: Row | None) -> list[Row]:
     stands = standing(history)
     training = candidate["state"] if candidate else None

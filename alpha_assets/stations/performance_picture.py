@@ -37,6 +37,7 @@ def performance_picture(account: Account, hits: pl.DataFrame, rolling: int, titl
     rate.plot(at[shown], hits["win_rate"].to_numpy()[shown], color=MUTED, linewidth=1.1, label="after costs")
     if hits.height:
         rate.legend(fontsize=7, frameon=False, loc="best")
-    rate.set_xlim(account.stamps[0], account.stamps[-1])
+    if len(account.stamps) > 1:
+        rate.set_xlim(account.stamps[0], account.stamps[-1])
     dates_below(rate)
     return png_of(figure)

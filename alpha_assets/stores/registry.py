@@ -658,6 +658,22 @@ class Registry:
             return dict(run.data.params), dict(run.data.metrics)
         return {}, {}
 
+    def trainings(self) -> dict[str, dict[str, float]]:
+        """The metrics of every finished training by its ``training_id``."""
+        if not self.exists():
+            return {}
+        client, found, token = self.client, dict[str, dict[str, float]](), None
+        while True:
+            page = client.search_runs(
+                [self._experiments[TRAINING]], "attributes.status = 'FINISHED'", max_results=1000, page_token=token
+            )
+            found |= {
+                run.data.tags["training_id"]: dict(run.data.metrics) for run in page if "training_id" in run.data.tags
+            }
+            token = page.token
+            if not token:
+                return found
+
     # -- clean-up -------------------------------------------------------------------------------------------------
 
     def held(self) -> list[Held]:
