@@ -18,9 +18,16 @@ from alpha_assets.stores.registry import Registry
 from alpha_assets.stores.run_locks import RunLocks
 
 
+class Rebuild(dg.Config):
+    """``rebuild`` trades every signal anew with the bars of now, after bars or actions were restated."""
+
+    rebuild: bool = False
+
+
 @dg.asset(deps=[signals], group_name="performance", kinds={"sql"}, owners=OWNERS)
 def signal_outcomes(
     context: dg.AssetExecutionContext,
+    config: Rebuild,
     settings: dg.ResourceParam[Settings],
     lake: dg.ResourceParam[Lake],
     ledger: dg.ResourceParam[Ledger],
@@ -29,7 +36,7 @@ def signal_outcomes(
 ) -> dg.MaterializeResult:
     """The position of every signal that would open one, entered at the next open: its return, costs and profit."""
     with plain_failures(context):
-        report = outcome(lake, ledger, settings, clock.now(), speak(context))
+        report = outcome(lake, ledger, settings, clock.now(), speak(context), rebuild=config.rebuild)
     return dg.MaterializeResult(metadata={"run": report.totals})
 
 

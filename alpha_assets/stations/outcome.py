@@ -10,7 +10,7 @@ entered late. A simulated market and a folder of files wait for whoever reads th
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -35,17 +35,34 @@ BLEND, VIEW, KIND = "blend", "view:", "kind:"
 #: The view that tells of its model: who it is, and what each kind of head says.
 MODEL_VIEW = "model"
 
+#: Before any bar.
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+
 #: The direction of each signal.
 SIDES = {"STRONG_BUY": 1, "BUY": 1, "HOLD": 0, "SELL": -1, "STRONG_SELL": -1}
 
 
-def outcome(lake: Lake, ledger: Ledger, settings: Settings, now: datetime, progress: Progress = silent) -> Report:
-    """Trade the signals that have come since, and go on with what is held."""
+def outcome(
+    lake: Lake,
+    ledger: Ledger,
+    settings: Settings,
+    now: datetime,
+    progress: Progress = silent,
+    *,
+    rebuild: bool = False,
+) -> Report:
+    """Trade the signals that have come since, and go on with what is held; ``rebuild`` trades all of them anew.
+
+    What is booked as over stays as it is booked, though a bar of it be restated later: a rebuild sees the bars of now.
+    """
     started = time.perf_counter()
     report, store = Report(), Outcomes(ledger)
     members, states = {row["symbol"]: row for row in ledger.universe(retired=True)}, ledger.states()
-    until = {symbol: at for symbol, row in states.items() if (at := row["outcomes_until"]) is not None}
+    known = {} if rebuild else states
+    until = {symbol: at for symbol, row in known.items() if (at := row["outcomes_until"]) is not None}
     points = resume_points(booked(store.last()), until)
+    if rebuild:
+        points = points.with_columns(since=pl.lit(BEGINNING, TIME))
     orders = _orders(lake, members, points, until)
     progress("outcomes", 1, 2)
     traded = _traded(lake, ledger, settings, members, orders)

@@ -26,13 +26,14 @@ from alpha_assets.quant.performance import (
 )
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Report
-from alpha_assets.stations.outcome import BLEND, MODEL_VIEW, VIEW, booked
+from alpha_assets.stations.outcome import BEGINNING, BLEND, MODEL_VIEW, VIEW, booked
 from alpha_assets.stations.performance_picture import performance_picture
 from alpha_assets.stations.series import calendars_of, traded_bars
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.outcomes import Outcomes
 from alpha_assets.stores.registry import Point, Registry
+from alpha_assets.stores.trouble import StoreTrouble
 
 #: What is told of a version, or of a strategy, as of each date on which one of its positions was settled.
 LIVE_FIGURES = ("live_closed", "live_hit_rate", "live_win_rate", "live_mean_return", "live_total_pnl")
@@ -69,10 +70,16 @@ def perform(
         hits = rolling_hits(positions, BLEND, settings.trading)
         title = f"signals as they went until {as_of:%Y-%m-%d}, net of costs; {len(first):,} symbols"
         picture = performance_picture(account, hits, settings.trading.rolling, title)
-    versions = 0
+    versions, trouble = 0, None
     if _said(rows) != _said(before):
-        since = max((datetime.fromisoformat(row["document"]["as_of"]) for row in before), default=None)
-        versions = _log(registry, positions, since, rows, picture, monthly(account) if account else None, tags or {})
+        since = max((_logged_until(row) for row in before), default=BEGINNING)
+        months = monthly(account) if account else None
+        try:
+            versions = _log(registry, positions, since, rows, picture, months, tags or {})
+        except StoreTrouble as error:  # the figures are good without MLflow, which is told the next time
+            trouble = str(error)
+            for row in rows:
+                row["document"]["logged_until"] = since.isoformat()
         store.put_performance(rows)
     for row in rows:
         if (row["symbol"], row["regime"], row["window"]) == (ALL, ALL, EVER):
@@ -82,6 +89,7 @@ def perform(
         "cells": len(rows),
         "as_of": as_of.isoformat(),
         "versions": versions,
+        **({} if trouble is None else {"trouble": trouble}),
         "seconds": round(time.perf_counter() - started, 3),
     }
     return report, picture
@@ -97,7 +105,12 @@ SHOWN = (
 def _row(cell: Mapping[str, Any], as_of: datetime, now: datetime) -> Row:
     told = {name: cell[name] for name in FIGURES if cell[name] is not None}
     key = {name: cell[name] for name in (*CELL, "window")}
-    return {**key, "document": {**told, "as_of": as_of.isoformat()}, "written_at": now}
+    reached = dict.fromkeys(("as_of", "logged_until"), as_of.isoformat())
+    return {**key, "document": {**told, **reached}, "written_at": now}
+
+
+def _logged_until(row: Row) -> datetime:
+    return datetime.fromisoformat(row["document"]["logged_until"])
 
 
 def _said(rows: Sequence[Row]) -> dict[tuple[str, ...], Any]:
@@ -108,7 +121,7 @@ def _said(rows: Sequence[Row]) -> dict[tuple[str, ...], Any]:
 def _log(
     registry: Registry,
     positions: pl.DataFrame,
-    since: datetime | None,
+    since: datetime,
     rows: Sequence[Row],
     picture: bytes | None,
     months: pl.DataFrame | None,
@@ -133,9 +146,7 @@ def _log(
     return registry.log_live({(name, number): own for (name, number), own in live.items()})
 
 
-def live_points(
-    positions: pl.DataFrame, by: Sequence[str], since: datetime | None
-) -> dict[tuple[Any, ...], list[Point]]:
+def live_points(positions: pl.DataFrame, by: Sequence[str], since: datetime) -> dict[tuple[Any, ...], list[Point]]:
     """``LIVE_FIGURES`` of each group, over all that was settled by then, whenever something was after ``since``."""
     right = {"live_hit_rate": pl.col("gross_return") > 0, "live_win_rate": pl.col("net_return") > 0}
     number = pl.col("live_closed")
@@ -151,9 +162,8 @@ def live_points(
         .with_columns(pl.col("live_mean_return", *right) / number)
         .unique([*by, "settled_at"], keep="last", maintain_order=True)
     )
-    new = running if since is None else running.filter(pl.col("settled_at") > since)
     found: dict[tuple[Any, ...], list[Point]] = {}
-    for row in new.iter_rows(named=True):
+    for row in running.filter(pl.col("settled_at") > since).iter_rows(named=True):
         points = found.setdefault(tuple(row[name] for name in by), [])
         points += [(name, row["settled_at"], row[name]) for name in LIVE_FIGURES]
     return found

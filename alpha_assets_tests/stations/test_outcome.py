@@ -8,14 +8,16 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import SecretStr
 
 from alpha_assets.quant.labels import open_to_open
 from alpha_assets.sources.simulated import Simulated
-from alpha_assets.stations.outcome import booked, orders_of, outcome
+from alpha_assets.stations.outcome import BEGINNING, booked, orders_of, outcome
 from alpha_assets.stations.perform import live_points, perform
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stores.lake import SIGNALS
 from alpha_assets.stores.outcomes import Outcomes
+from alpha_assets.stores.registry import Registry
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
 
 pytestmark = pytest.mark.xdist_group("line")
@@ -138,6 +140,35 @@ def test_nothing_new_changes_nothing(line: Line) -> None:
     assert ledger(line).equals(before)
 
 
+def test_a_rebuild_sees_what_was_restated_since_and_else_gives_the_same(line: Line) -> None:
+    tell_the_last(line, SYMBOLS, 20)
+    outcome(line.lake, line.ledger, line.settings, NOW)
+    before = ledger(line)
+    outcome(line.lake, line.ledger, line.settings, later(hours=1), rebuild=True)
+    assert ledger(line).equals(before)
+    stored = line.lake.read("bars", symbols=["SIM01"])
+    wrong = stored.with_columns(flags=pl.when(pl.col("timestamp") == stored["timestamp"][-10]).then(pl.lit("restated")))
+    line.lake.replace("bars", wrong, ["SIM01"])
+    outcome(line.lake, line.ledger, line.settings, later(hours=2))
+    assert ledger(line).equals(before)
+    outcome(line.lake, line.ledger, line.settings, later(hours=3), rebuild=True)
+    assert ledger(line).filter(pl.col("status") == "void")["symbol"].unique().to_list() == ["SIM01"]
+
+
+def test_without_mlflow_the_figures_are_there_and_mlflow_is_told_the_next_time(line: Line) -> None:
+    tell_the_last(line, SYMBOLS, 30)
+    outcome(line.lake, line.ledger, line.settings, NOW)
+    away = Registry(line.settings.model_copy(update={"mlflow_url": SecretStr("postgresql://nobody@127.0.0.1:1/none")}))
+    report, picture = perform(line.lake, line.ledger, away, line.settings, NOW)
+    assert "MLflow" in report.totals["trouble"]
+    assert picture is not None
+    assert Outcomes(line.ledger).performance()
+    report, _ = perform(line.lake, line.ledger, line.registry, line.settings, later(hours=1))
+    assert "trouble" not in report.totals
+    (run,) = [run for run in line.registry.client.search_runs(experiments(line)) if "performance" in run.info.run_name]
+    assert len(line.registry.client.get_metric_history(run.info.run_id, "blend/live_closed")) > 10
+
+
 def test_a_home_without_signals_has_no_outcomes_and_no_performance(line: Line) -> None:
     assert outcome(line.lake, line.ledger, line.settings, NOW).totals["traded"] == 0
     report, picture = perform(line.lake, line.ledger, line.registry, line.settings, NOW)
@@ -225,7 +256,7 @@ def test_live_performance_is_on_the_run_of_the_version_it_belongs_to_and_told_tw
     tell_the_last(line, ["SIM02"], 30)
     outcome(line.lake, line.ledger, line.settings, NOW)
     positions = ledger(line).with_columns(model_name=pl.lit(name), model_version=pl.lit(number))
-    live = live_points(positions, ["model_name", "model_version"], None)
+    live = live_points(positions, ["model_name", "model_version"], BEGINNING)
     for _ in range(2):
         assert line.registry.log_live({(name, number): live[name, number], ("nobody", "9"): []}) == 1
     run = line.registry.client.get_model_version(name, number).run_id
