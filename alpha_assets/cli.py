@@ -7,8 +7,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from datetime import date
 
-from alpha_assets.quant.parameters import DISCLAIMER
+from alpha_assets.quant.parameters import BACKTEST_RULES, BACKTEST_SIZINGS, DISCLAIMER
 from alpha_assets.quant.symbols import REGIMES
 
 
@@ -146,8 +147,42 @@ def _work(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     demo = _verb(verbs, "demo", "the main job on a simulated market", _call("line", "demo"))
     demo.set_defaults(symbols=[])
     _regimes(demo)
+    _backtest(verbs)
     advance = _verb(verbs, "advance", "let the simulated market trade on", _call("line", "advance"))
     advance.add_argument("--sessions", type=int, default=1, metavar="N", help="default: 1")
+
+
+def _backtest(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    what = "what following the models' words would have come to, net of costs; logged in MLflow"
+    verb = _verb(verbs, "backtest", what, _call("backtest", "backtest"))
+    _symbols(verb)
+    _regimes(verb)
+    verb.add_argument("--rule", choices=BACKTEST_RULES, help="when to trade; default: ALPHA_BACKTEST__RULE")
+    verb.add_argument("--sizing", choices=BACKTEST_SIZINGS, help="default: ALPHA_BACKTEST__SIZING")
+    verb.add_argument("--long-only", action="store_true", help="sell nothing short")
+    verb.add_argument("--cost-bp", type=_basis_points, metavar="BP", help="cost a side; default: the settings' sum")
+    verb.add_argument("--from", type=_day, dest="since", metavar="DAY", help="first day, such as 2015-01-31")
+    verb.add_argument("--to", type=_day, dest="until", metavar="DAY", help="last day")
+    verb.add_argument("--promoted-only", action="store_true", help="only versions in production speak")
+    verb.add_argument("--picture", metavar="FILE", help="write the picture there too")
+    _format(verb)
+
+
+def _basis_points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 <= points < 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of basis points from 0 to 10,000")
+    return points
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2015-01-31") from None
 
 
 def _deciding(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from alpha_assets.assets.backtest import backtest
 from alpha_assets.assets.features import features
 from alpha_assets.assets.frame import run_lock_of
 from alpha_assets.assets.market import ohlcv
@@ -37,6 +38,7 @@ ASSETS = [
     signals,
     signal_outcomes,
     strategy_performance,
+    backtest,
 ]
 
 

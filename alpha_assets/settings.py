@@ -25,6 +25,7 @@ from alpha_assets.quant.parameters import (
     CALENDAR_NAMES,
     HEAD_NAMES,
     SPEAKERS,
+    BacktestParameters,
     CleaningParameters,
     DriftParameters,
     FeatureParameters,
@@ -70,6 +71,7 @@ GROUPS = (
     "drift",
     "signal",
     "trading",
+    "backtest",
 )
 
 
@@ -166,6 +168,7 @@ class Settings(BaseSettings):
     drift: DriftParameters = Field(DriftParameters(), description="when features have drifted")
     signal: SignalParameters = Field(SignalParameters(), description="when an opinion is a signal")
     trading: TradingParameters = Field(TradingParameters(), description="what a trade costs and how large it may be")
+    backtest: BacktestParameters = Field(BacktestParameters(), description="what a backtest trades, and how large")
 
     @field_validator("home")
     @classmethod

@@ -22,6 +22,7 @@ VERBS = {
     ("train",): True,
     ("run",): False,
     ("demo",): False,
+    ("backtest",): True,
     ("advance",): False,
     ("signals",): True,
     ("cache", "status"): True,

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from alpha_assets.assets.backtest import backtest
 from alpha_assets.assets.features import features
 from alpha_assets.assets.market import ohlcv
 from alpha_assets.assets.models import candidate_model, pooled_models
@@ -41,6 +42,13 @@ say_signals = dg.define_asset_job(
     description="Signals, and what became of those before, after a training changed what is promoted.",
 )
 
+# Not part of the refresh: what models said of the past changes with a training, not with a bar.
+look_back = dg.define_asset_job(
+    "backtest_only",
+    selection=dg.AssetSelection.assets(backtest),
+    description="The backtest of the whole universe: what following the models' words would have come to, after costs.",
+)
+
 # The checks alone, over the whole universe: a drift shows between two trainings, not in them.
 look_for_drift = dg.define_asset_job(
     "look_for_drift",
@@ -50,4 +58,4 @@ look_for_drift = dg.define_asset_job(
     description="Whether the newest features still look like those that the models were trained on.",
 )
 
-JOBS = [refresh, train, decide, say_signals, look_for_drift]
+JOBS = [refresh, train, decide, say_signals, look_back, look_for_drift]

@@ -56,23 +56,34 @@ class Line:
 
         Raises CommandFailed with the failing step's own sentence.
         """
-        from alpha_assets.automation.ranges import LAUNCHED_BY, covering
+        from alpha_assets.automation.ranges import covering
         from alpha_assets.partitions import SYMBOLS
 
         run = covering(self.instance.get_dynamic_partitions(SYMBOLS), symbols, regimes)
+        result = self._run(job, run.tags(), run.config(assets, full))
+        return {asset: _said(result, asset) for asset in assets}
+
+    def launch_whole(self, job: str, asset: str) -> dict[str, Any]:
+        """Run ``job``, whose ``asset`` has no partitions; what it said. Raises as ``launch`` does."""
+        (event,) = self._run(job, {}, {}).asset_materializations_for_node(asset)
+        return {name: value.value for name, value in event.metadata.items()}
+
+    def _run(self, job: str, tags: dict[str, str], config: dict[str, Any]) -> "dg.ExecuteInProcessResult":
+        from alpha_assets.automation.ranges import LAUNCHED_BY
+
         run_id = str(uuid.uuid4())
         voice: dict[str, Any] = {"loggers": {"plain": {}}}
         with self.locks.hold(run_id):
             result = self.definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
                 run_id=run_id,
-                tags={**run.tags(), LAUNCHED_BY: "alpha-assets"},
-                run_config={**run.config(assets, full), **voice},
+                tags={**tags, LAUNCHED_BY: "alpha-assets"},
+                run_config={**config, **voice},
                 raise_on_error=False,
             )
         if not result.success:
             raise CommandFailed(_why(result))
-        return {asset: _said(result, asset) for asset in assets}
+        return result
 
 
 def say(sentence: str) -> None:

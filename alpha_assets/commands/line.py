@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alpha_assets.commands import read, show
+from alpha_assets.commands import backtest, read, show
 from alpha_assets.commands.launch import Line, say
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.commands.universe import follow, held_by
@@ -98,6 +98,8 @@ def _main_job(settings: Settings, symbols: Sequence[str], regimes: Sequence[str]
     say("train: candidates and the gate")
     rows = _train(line, symbols, regimes)
     _print_decisions(rows)
+    say("backtest: what following the models' words would have come to")
+    backtest.print_brief(line.launch_whole("backtest_only", "backtest"))
     found = [row for row in read.signal_rows(settings, None, None) if row["symbol"] in set(symbols)]
     show.table(found, read.SHOWN_SIGNAL_FIELDS, "table")
     _print_close(settings, figures, rows, time.perf_counter() - started)

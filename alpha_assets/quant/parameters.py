@@ -28,6 +28,10 @@ SIGNAL_LABELS = ("bands", "triple_barrier")
 #: What the distances of stop and target are measured in.
 BARRIER_UNITS = ("scale", "share")
 
+#: When a backtest trades, and how it sizes a position.
+BACKTEST_RULES = ("signal", "expected", "sign")
+BACKTEST_SIZINGS = ("equal", "volatility", "kelly")
+
 #: The heads of a candidate, where nobody chose others.
 DEFAULT_HEADS = (
     *("rf_return", "gb_return", "rf_direction", "gb_direction"),
@@ -488,6 +492,37 @@ class TradingParameters:
     def cost_per_side(self) -> float:
         """Commission and slippage of one side, as a share of the traded value."""
         return (self.commission_bp + self.slippage_bp) / 10_000
+
+
+@dataclass(frozen=True)
+class BacktestParameters:
+    """What a backtest trades and how large (``quant.backtest``); what a trade costs is in ``TradingParameters``."""
+
+    rule: str = BACKTEST_RULES[0]  # signal: P(up) beyond buy_from or sell_to; expected: beyond the costs; sign: always
+    sizing: str = BACKTEST_SIZINGS[0]  # equal; volatility: inverse to a symbol's own; kelly: by expected return
+    long_only: bool = False  # True: what would be sold short is not held
+    capital: float = 1_000_000.0  # of the account at its beginning, in the listing currency; caps of volume need it
+    gross: float = 1.0  # value of all positions, long and short, as a share of the account at most: no borrowed money
+    per_position: float = 0.1  # share of the account that one symbol takes at most: one gap is then no ruin
+    positions: int = 0  # positions opened at one bar at most, the most convinced first; 0: all
+    target_volatility: float = 0.2  # a year's, of a position with a full share; sizing «volatility» aims at it
+    #: Share of the growth-optimal bet that is taken: half earns three quarters of its growth at half its swings (Thorp,
+    #: 2006), and who overrates the edge twofold still grows.
+    kelly_fraction: float = 0.5
+    #: Periods after a listing's last bar from which it is held to be gone: what a halt lasts at most, by our reckoning.
+    gone_after: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuses what nobody could hold."""
+        _one_of("rule", self.rule, BACKTEST_RULES)
+        _one_of("sizing", self.sizing, BACKTEST_SIZINGS)
+        for name in ("capital", "target_volatility"):
+            _between(name, getattr(self, name), 0.0, float("inf"))
+        _between("gross", self.gross, 0.0, 10.0)
+        for name in ("per_position", "kelly_fraction"):
+            _between(name, getattr(self, name), 0.0, 1.0)
+        _at_least("positions", self.positions, 0)
+        _at_least("gone_after", self.gone_after, 1)
 
 
 def _at_least(name: str, value: float, least: float) -> None:

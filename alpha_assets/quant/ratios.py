@@ -103,7 +103,7 @@ def profit_factor(returns: Array) -> float | None:
 def hit_rate(returns: Array) -> float | None:
     """Share of gains among the periods that gained or lost anything."""
     moved = np.count_nonzero(_checked(returns))
-    return np.count_nonzero(returns > 0) / moved if moved else None
+    return int(np.count_nonzero(returns > 0)) / int(moved) if moved else None
 
 
 def shape(returns: Array) -> tuple[float, float] | None:

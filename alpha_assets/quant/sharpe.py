@@ -40,12 +40,26 @@ class Trials:
         10.3905/jpm.2014.40.5.094, equation 6); 0 for one trial. V is at least 1 / dates: the trials could not agree
         better than their own errors let them.
         """
-        if self.count == 1:
-            return 0.0
-        euler = 0.5772156649015329
-        variance = max(self.variance, 1 / dates)
-        first, second = normal_quantile(1 - 1 / self.count), normal_quantile(1 - 1 / (self.count * math.e))
-        return math.sqrt(variance) * ((1 - euler) * first + euler * second)
+        return math.sqrt(max(self.variance, 1 / dates)) * luckiest(self.count)
+
+
+def luckiest(count: int) -> float:
+    """The largest of so many independent standard normal numbers, on average (nearly); 0 of one."""
+    if count == 1:
+        return 0.0
+    euler = 0.5772156649015329
+    first, second = normal_quantile(1 - 1 / count), normal_quantile(1 - 1 / (count * math.e))
+    return (1 - euler) * first + euler * second
+
+
+def minimum_years(count: int, sharpe_a_year: float) -> float | None:
+    """Years of a backtest below which the best of so many trials without skill is expected to show this Sharpe ratio.
+
+    (the expected maximum of N standard normal numbers / the annual ratio)^2 (Bailey, Borwein, Lopez de Prado and Zhu,
+    2014, «Pseudo-mathematics and financial charlatanism», equation 6); None for a ratio that is not above 0, which no
+    length makes look good.
+    """
+    return (luckiest(count) / sharpe_a_year) ** 2 if sharpe_a_year > 0 else None
 
 
 def sharpe_error(sharpe: float, skew: float, kurtosis: float, dates: float) -> float:

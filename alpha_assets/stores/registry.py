@@ -40,6 +40,9 @@ TRAINING = "alpha/training"
 PROMOTION = "alpha/promotion"
 DRIFT = "alpha/drift"
 PERFORMANCE = "alpha/performance"
+BACKTEST = "alpha/backtest"
+
+EXPERIMENTS = (TRAINING, PROMOTION, DRIFT, PERFORMANCE, BACKTEST)
 
 #: What a training's run holds beyond parameters and metrics, and the picture of a run.
 REPORT, PICTURE = "report.json", "portrait.png"
@@ -138,9 +141,7 @@ class Registry:
         try:
             with self.alone(FIRST_USE_LOCK):
                 client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
-                self._experiments = {
-                    name: self._experiment(client, name) for name in (TRAINING, PROMOTION, DRIFT, PERFORMANCE)
-                }
+                self._experiments = {name: self._experiment(client, name) for name in EXPERIMENTS}
         except Exception as error:
             raise self._unavailable(error) from error
         self._client = client
@@ -474,14 +475,41 @@ class Registry:
 
         ``digest`` is of what was found; a finished run that has it is the same look, and none is added.
         """
-        known = self.client.search_runs(
-            [self._experiments[DRIFT]], f"attributes.status = 'FINISHED' and tags.look = '{digest}'", max_results=1
-        )
-        if known:
-            return str(known[0].info.run_id)
+        known = self._looked(DRIFT, digest)
+        if known is not None:
+            return known
         with self._run(DRIFT, run_name, {**tags, "look": digest}) as run_id:
             self._tell(run_id, metrics, report, "drift.json")
             return run_id
+
+    def log_backtest(
+        self,
+        run_name: str,
+        digest: str,
+        *,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        report: Mapping[str, Any],
+        picture: bytes,
+    ) -> str:
+        """A backtest as a run: figures as metrics, the whole in ``backtest.json``, a PNG; the run's id.
+
+        ``digest`` is of what was found; a finished run that has it is the same backtest, and none is added.
+        """
+        known = self._looked(BACKTEST, digest)
+        if known is not None:
+            return known
+        with self._run(BACKTEST, run_name, {**tags, "look": digest}) as run_id:
+            self._tell(run_id, metrics, report, "backtest.json")
+            self._log_picture(run_id, picture)
+            return run_id
+
+    def _looked(self, experiment: str, digest: str) -> str | None:
+        """The finished run that holds the same findings."""
+        known = self.client.search_runs(
+            [self._experiments[experiment]], f"attributes.status = 'FINISHED' and tags.look = '{digest}'", max_results=1
+        )
+        return str(known[0].info.run_id) if known else None
 
     def log_vault(
         self, run_name: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], report: Mapping[str, Any]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from alpha_assets.quant.sharpe import Trials, probabilistic_sharpe, sharpe_error
+from alpha_assets.quant.sharpe import Trials, minimum_years, probabilistic_sharpe, sharpe_error
 
 
 def test_the_example_of_bailey_and_lopez_de_prado() -> None:
@@ -52,3 +52,11 @@ def test_the_error_of_a_sharpe_ratio_is_that_of_samples() -> None:
 def test_what_cannot_be_counted_is_refused(count: int, variance: float) -> None:
     with pytest.raises(ValueError, match="trials of variance"):
         Trials(count, variance)
+
+
+def test_five_years_bear_no_more_than_45_trials_at_a_sharpe_ratio_of_one() -> None:
+    """The example of Bailey, Borwein, Lopez de Prado and Zhu (2014), section «Minimum backtest length»."""
+    assert minimum_years(45, 1.0) == pytest.approx(5.0, abs=0.1)
+    assert minimum_years(45, 2.0) == pytest.approx(5.0 / 4, abs=0.03)
+    assert minimum_years(1, 1.0) == 0
+    assert minimum_years(45, 0.0) is None

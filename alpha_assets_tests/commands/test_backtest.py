@@ -1,0 +1,66 @@
+"""The command ``backtest``: on a home that the line has been through, in every form, and as one would trade."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alpha_assets_tests.commands.call import Answer, call, home
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+
+@pytest.fixture
+def there(worked: tuple[Path, dict[str, Answer], dict[str, Answer]]) -> Iterator[Path]:
+    with home(worked[0]) as folder:
+        yield folder
+
+
+def test_it_says_who_spoke_what_was_earned_and_that_past_results_guarantee_nothing(there: Path) -> None:
+    answer = call("backtest", "--rule", "sign", "--picture", str(there / "backtest.png"))
+    assert answer.code == 0, answer.err
+    for word in ("every candidate, promoted or not", "break_even_bp", "years", "regimes", "costs", "guarantee nothing"):
+        assert word in answer.out
+    assert (there / "backtest.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.usefixtures("there")
+def test_the_forms_agree() -> None:
+    whole = call("backtest", "--rule", "sign", "--format", "json").json
+    (row,) = call("backtest", "--rule", "sign", "--format", "csv").csv
+    assert float(row["sharpe"]) == whole["figures"]["sharpe"]
+    assert row["run"] == whole["run"]
+    assert "series" not in whole
+
+
+@pytest.mark.usefixtures("there")
+def test_the_options_are_the_way_of_trading() -> None:
+    plain = call("backtest", "--rule", "sign", "--format", "json").json
+    free = call("backtest", "--rule", "sign", "--cost-bp", "0", "--format", "json").json
+    assert (free["figures"]["costs"], plain["figures"]["costs"] > 0) == (0, True)
+    long = call("backtest", "--rule", "sign", "--long-only", "--sizing", "volatility", "--format", "json").json
+    assert long["figures"]["net_exposure"] == pytest.approx(long["figures"]["exposure"])
+    assert long["parameters"]["sizing"] == "volatility"
+    few = call("backtest", "--rule", "sign", "--symbols", "SIM01", "--regime", "all", "--from", "2022-01-03",
+               "--to", "2022-12-30", "--format", "json").json  # fmt: skip
+    assert few["universe"]["symbols"] == 1
+    assert few["period"]["first"] >= "2022-01-03"
+    assert few["period"]["last"] <= "2022-12-30"
+    assert few["luck"]["trials"] > plain["luck"]["trials"]
+
+
+@pytest.mark.usefixtures("there")
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--symbols", "NOBODY"), "NOBODY: not in the universe"),
+        (("--from", "2023-02-01", "--to", "2023-01-01"), "is after --to"),
+        (("--from", "2050-01-01"), "no candidate has said anything of these bars"),
+        (("--cost-bp", "-1"), "no number of basis points"),
+        (("--from", "yesterday"), "no day such as"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(options: tuple[str, ...], sentence: str) -> None:
+    answer = call("backtest", *options)
+    assert answer.code != 0
+    assert sentence in answer.err

@@ -1,0 +1,168 @@
+"""The backtest over a home: who speaks, that nobody had seen what followed, that looks are counted, what is logged."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from alpha_assets.quant.parameters import BacktestParameters
+from alpha_assets.stations.backtest import Wish, backtest
+from alpha_assets.stations.trials import family
+from alpha_assets.stores.registry import BACKTEST
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied
+
+pytestmark = pytest.mark.xdist_group("line")
+
+FORCED = BacktestParameters(rule="sign", per_position=0.5)
+
+
+def played(line: Line, wish: Wish | None = None) -> dict[str, Any]:
+    return backtest(line.lake, line.ledger, line.registry, line.settings, NOW, wish=wish).told
+
+
+def oof(line: Line) -> pl.DataFrame:
+    return line.lake.read("predictions").filter(pl.col("origin") == "oof")
+
+
+@pytest.fixture(scope="module")
+def judged(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Line:
+    return copied(promoted, tmp_path_factory.mktemp("judged") / "home", backtest=FORCED)
+
+
+@pytest.fixture
+def fresh(promoted: Path, tmp_path: Path) -> Line:
+    return copied(promoted, tmp_path / "home", backtest=FORCED)
+
+
+@pytest.fixture(scope="module")
+def told(judged: Line) -> dict[str, Any]:
+    return played(judged)
+
+
+def test_every_out_of_fold_row_of_the_present_candidates_speaks_once(judged: Line, told: dict[str, Any]) -> None:
+    assert told["state"] == "done"
+    assert told["of"]["oof"] == oof(judged).height
+    assert told["of"]["late_rows_left_out"] == 0
+    assert told["trades"]["decisions"] == told["of"]["rows"]
+    assert told["of"]["cells"] == len(SYMBOLS)
+    first = oof(judged)["timestamp"].min()
+    assert told["period"]["first"] == f"{first:%Y-%m-%d}"
+
+
+def test_a_planted_edge_earns_before_costs_and_the_delisted_symbol_is_counted(told: dict[str, Any]) -> None:
+    assert told["trades"]["gross"]["low"] > 0
+    assert told["universe"]["gone"] == ["SIM03"]
+    assert not told["universe"]["survivor_biased"]
+    assert set(told["benchmarks"]) == {"universe"}
+
+
+def test_the_report_is_a_run_of_its_own_experiment_with_figures_one_file_and_a_picture_and_is_logged_once(
+    judged: Line, told: dict[str, Any]
+) -> None:
+    client = judged.registry.client
+    again = played(judged)
+    assert again["run"] == told["run"]
+    experiment = client.get_experiment_by_name(BACKTEST)
+    (run,) = client.search_runs(
+        [experiment.experiment_id], f"tags.look = '{client.get_run(told['run']).data.tags['look']}'"
+    )
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["sharpe"] == pytest.approx(told["figures"]["sharpe"])
+    assert run.data.metrics["break_even_bp"] == pytest.approx(told["break_even_bp"])
+    files = {file.path: file.file_size for file in client.list_artifacts(told["run"])}
+    assert set(files) == {"backtest.json", "portrait.png"}
+    assert files["portrait.png"] > 10_000
+    json.dumps(told, allow_nan=False)
+
+
+def test_every_way_of_trading_that_is_looked_at_is_a_trial_and_the_same_one_again_is_none(fresh: Line) -> None:
+    def looked(**knobs: Any) -> int:
+        other = Line(fresh.settings.home, backtest=replace(FORCED, **knobs))
+        return int(played(other)["luck"]["trials"])
+
+    models = len(fresh.ledger.trials(family(fresh.settings, "all")))
+    assert looked() == models
+    assert looked() == models
+    assert looked(long_only=True) == models + 1
+    assert looked(sizing="volatility") == models + 2
+    assert looked() == models + 2
+
+
+def test_a_prediction_whose_fit_had_seen_what_followed_is_left_out(fresh: Line) -> None:
+    rows = oof(fresh).sort("symbol", "timestamp")
+    late = rows[:50].with_columns(learnt_until=pl.col("timestamp") + timedelta(days=30))
+    fresh.lake.replace("predictions", pl.concat([late, rows[50:]]), sorted(rows["symbol"].unique()))
+    found = played(fresh)
+    assert found["of"]["late_rows_left_out"] == 50
+    assert found["of"]["rows"] == rows.height - 50
+
+
+def test_the_voice_that_was_judged_speaks(fresh: Line) -> None:
+    candidate = fresh.ledger.candidates()[("SIM01", "all")]
+    names = ("training_id", "features_set", "model_name", "model_version", "model_location", "model_digest")
+    wish, found = Wish(symbols=("SIM01",)), {}
+    for seq, speaker in ((98, None), (99, "linear")):
+        decision = {
+            **{name: candidate[name] for name in (*names, "trained_at")},
+            **{"symbol": "SIM01", "regime": "all", "seq": seq, "verdict": "promote", "stage": "production"},
+            **{"reason": "by hand", "who": "a test", "speaker": speaker, "evidence": {}, "decided_at": NOW},
+        }
+        fresh.ledger.decide([decision])
+        found[speaker] = played(fresh, wish)
+    rows = oof(fresh).filter(pl.col("symbol") == "SIM01")
+    for speaker, column in ((None, "score"), ("linear", "linear_score")):
+        assert found[speaker]["of"]["rows"] == rows.height
+        long = rows.filter(pl.col(column) > 0).height / rows.height
+        assert found[speaker]["figures"]["net_exposure"] == pytest.approx(0.5 * (2 * long - 1), abs=0.02)
+    assert found[None]["figures"]["total_return"] != found["linear"]["figures"]["total_return"]
+
+
+def test_promoted_only_is_what_serves_and_says_so(judged: Line, told: dict[str, Any]) -> None:
+    serving = set(judged.ledger.production())
+    found = played(judged, Wish(promoted_only=True))
+    assert told["of"]["models"] == "every candidate, promoted or not"
+    assert told["of"]["promoted"] == len(serving)
+    if not serving:
+        assert found["state"] == "empty"
+        assert "in production" in found["reason"]
+        return
+    assert found["of"]["models"] == "in production"
+    assert found["of"]["cells"] == len(serving)
+    assert found["of"]["rows"] < told["of"]["rows"]
+
+
+def test_days_bound_what_is_traded_and_marked(judged: Line) -> None:
+    stamps = oof(judged)["timestamp"].unique().sort()
+    since, until = stamps[50].date(), stamps[200].date()
+    found = played(judged, Wish(since=since, until=until))
+    assert found["period"]["first"] == str(since)
+    assert found["period"]["last"] < str(until)
+    assert found["period"]["periods"] == 150
+
+
+def test_live_words_of_the_same_training_count_after_those_out_of_fold(fresh: Line) -> None:
+    rows = oof(fresh)
+    last = fresh.lake.read("bars")["timestamp"].max()
+    word = (
+        rows.filter(pl.col("symbol") == "SIM01")
+        .sort("timestamp")[-1:]
+        .with_columns(timestamp=pl.lit(last).cast(rows.schema["timestamp"]), origin=pl.lit("live"))
+    )
+    spoken = rows.filter(pl.col("symbol") == "SIM01", pl.col("timestamp") == last).height
+    # The same bar out of fold would count instead.
+    fresh.lake.append("predictions", word.with_columns(learnt_until=None))
+    found = played(fresh)
+    assert found["of"]["live"] == 1 - spoken
+    stranger = word.with_columns(training_id=pl.lit("somebody else"), learnt_until=None)
+    fresh.lake.append("predictions", stranger)
+    assert played(fresh)["of"]["live"] == 1 - spoken
+
+
+def test_a_home_without_candidates_says_what_to_do(featured: Path, tmp_path: Path) -> None:
+    found = played(copied(featured, tmp_path / "home"))
+    assert found["state"] == "empty"
+    assert "alpha-assets train" in found["reason"]
