@@ -6,6 +6,7 @@ All of it follows from the booked outcomes and the bars; where both are what the
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from alpha_assets.quant.performance import (
     CELL,
     EVER,
     FIGURES,
+    Account,
     account_of,
     monthly,
     performance,
@@ -47,35 +49,24 @@ def perform(
     now: datetime,
     tags: Mapping[str, str] | None = None,
 ) -> tuple[Report, bytes | None]:
-    """Figures of every strategy as of the newest bar, and the picture of the blend where it has held anything."""
+    """Figures of every strategy as of the newest bar, and where they are new the picture of the blend's account."""
     started = time.perf_counter()
     report, store = Report(), Outcomes(ledger)
-    positions = booked(store.all())
+    positions, before = booked(store.all()), store.performance()
     if positions.is_empty():
+        if before:
+            store.put_performance([])
         report.totals = {"strategies": 0, "cells": 0, "seconds": round(time.perf_counter() - started, 3)}
         return report, None
-    names = calendars_of(ledger)
-    first = dict(positions.group_by("symbol").agg(pl.col("bar_time").min()).iter_rows())
-    bars = traded_bars(lake, settings, names, sorted(first), first)
-    marked = marks(positions, bars, settings.trading)
-    as_of = bars["timestamp"].max()
-    assert isinstance(as_of, datetime)
-    a_year = calendars.bars_a_year(Counter(names[symbol] for symbol in first).most_common(1)[0][0], settings.interval)
-    found = performance(positions, marked, bars, as_of, a_year, settings.trading)
-    rows = [_row(cell, as_of, now) for cell in found.iter_rows(named=True)]
-    before = store.performance()
-    account = account_of(marked, bars, BLEND, as_of, settings.trading)
-    picture = None
-    if account is not None:
-        hits = rolling_hits(positions, BLEND, settings.trading)
-        title = f"signals as they went until {as_of:%Y-%m-%d}, net of costs; {len(first):,} symbols"
-        picture = performance_picture(account, hits, settings.trading.rolling, title)
-    versions, trouble = 0, None
+    sight = _Sight.of(lake, ledger, settings, positions)
+    rows = [_row(cell, sight.as_of, now) for cell in sight.figures(settings).iter_rows(named=True)]
+    picture, versions, trouble = None, 0, None
     if _said(rows) != _said(before):
+        account = account_of(sight.marked, sight.bars, BLEND, sight.as_of, settings.trading)
+        picture = None if account is None else _drawn(account, sight, settings)
         since = max((_logged_until(row) for row in before), default=BEGINNING)
-        months = monthly(account) if account else None
         try:
-            versions = _log(registry, positions, since, rows, picture, months, tags or {})
+            versions = _log(registry, positions, since, rows, picture, account, tags or {})
         except StoreTrouble as error:  # the figures are good without MLflow, which is told the next time
             trouble = str(error)
             for row in rows:
@@ -87,12 +78,44 @@ def perform(
     report.totals = {
         "strategies": len(report.partitions),
         "cells": len(rows),
-        "as_of": as_of.isoformat(),
+        "as_of": sight.as_of.isoformat(),
         "versions": versions,
         **({} if trouble is None else {"trouble": trouble}),
         "seconds": round(time.perf_counter() - started, 3),
     }
     return report, picture
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """Positions and what they were worth from bar to bar, as of the newest bar of their symbols."""
+
+    positions: pl.DataFrame
+    bars: pl.DataFrame
+    marked: pl.DataFrame
+    as_of: datetime
+    a_year: float
+
+    @classmethod
+    def of(cls, lake: Lake, ledger: Ledger, settings: Settings, positions: pl.DataFrame) -> "_Sight":
+        names = calendars_of(ledger)
+        first = dict(positions.group_by("symbol").agg(pl.col("bar_time").min()).iter_rows())
+        bars = traded_bars(lake, settings, names, sorted(first), first)
+        calendar = Counter(names[symbol] for symbol in first).most_common(1)[0][0]
+        as_of = bars["timestamp"].max()
+        assert isinstance(as_of, datetime)
+        marked = marks(positions, bars, settings.trading)
+        return cls(positions, bars, marked, as_of, calendars.bars_a_year(calendar, settings.interval))
+
+    def figures(self, settings: Settings) -> pl.DataFrame:
+        return performance(self.positions, self.marked, self.bars, self.as_of, self.a_year, settings.trading)
+
+
+def _drawn(account: Account, sight: _Sight, settings: Settings) -> bytes:
+    hits = rolling_hits(sight.positions, BLEND, settings.trading)
+    symbols = sight.positions["symbol"].n_unique()
+    title = f"signals as they went until {sight.as_of:%Y-%m-%d}, net of costs; {symbols:,} symbols"
+    return performance_picture(account, hits, settings.trading.rolling, title)
 
 
 #: What the run says of a strategy.
@@ -124,7 +147,7 @@ def _log(
     since: datetime,
     rows: Sequence[Row],
     picture: bytes | None,
-    months: pl.DataFrame | None,
+    account: Account | None,
     tags: Mapping[str, str],
 ) -> int:
     """Tell MLflow what was settled after ``since``: on the run of each version, and of all strategies in one."""
@@ -133,7 +156,8 @@ def _log(
         for row in rows
         if (row["symbol"], row["regime"]) == (ALL, ALL)
     }
-    told = {"disclaimer": DISCLAIMER, "strategies": whole, "months": months.to_dicts() if months is not None else []}
+    months = [] if account is None else monthly(account).to_dicts()
+    told = {"disclaimer": DISCLAIMER, "strategies": whole, "months": months}
     points = [
         (f"{strategy.replace(':', '/')}/{name}", at, value)
         for (strategy,), own in live_points(positions, ["strategy"], since).items()

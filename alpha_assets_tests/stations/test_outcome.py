@@ -238,10 +238,10 @@ def test_performance_is_told_in_the_ledger_in_mlflow_and_as_a_picture_and_only_o
     closed = ledger(line).filter(pl.col("status") == "closed")
     assert told[-1].value == pytest.approx(closed["pnl"].sum())
     assert whole["closed"] == closed.height
-    perform(line.lake, line.ledger, line.registry, line.settings, later(hours=1))
+    _, again = perform(line.lake, line.ledger, line.registry, line.settings, later(hours=1))
+    assert again is None
     assert Outcomes(line.ledger).performance() == cells, "what is as it was is not written again"
-    again = line.registry.client.get_metric_history(run.info.run_id, "blend/live_total_pnl")
-    assert len(again) == len(told)
+    assert len(line.registry.client.get_metric_history(run.info.run_id, "blend/live_total_pnl")) == len(told)
 
 
 def experiments(line: Line) -> list[str]:
