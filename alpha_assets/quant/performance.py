@@ -89,21 +89,20 @@ def performance(
 ) -> pl.DataFrame:
     """A row a cell: strategy, symbol, regime, window (days, or ``EVER``), then ``FIGURES``.
 
-    ``booked`` and ``marked`` are ``book.positions`` and ``book.marks``, ``bars`` what they were made of, and ``a_year``
-    the bars of a year. Windows end at ``as_of``; positions decided on later are left out.
+    ``booked`` and ``marked`` are ``book.positions`` and ``book.marks`` as of ``as_of``, ``bars`` what they were made
+    of, and ``a_year`` the bars of a year. Windows end at ``as_of``; later bars are left out.
     """
-    known = booked.filter(pl.col("bar_time") <= as_of)
-    if known.is_empty():
+    if booked.is_empty():
         return pl.DataFrame(
             schema={name: pl.String() for name in (*CELL, "window")} | dict.fromkeys(FIGURES, pl.Float64())
         )
     prices = _Prices.of(bars)
-    marked = prices.placed(marked.filter(pl.col("timestamp") <= as_of))
+    marked = prices.placed(marked)
     last = prices.last(as_of)
     found = []
     for window, days in (*((str(days), days) for days in parameters.windows), (EVER, None)):
         since = pl.lit(True) if days is None else pl.col("bar_time") > as_of - timedelta(days=days)
-        decided, held = known.filter(since), marked.filter(since)
+        decided, held = booked.filter(since), marked.filter(since)
         if decided.is_empty():
             continue
         figures = pl.concat([_positions(_cells(decided, *how)) for how in _GROUPINGS])
@@ -262,7 +261,7 @@ def account_of(
     marked: pl.DataFrame, bars: pl.DataFrame, strategy: str, as_of: datetime, parameters: TradingParameters
 ) -> Account | None:
     """The account of a strategy over all symbols and regimes, ever; None where it has held nothing yet."""
-    part = marked.filter(pl.col("strategy") == strategy, pl.col("timestamp") <= as_of)
+    part = marked.filter(pl.col("strategy") == strategy)
     if part.is_empty():
         return None
     prices = _Prices.of(bars)

@@ -104,7 +104,7 @@ def test_what_is_told_together_is_the_sum_of_what_is_told_apart(seed: int, horiz
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), horizon=st.integers(1, 6), cut=st.integers(30, 58))
-def test_later_bars_and_signals_change_no_figure_as_of_a_day(seed: int, horizon: int, cut: int) -> None:
+def test_later_bars_change_no_figure_as_of_a_day(seed: int, horizon: int, cut: int) -> None:
     bars, actions = both(seed)
     traded, signals = market(bars, actions), random_signals(seed, bars, 0.5, changing=True)
     then = traded.filter(pl.col("timestamp") <= day(cut))

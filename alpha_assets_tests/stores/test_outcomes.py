@@ -51,9 +51,9 @@ def test_a_row_holds_what_is_known_of_a_position_and_no_nulls(ledger: Ledger) ->
 def test_what_is_traded_anew_goes_and_every_other_row_stays(ledger: Ledger) -> None:
     store = Outcomes(ledger)
     store.book([], [position(1), position(2, "open"), position(3, "pending"), position(3, strategy="view:x")], {})
-    store.book([{"symbol": "SYM", "strategy": "blend", "since": day(2)}], [position(2)], {})
+    store.book([{"symbol": "SYM", "strategy": "blend", "since": day(2)}], [position(4)], {})
     kept = [(row["strategy"], row["bar_time"], row["status"]) for row in store.all()]
-    assert kept == [("blend", day(1), "closed"), ("blend", day(2), "closed"), ("view:x", day(3), "closed")]
+    assert kept == [("blend", day(1), "closed"), ("blend", day(4), "closed"), ("view:x", day(3), "closed")]
 
 
 def test_a_booking_that_fails_half_way_leaves_nothing_behind(ledger: Ledger) -> None:
