@@ -7,6 +7,7 @@ from alpha_assets.assets.features import features
 from alpha_assets.assets.frame import run_lock_of
 from alpha_assets.assets.market import ohlcv
 from alpha_assets.assets.models import candidate_model, pooled_models
+from alpha_assets.assets.performance import signal_outcomes, strategy_performance
 from alpha_assets.assets.profiles import statistical_profiles
 from alpha_assets.assets.promotion import promoted_model
 from alpha_assets.assets.signals import signals
@@ -27,7 +28,18 @@ from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
 from alpha_assets.stores.run_locks import RunLocks
 
-ASSETS = [ohlcv, features, statistical_profiles, pooled_models, candidate_model, promoted_model, signals, backtest]
+ASSETS = [
+    ohlcv,
+    features,
+    statistical_profiles,
+    pooled_models,
+    candidate_model,
+    promoted_model,
+    signals,
+    signal_outcomes,
+    strategy_performance,
+    backtest,
+]
 
 
 def assemble(settings: Settings) -> dg.Definitions:

@@ -36,6 +36,7 @@ VERBS = {
     ("models", "explain"): True,
     ("models", "clean"): True,
     ("promotions",): True,
+    ("performance",): True,
     ("promote",): True,
     ("reject",): True,
     ("rollback",): True,

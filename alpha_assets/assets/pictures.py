@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpha_assets.quant.profiles import Series
-from alpha_assets.stations.drawing import FALL, INK, LINE, MUTED, TITLE, figure_of, png_of
+from alpha_assets.stations.drawing import FALL, INK, LINE, MUTED, TITLE, figure_of, png_of, thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
-
-#: Points a line needs at most: more are finer than a pixel.
-POINTS = 800
 
 #: Names shown in the picture of the universe; more would lie on each other.
 NAMED = 12
@@ -38,7 +35,7 @@ def symbol_picture(series: Series, a_year: float) -> bytes:
     fall = series.close / np.maximum.accumulate(series.close) - 1.0
     window = max(round(a_year / 12.0), 2)
     figure, (price, under, moves) = figure_of(7.2, 4.6, rows=3, heights=(2.2, 1.0, 1.0))
-    shown = _thinned(len(series))
+    shown = thinned(len(series))
     price.plot(at[shown], series.close[shown], color=LINE, linewidth=1.1)
     price.set_yscale("log")
     _plain_prices(price)
@@ -117,11 +114,6 @@ def universe_picture(profiles: Mapping[str, Mapping[str, Any]]) -> bytes | None:
     bar.ax.tick_params(labelsize=7, length=0, colors=INK)
     bar.outline.set_visible(False)
     return png_of(figure)
-
-
-def _thinned(bars: int) -> NDArray[np.int64]:
-    """Places of at most ``POINTS`` bars, evenly spread, the first and the last among them."""
-    return np.unique(np.linspace(0, bars - 1, min(bars, POINTS)).astype(np.int64))
 
 
 def _trailing_deviation(values: Floats, window: int) -> Floats:

@@ -6,20 +6,24 @@ from alpha_assets.assets.backtest import backtest
 from alpha_assets.assets.features import features
 from alpha_assets.assets.market import ohlcv
 from alpha_assets.assets.models import candidate_model, pooled_models
+from alpha_assets.assets.performance import signal_outcomes, strategy_performance
 from alpha_assets.assets.profiles import statistical_profiles
 from alpha_assets.assets.promotion import promoted_model
 from alpha_assets.assets.signals import signals
 
-#: The assets each job runs, in order; run config names them.
+#: The partitioned assets of each job, in order; run config names them.
 REFRESH = ("ohlcv", "features", "statistical_profiles", "signals")
 TRAIN = ("candidate_model", "promoted_model")
 DECIDE = ("promoted_model",)
 SIGNALS = ("signals",)
 
+#: What follows the signals of a run, over all symbols.
+PERFORMANCE = (signal_outcomes, strategy_performance)
+
 refresh = dg.define_asset_job(
     "refresh",
-    selection=dg.AssetSelection.assets(ohlcv, features, statistical_profiles, signals),
-    description="Bars, features, profiles and signals of a range of symbols, in one run.",
+    selection=dg.AssetSelection.assets(ohlcv, features, statistical_profiles, signals, *PERFORMANCE),
+    description="Bars, features, profiles and signals of a range of symbols, and what became of signals, in one run.",
 )
 train = dg.define_asset_job(
     "train",
@@ -34,8 +38,8 @@ decide = dg.define_asset_job(
 # Not called «signals»: Dagster wants the names of jobs and assets distinct.
 say_signals = dg.define_asset_job(
     "signals_only",
-    selection=dg.AssetSelection.assets(signals),
-    description="Signals alone, after a training changed what is promoted.",
+    selection=dg.AssetSelection.assets(signals, *PERFORMANCE),
+    description="Signals, and what became of those before, after a training changed what is promoted.",
 )
 
 # Not part of the refresh: what models said of the past changes with a training, not with a bar.

@@ -72,6 +72,42 @@ def _adjusted(rows: pl.DataFrame, chained: pl.DataFrame, columns: list[str]) -> 
     return _scaled(rows, factors, columns)
 
 
+def carried(
+    bars: pl.DataFrame, actions: pl.DataFrame, interval: str = "1d", calendars: Mapping[str, str] | None = None
+) -> pl.DataFrame:
+    """As-traded ``bars`` with what one unit, held from the bar before into this one, has become at its open.
+
+    ``growth``: units, after splits and with every dividend put back in at the price that it leaves, P_prev / R − d;
+    so open × growth over the close before is the total return, and a product of them that of ``adjusted`` prices. 1
+    where nothing happens and at the first bar of a listing, NaN where an action cannot be. ``paid``: the cash that the
+    unit was paid meanwhile. Columns and order stay; nothing depends on bars before the last one or after this one.
+    """
+    rows = _with_session(bars, interval, calendars)
+    firsts = rows.select("key", "session", at="row").unique(["key", "session"], keep="first", maintain_order=True)
+    paid = (pl.col("dividend") * pl.col("ratio").cum_prod().over("between")).cum_sum().over("between")
+    moved = (
+        _chained(rows, actions)
+        .with_columns(paid=pl.when(pl.col("previous_close").is_null()).then(0.0).otherwise(paid))
+        .sort("ex_date")
+        .join_asof(
+            firsts.sort("session"),
+            left_on="ex_date",
+            right_on="session",
+            by="key",
+            strategy="forward",
+            check_sortedness=False,
+        )
+        .drop_nulls("at")
+        .group_by("at", maintain_order=True)
+        .agg(growth=(1.0 / pl.col("price_step")).product(), paid=pl.col("paid").last())
+    )
+    return (
+        rows.join(moved, left_on="row", right_on="at", how="left")
+        .sort("row")
+        .select(*bars.columns, pl.col("growth").fill_null(1.0), pl.col("paid").fill_null(0.0))
+    )
+
+
 def as_traded(
     bars: pl.DataFrame, actions: pl.DataFrame, interval: str = "1d", calendars: Mapping[str, str] | None = None
 ) -> pl.DataFrame:

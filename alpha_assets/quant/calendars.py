@@ -248,6 +248,16 @@ def bar_ends(bars: pl.DataFrame, interval: str, calendars: Mapping[str, str]) ->
     return _times("end", _by_calendar(bars["symbol"], bars["timestamp"], calendars, find))
 
 
+def bar_opens(bars: pl.DataFrame, interval: str, calendars: Mapping[str, str]) -> pl.Series:
+    """The instant at which each bar of (symbol, timestamp) begins to trade, in the order of the rows.
+
+    A daily bar's is the open of its session, of a date that is no session its midnight; an intraday bar's is its stamp.
+    """
+    if interval != "1d":
+        return bars["timestamp"].alias("opens_at")
+    return _times("opens_at", _by_calendar(bars["symbol"], bars["timestamp"], calendars, _daily_opens))
+
+
 def session_of(calendar: str, timestamps: pl.Series) -> pl.Series:
     """The session (Date) to which a bar that starts at each of ``timestamps`` belongs.
 
@@ -360,12 +370,21 @@ def _days_there(calendar: str, starts: Integers) -> Integers:
 
 
 def _daily_ends(calendar: str, starts: Integers) -> Integers:
+    return _of_sessions(calendar, starts, lambda table: table.closes, otherwise=1)
+
+
+def _daily_opens(calendar: str, starts: Integers) -> Integers:
+    return _of_sessions(calendar, starts, lambda table: table.opens, otherwise=0)
+
+
+def _of_sessions(calendar: str, starts: Integers, instants: Callable[[_Table], Integers], otherwise: int) -> Integers:
+    """What the table says of each stamp's session; of a date that is none the midnight ``otherwise`` days later."""
     stamped = starts // _DAY
     table = _covering(calendar, stamped)
     days, place = each_day(stamped)
     found = np.searchsorted(table.sessions, days).clip(max=len(table.sessions) - 1)
-    ends = np.where(table.sessions[found] == days, table.closes[found], (days + 1) * _DAY)
-    return np.asarray(ends[place])
+    said = np.where(table.sessions[found] == days, instants(table)[found], (days + otherwise) * _DAY)
+    return np.asarray(said[place])
 
 
 def each_day(days: Integers) -> tuple[Integers, Integers]:

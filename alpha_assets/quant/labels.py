@@ -72,10 +72,7 @@ def open_to_open(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
     entered, left = _later("open", 1), _later("open", 1 + horizon)
     return (
         bars.sort("symbol", "timestamp")
-        .with_columns(
-            clean=_flags_within(horizon) == 0,
-            one_bar=pl.col("close").log() - pl.col("close").log().shift(1).over(LISTING),
-        )
+        .with_columns(clean=_flags_within(horizon) == 0)
         .select(
             "symbol",
             "timestamp",
@@ -84,9 +81,7 @@ def open_to_open(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
             label_start=pl.when(pl.col("clean")).then(_later("timestamp", 1)),
             label_end=pl.when(pl.col("clean")).then(_later("known_at", 1 + horizon)),
             held_until=pl.when(pl.col("clean")).then(_later("timestamp", 1 + horizon)),
-            scale=pl.col("one_bar").rolling_std(VOLATILITY_BARS).over(LISTING) * math.sqrt(horizon),
-            past_return=_log_return(horizon),
-            momentum_return=_log_return(MOMENTUM_BARS),
+            **known_then(horizon),
         )
         .with_columns(
             scaled_return=pl.when(pl.col("scale") > STILL * math.sqrt(horizon)).then(
@@ -95,6 +90,15 @@ def open_to_open(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
             up=pl.col("label_return") > TIE,
         )
     )
+
+
+def known_then(horizon: int) -> Mapping[str, pl.Expr]:
+    """``scale``, ``past_return`` and ``momentum_return`` of ``open_to_open``, of adjusted bars in order of time."""
+    return {
+        "scale": pl.col("close").log().diff().rolling_std(VOLATILITY_BARS).over(LISTING) * math.sqrt(horizon),
+        "past_return": _log_return(horizon),
+        "momentum_return": _log_return(MOMENTUM_BARS),
+    }
 
 
 def side(threshold: float) -> pl.Expr:
@@ -173,18 +177,28 @@ def _first_barrier(
     held = np.arange(len(at))
     for bar in range(1, horizon + 1):
         row = at[held] + bar
-        gapped_up = opened[row] >= above[held]
-        stopped = ~gapped_up & (low[row] <= below[held])
-        reached = gapped_up | (~stopped & (high[row] >= above[held]))
-        for place, hit, fill in (
-            (0, stopped, np.minimum(opened[row], below[held])),
-            (2, reached, np.maximum(opened[row], above[held])),
-        ):
+        stopped, reached, fill = touched(opened[row], high[row], low[row], below[held], above[held])
+        for place, hit in ((0, stopped), (2, reached)):
             done = held[hit]
             met[done], left[done], price[done] = place, row[hit], fill[hit]
             inside[done] = fill[hit] != opened[row[hit]]
         held = held[~(stopped | reached)]
     return met, left, price, inside
+
+
+def touched(
+    opened: np.ndarray, high: np.ndarray, low: np.ndarray, below: np.ndarray, above: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether each bar meets the stop ``below``, or the profit ``above``, of a long position, and the fill's price.
+
+    A bar that opens beyond a barrier fills at its open; one that holds both meets the stop (GATE.md, the ledger's
+    conventions). A barrier that is NaN is never met; the price is NaN where none is.
+    """
+    gapped_up = opened >= above
+    stopped = ~gapped_up & (low <= below)
+    reached = gapped_up | (~stopped & (high >= above))
+    fill = np.where(stopped, np.minimum(opened, below), np.where(reached, np.maximum(opened, above), np.nan))
+    return stopped, reached, fill
 
 
 def in_direction(outcome: pl.Expr, direction: pl.Expr) -> pl.Expr:

@@ -15,6 +15,9 @@ CLIP = 1e-6
 #: Symbols of a date from which a cross-sectional correlation says something (GATE.md).
 CROSS_SECTION = 20
 
+#: Standard deviations of a two-sided interval of 95 %.
+TWO_SIDED = 1.959964
+
 
 def ts_ic(evidence: pl.DataFrame) -> float | None:
     """TS-IC: correlation of score and volatility-scaled return, both less their symbol's mean, pooled (GATE.md)."""
@@ -98,6 +101,26 @@ def brier(p_up: np.ndarray, up: np.ndarray) -> float | None:
     if not len(up):
         return None
     return float(np.mean((p_up - up) ** 2))
+
+
+def calibration_error(said: np.ndarray, right: np.ndarray, groups: int = 10) -> float | None:
+    """Expected calibration error: mean distance of what was said from what came, over ``groups`` of rising ``said``.
+
+    Groups hold alike many rows and count for them (Naeini et al., 2015, with equal masses); None of no rows.
+    """
+    if not len(said):
+        return None
+    missed = (said - right)[np.argsort(said, kind="stable")]
+    begins = np.arange(min(groups, len(said))) * len(said) // min(groups, len(said))
+    return float(np.abs(np.add.reduceat(missed, begins)).sum()) / len(said)
+
+
+def wilson(rate: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of the score interval of 95 % for a rate over ``size`` independent trials (Wilson, 1927)."""
+    z = TWO_SIDED
+    middle = (rate + z**2 / (2 * size)) / (1 + z**2 / size)
+    width = z * np.sqrt(rate * (1 - rate) / size + z**2 / (4 * size**2)) / (1 + z**2 / size)
+    return middle - width, middle + width
 
 
 def auc(p_up: np.ndarray, up: np.ndarray) -> float | None:

@@ -28,6 +28,9 @@ SPEAKERS = ("trees", "linear")
 #: What the three classes are: the side of the scaled return, or the barrier that a long position met first.
 SIGNAL_LABELS = ("bands", "triple_barrier")
 
+#: What the distances of stop and target are measured in.
+BARRIER_UNITS = ("scale", "share")
+
 #: When a backtest trades, and how it sizes a position.
 BACKTEST_RULES = ("signal", "expected", "sign")
 BACKTEST_SIZINGS = ("equal", "volatility", "kelly")
@@ -535,10 +538,13 @@ class TradingParameters:
     #: (Shumway, 1997).
     delisting_haircut: float = 0.3
     notional: float = 10_000.0  # value of a position of the ledger at its entry, in the listing currency
-    #: Log distances from the entry at which a position is left, in units of the label's ``scale``. 0: none, only the
-    #: horizon or an opposite signal ends it, so that what is traded is what was labelled.
+    #: Distances from the entry at which a position is left. 0: none, only the horizon or an opposite signal ends it, so
+    #: that what is traded is what was labelled.
     stop: float = 0.0
     target: float = 0.0
+    barrier_unit: str = "scale"  # of both: scale is log distance in the label's scale, share is of the entry's price
+    windows: tuple[int, ...] = (30, 90, 365)  # days that performance looks back on, beside all: month, quarter, year
+    rolling: int = 50  # positions of the rolling hit rate: fewer know it to more than 14 points
 
     def __post_init__(self) -> None:
         """Refuses prices of trading that nobody charges."""
@@ -552,6 +558,11 @@ class TradingParameters:
         _between("notional", self.notional, 0.0, float("inf"))
         for name in ("stop", "target"):
             _at_least(name, getattr(self, name), 0.0)
+        _one_of("barrier_unit", self.barrier_unit, BARRIER_UNITS)
+        for days in (*self.windows, self.rolling):
+            _at_least("windows and rolling", days, 1)
+        if self.barrier_unit == "share" and max(self.stop, self.target) >= 1:
+            raise ValueError(f"stop {self.stop} and target {self.target}: a share of the entry's price is below 1")
 
     @property
     def cost_per_side(self) -> float:

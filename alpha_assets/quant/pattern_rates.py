@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alpha_assets.quant.metrics import wilson
 from alpha_assets.quant.patterns import HORIZONS
 from alpha_assets.quant.profile_schema import RATE_FIGURES
 from alpha_assets.quant.schema import TIME, empty
@@ -25,9 +26,6 @@ Integers = NDArray[np.int64]
 
 #: The regime of every event, those of a bar that has none included.
 ALL = "all"
-
-#: Standard deviations of a two-sided interval of 95 %.
-_TWO_SIDED = 1.959964
 
 #: What ``rates`` answers.
 RATES: Mapping[str, pl.DataType] = {
@@ -144,28 +142,21 @@ def _of_horizon(
     effective = np.minimum(count, 1 + (last[found] - first[found]) / (held / count))
     with np.errstate(invalid="ignore"):
         rate = successes / directed
-    middle, width = _wilson(rate, effective)
+    low, high = wilson(rate, effective)
     drawn = np.full(shape, np.nan)
     drawn[found] = (effective * rate + prior / 2) / (effective + prior)
     to_all = (effective * rate + prior * drawn[found[0], found[1], -1]) / (effective + prior)
     figures = {
         "successes": np.where(directed > 0, successes, np.nan),
         "rate": rate,
-        "low": middle - width,
-        "high": middle + width,
+        "low": low,
+        "high": high,
         "shrunk": np.where(found[2] == shape[2] - 1, drawn[found], to_all),
     }
     places = dict(zip(("symbol", "pattern", "regime"), found, strict=True))
     return pl.DataFrame(
         {**places, "count": count, "effective": effective, "mean_return": moved / count, **figures}
     ).with_columns(pl.col(*figures).fill_nan(None))
-
-
-def _wilson(rate: Floats, size: Floats) -> tuple[Floats, Floats]:
-    """Middle and half-width of Wilson's score interval."""
-    z = _TWO_SIDED
-    spread = np.sqrt(rate * (1 - rate) / size + z**2 / (4 * size**2))
-    return (rate + z**2 / (2 * size)) / (1 + z**2 / size), z * spread / (1 + z**2 / size)
 
 
 def cells(found: pl.DataFrame, least: float) -> dict[str, dict[str, Any]]:

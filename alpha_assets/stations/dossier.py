@@ -33,6 +33,43 @@ def version_rows(ledger: Ledger, symbols: Sequence[str] | None = None) -> list[R
     return rows
 
 
+def training_log(ledger: Ledger, registry: Registry, symbols: Sequence[str] | None = None) -> list[Row]:
+    """A row a training that the ledger knows of: when, how long (processor time), on how many rows, how accurate.
+
+    A pooled model, which stands in for several symbols, is one training, and its symbol is «*». ``accuracy`` and
+    ``ts_ic`` are out of fold. ``status`` is that of the version, production where it is so for any symbol, or why there
+    is no version. Sorted by symbol, regime and age.
+    """
+    metrics = registry.trainings()
+    states = {(row["symbol"], row["regime"], row["version"]): row["state"] for row in version_rows(ledger, symbols)}
+    candidates = [row for cell, row in ledger.candidates().items() if symbols is None or cell[0] in symbols]
+    rows = [row for history in ledger.history(symbols).values() for row in history] + candidates
+    trained: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["training_id"]:
+            trained.setdefault(row["training_id"], []).append(row)
+    told = [_training(own, states, metrics.get(identity, {})) for identity, own in trained.items()]
+    return sorted(told, key=lambda row: (row["symbol"], REGIMES.index(row["regime"]), row["trained_at"]))
+
+
+def _training(rows: Sequence[Row], states: Mapping[tuple[str, str, str], str], metrics: Mapping[str, float]) -> Row:
+    found = [states.get((row["symbol"], row["regime"], row["model_version"])) for row in rows]
+    newest, ours = rows[-1], {row["symbol"] for row in rows}
+    own = PRODUCTION if PRODUCTION in found else next((state for state in found if state), newest.get("state"))
+    return {
+        "symbol": newest["symbol"] if len(ours) == 1 else "*",
+        "regime": newest["regime"],
+        "model": newest["model_name"],
+        "version": newest["model_version"],
+        "status": own,
+        "trained_at": newest["trained_at"] or newest["decided_at"],
+        "seconds": metrics.get("training_seconds"),
+        "rows": metrics.get("oof_rows", newest.get("rows")),
+        "accuracy": metrics.get("oof_accuracy"),
+        "ts_ic": metrics.get("oof_ts_ic"),
+    }
+
+
 def _versions(cell: Cell, history: Sequence[Row], candidate: Row | None) -> list[Row]:
     stands = standing(history)
     training = candidate["state"] if candidate else None

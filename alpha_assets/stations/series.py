@@ -7,7 +7,7 @@ from datetime import datetime
 import polars as pl
 
 from alpha_assets.quant import calendars
-from alpha_assets.quant.adjust import adjusted_where_possible
+from alpha_assets.quant.adjust import adjusted_where_possible, carried
 from alpha_assets.quant.schema import BARS, OHLCV, TIME
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import StationFailed
@@ -97,6 +97,20 @@ def with_known_at(bars: pl.DataFrame, settings: Settings, names: Mapping[str, st
     """The bars with ``known_at``: their end plus the lag until they are final."""
     ends = calendars.bar_ends(bars.select("symbol", "timestamp"), settings.interval, names)
     return bars.with_columns(known_at=(ends + settings.final_lag).cast(TIME))
+
+
+def traded_bars(
+    lake: Lake,
+    settings: Settings,
+    names: Mapping[str, str],
+    symbols: Sequence[str],
+    since: Mapping[str, datetime | None] | None = None,
+) -> pl.DataFrame:
+    """Bars of ``symbols`` as traded, with what a unit becomes between them: what ``quant.book`` reads."""
+    bars = lake.read("bars", symbols=symbols, since=since, columns=list(BARS))
+    actions = lake.read("actions", symbols=symbols).drop("first_seen_at")
+    opens = calendars.bar_opens(bars, settings.interval, names).cast(TIME)
+    return with_known_at(carried(bars, actions, settings.interval, names).with_columns(opens), settings, names)
 
 
 def prices_only(bars: pl.DataFrame) -> pl.DataFrame:

@@ -40,9 +40,10 @@ if TYPE_CHECKING:
 TRAINING = "alpha/training"
 PROMOTION = "alpha/promotion"
 DRIFT = "alpha/drift"
+PERFORMANCE = "alpha/performance"
 BACKTEST = "alpha/backtest"
 
-EXPERIMENTS = (TRAINING, PROMOTION, DRIFT, BACKTEST)
+EXPERIMENTS = (TRAINING, PROMOTION, DRIFT, PERFORMANCE, BACKTEST)
 
 #: What a training's run holds beyond parameters and metrics, and the picture of a run.
 REPORT, PICTURE = "report.json", "portrait.png"
@@ -73,6 +74,13 @@ WHOLE = "whole"
 
 #: The aliases that follow from decisions, in the order in which they are set: where the last is right, all are.
 ALIASES = ("previous", "canary", "production")
+
+
+#: A figure of an instant: name, instant, value. The step in MLflow is the ordinal of its date.
+Point = tuple[str, datetime, float]
+
+#: Metrics that MLflow takes in one call.
+MOST_METRICS = 1000
 
 
 class RegistryUnavailable(StoreTrouble):
@@ -525,6 +533,44 @@ class Registry:
         wanted = f"tags.release = '{release}' AND attributes.status = 'FINISHED'"
         return bool(self.client.search_runs([experiment], wanted, max_results=1))
 
+    # -- performance ----------------------------------------------------------------------------------------------
+
+    def log_live(self, live: Mapping[tuple[str, str], "Sequence[Point]"]) -> int:
+        """Metrics over time on the run of each (name, version) that this store knows; how many versions that were.
+
+        The same point again is the same point: what was logged before a kill is logged again and counts once.
+        """
+        logged = 0
+        for (name, number), points in live.items():
+            with _known_versions_only():
+                self._log_points(str(self.client.get_model_version(name, number).run_id), points)
+                logged += 1
+        return logged
+
+    def log_performance(
+        self, points: "Sequence[Point]", *, tags: Mapping[str, str], report: Mapping[str, Any], picture: bytes | None
+    ) -> str:
+        """Strategies as they go on, in one run for ever: metrics over time, ``report.json`` and picture as of now."""
+        client = self.client
+        experiment = [self._experiments[PERFORMANCE]]
+        known = client.search_runs(experiment, order_by=["attributes.start_time ASC"], max_results=1)
+        again = str(known[0].info.run_id) if known else None
+        with self._run(PERFORMANCE, "live performance", tags, again) as run_id:
+            self._log_points(run_id, points)
+            client.log_dict(run_id, dict(report), REPORT)
+            self._log_picture(run_id, picture)
+            return run_id
+
+    def _log_points(self, run_id: str, points: "Sequence[Point]") -> None:
+        from mlflow.entities import Metric
+
+        for first in range(0, len(points), MOST_METRICS):
+            some = points[first : first + MOST_METRICS]
+            self.client.log_batch(
+                run_id,
+                metrics=[Metric(name, value, int(at.timestamp() * 1000), at.toordinal()) for name, at, value in some],
+            )
+
     def _tell(self, run_id: str, metrics: Mapping[str, float], report: Mapping[str, Any], file: str) -> None:
         from mlflow.entities import Metric
 
@@ -653,6 +699,22 @@ class Registry:
             run = client.get_run(str(run_id))
             return dict(run.data.params), dict(run.data.metrics)
         return {}, {}
+
+    def trainings(self) -> dict[str, dict[str, float]]:
+        """The metrics of every finished training by its ``training_id``."""
+        if not self.exists():
+            return {}
+        client, found, token = self.client, dict[str, dict[str, float]](), None
+        while True:
+            page = client.search_runs(
+                [self._experiments[TRAINING]], "attributes.status = 'FINISHED'", max_results=1000, page_token=token
+            )
+            found |= {
+                run.data.tags["training_id"]: dict(run.data.metrics) for run in page if "training_id" in run.data.tags
+            }
+            token = page.token
+            if not token:
+                return found
 
     # -- clean-up -------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ symbol_state = Table(
     Column("patterns_set", String(80)),
     Column("patterns_until", Instant),
     Column("rebuild_patterns", Boolean, nullable=False, default=False),
+    Column("outcomes_until", Instant),
     Column("quarantine_cause", String(32)),
     Column("quarantine_reason", Text),
     Column("quarantined_at", Instant),

@@ -20,6 +20,7 @@ from alpha_assets.quant.adjust import (
     adjusted,
     adjusted_where_possible,
     as_traded,
+    carried,
     dividends_as_paid,
     from_adjusted,
     impossible_actions,
@@ -132,6 +133,29 @@ def test_every_factor_is_the_product_of_the_steps_between_the_bar_and_the_date(
     for row, (price, volume) in zip(found.iter_rows(named=True), expected, strict=True):
         assert row["close"] == pytest.approx(price, rel=1e-9)
         assert row["volume"] == pytest.approx(volume, rel=1e-9)
+
+
+@LAWS
+@given(markets())
+def test_what_a_unit_becomes_from_bar_to_bar_is_the_step_of_adjusted_prices(
+    market: tuple[pl.DataFrame, pl.DataFrame],
+) -> None:
+    bars, actions = market
+    key = ["symbol", "listing"]
+    total = adjusted(bars, actions).select(*key, "timestamp", adjusted="close")
+    grown = carried(bars, actions).join(total, on=[*key, "timestamp"]).sort("symbol", "timestamp")
+    step = grown.select(
+        by_unit=pl.col("close") * pl.col("growth") / pl.col("close").shift(1).over(key),
+        by_price=pl.col("adjusted") / pl.col("adjusted").shift(1).over(key),
+    ).drop_nulls()
+    close_to(step.select(price="by_unit"), step.select(price="by_price"))
+
+
+def test_a_unit_is_paid_for_the_units_that_it_has_become() -> None:
+    days = [date(2024, 1, 2), date(2024, 1, 4)]
+    bars = bars_of([("A", day, 100.0, 10.0, days[0]) for day in days])
+    actions = actions_of(("A", date(2024, 1, 3), SPLIT, 4.0), ("A", date(2024, 1, 4), DIVIDEND, 5.0))
+    assert carried(bars, actions).select("growth", "paid").rows() == [(1.0, 0.0), (pytest.approx(4 * 25 / 20), 20.0)]
 
 
 @LAWS

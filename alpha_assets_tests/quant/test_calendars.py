@@ -294,6 +294,17 @@ def test_bars_end_at_the_close_at_the_interval_or_at_midnight_in_the_order_of_th
     ]
 
 
+def test_a_bar_opens_with_its_session_or_at_its_stamp() -> None:
+    daily = bars(("AAPL", utc(2024, 7, 3)), ("AAPL", utc(2024, 1, 3)), ("AAPL", utc(2024, 7, 4)), ("AAPL", None))
+    assert calendars.bar_opens(daily, "1d", {}).to_list() == [
+        utc(2024, 7, 3, 13, 30),
+        utc(2024, 1, 3, 14, 30),
+        utc(2024, 7, 4),
+        None,
+    ]
+    assert calendars.bar_opens(daily, "1h", {}).to_list() == daily["timestamp"].to_list()
+
+
 @pytest.mark.parametrize("interval", ["1d", "1h"])
 def test_no_bars_have_no_ends(interval: str) -> None:
     assert calendars.bar_ends(bars(), interval, {}).to_list() == []

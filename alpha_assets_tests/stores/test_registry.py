@@ -124,12 +124,12 @@ def first_use(settings: Settings, processes: int) -> list[str]:
 
 class TestFirstUse:
     def test_several_processes_may_open_a_fresh_store_at_once(self, tmp_path: Path) -> None:
-        assert first_use(Settings(home=tmp_path), 2) == ["5 {}"] * 2  # MLflow's own «Default» is the fifth experiment
+        assert first_use(Settings(home=tmp_path), 2) == ["6 {}"] * 2  # MLflow's own «Default» is the sixth experiment
 
     @pytest.mark.slow
     def test_several_processes_may_open_a_fresh_store_on_postgresql_at_once(self, tmp_path: Path) -> None:
         with postgres.database() as url:
-            assert first_use(Settings(home=tmp_path, mlflow_url=SecretStr(url)), 4) == ["5 {}"] * 4
+            assert first_use(Settings(home=tmp_path, mlflow_url=SecretStr(url)), 4) == ["6 {}"] * 4
 
     def test_asking_whether_a_store_exists_creates_nothing(self, tmp_path: Path) -> None:
         assert not Registry(Settings(home=tmp_path / "fresh")).exists()

@@ -62,6 +62,7 @@ def upgrade() -> None:
     _shut()
     for name, kind in SIGNAL_COLUMNS:
         op.add_column("signals", sa.Column(name, kind, nullable=True))
+    op.add_column("symbol_state", sa.Column("outcomes_until", Instant(), nullable=True))
     op.create_table(
         "outcomes",
         sa.Column("symbol", sa.String(length=64), nullable=False),
@@ -115,6 +116,8 @@ def downgrade() -> None:
     _open()
     for table in ("cache_counts", "cache", "signal_metrics", "performance", "outcomes"):
         op.drop_table(table)
+    with op.batch_alter_table("symbol_state") as states:
+        states.drop_column("outcomes_until")
     with op.batch_alter_table("signals") as signals:
         for name, _ in SIGNAL_COLUMNS:
             signals.drop_column(name)

@@ -1,0 +1,71 @@
+"""How strategies did, and the log of trainings: the figures that the assets wrote, read from the ledger."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from alpha_assets.commands import show
+from alpha_assets.commands.models import opened
+from alpha_assets.commands.trouble import CommandFailed
+from alpha_assets.settings import Settings
+
+#: What fits on a screen; CSV and JSON have every figure.
+SHOWN_FIELDS = (
+    *("strategy", "symbol", "regime", "window", "signals", "closed", "hit_rate", "win_rate", "win_low", "win_high"),
+    *("expectancy", "profit_factor", "total_pnl", "sharpe", "max_drawdown", "hold_return", "momentum"),
+)
+TRAINING_FIELDS = (
+    "symbol",
+    "regime",
+    "model",
+    "version",
+    "status",
+    "trained_at",
+    "seconds",
+    "rows",
+    "accuracy",
+    "ts_ic",
+)
+
+
+def performance(settings: Settings, options: Namespace) -> None:
+    """Figures of each strategy, window and regime: over all symbols, or of those named."""
+    from alpha_assets.quant.performance import ALL, CELL, EVER, FIGURES
+    from alpha_assets.stores.outcomes import Outcomes
+
+    ledger = opened(settings)
+    windows = [str(days) for days in settings.trading.windows] + [EVER]
+    if options.window is not None and options.window not in windows:
+        raise CommandFailed(f"there is no window {options.window!r}: it is one of {', '.join(windows)} (days)")
+    if options.trainings:
+        from alpha_assets.stations.dossier import training_log
+        from alpha_assets.stores.registry import Registry
+
+        rows = training_log(ledger, Registry(settings), options.symbols)
+        show.table(rows, TRAINING_FIELDS, options.format, "no model was trained yet: alpha-assets train")
+        return
+    store = Outcomes(ledger)
+    symbols = [ALL] if options.symbols is None else options.symbols
+    if options.symbols is not None:
+        _refuse_unknown(ledger.universe(retired=True), options.symbols)
+    strategies = None if options.strategy is None else [options.strategy]
+    rows = store.performance(symbols, strategies, None if options.window is None else [options.window])
+    if options.strategy is not None and not rows:
+        known = sorted({row["strategy"] for row in store.performance()})
+        if known and options.strategy not in known:
+            raise CommandFailed(f"there is no strategy {options.strategy!r}: it is one of {', '.join(known)}")
+    told = [{**{name: row[name] for name in (*CELL, "window")}, **row["document"]} for row in rows]
+    fields = SHOWN_FIELDS if options.format == "table" else (*CELL, "window", *FIGURES, "as_of")
+    show.table(told, fields, options.format, "nothing was settled yet: alpha-assets refresh, after the next bars")
+    if options.format == "table" and rows:
+        from alpha_assets.quant.parameters import DISCLAIMER
+
+        print(DISCLAIMER)
+
+
+def _refuse_unknown(members: Sequence[dict[str, Any]], symbols: Sequence[str]) -> None:
+    unknown = sorted(set(symbols) - {row["symbol"] for row in members})
+    if unknown or not symbols:
+        raise CommandFailed(
+            f"{', '.join(unknown) or 'no symbol'}: not in the universe, see «alpha-assets universe list»"
+        )

@@ -1,0 +1,67 @@
+"""Performance from the command: what the assets booked, once bars have come after the signals; the log of trainings."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from alpha_assets.commands.performance import TRAINING_FIELDS
+from alpha_assets.quant.parameters import DISCLAIMER
+from alpha_assets.quant.performance import CELL, FIGURES
+from alpha_assets_tests.commands.call import Answer, call, home
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
+
+
+@pytest.fixture(scope="module")
+def settled(worked: Worked, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the home in which the market went on for three sessions, and was refreshed."""
+    folder = tmp_path_factory.mktemp("settled") / "home"
+    shutil.copytree(worked[0], folder)
+    with home(folder):
+        call("advance", "--sessions", "3")
+        assert call("refresh").code == 0
+    return folder
+
+
+def test_each_strategy_is_told_over_all_symbols_by_regime_and_window(settled: Path) -> None:
+    with home(settled):
+        rows = call("performance", "--format", "json").json
+        table = call("performance", "--format", "csv").csv
+        shown = call("performance")
+    fields = (*CELL, "window", *FIGURES, "as_of")
+    assert [tuple(rows[0]), tuple(table[0])] == [fields] * 2
+    assert {row["symbol"] for row in rows} == {"*"}
+    assert {row["window"] for row in rows} == {"30", "90", "365", "all"}
+    (whole,) = [row for row in rows if (row["strategy"], row["regime"], row["window"]) == ("blend", "*", "all")]
+    assert whole["closed"] >= 1
+    assert whole["total_pnl"] == pytest.approx(whole["mean_pnl"] * whole["closed"])
+    assert DISCLAIMER in shown.out
+
+
+def test_strategy_window_and_symbols_choose_cells(settled: Path, worked: Worked) -> None:
+    symbol = next(row["symbol"] for row in worked[1]["train"].json if row["decision"] == "promoted")
+    with home(settled):
+        chosen = call("performance", "--strategy", "blend", "--window", "all", "--symbols", symbol, "--format", "json")
+        strange = call("performance", "--strategy", "nobody")
+        never = call("performance", "--window", "7")
+        unknown = call("performance", "--symbols", "NOSUCH")
+    assert {(row["strategy"], row["window"], row["symbol"]) for row in chosen.json} == {("blend", "all", symbol)}
+    assert (strange.code, never.code, unknown.code) == (1, 1, 1)
+    assert "blend" in strange.err
+    assert "30, 90, 365, all" in never.err
+    assert "NOSUCH" in unknown.err
+
+
+def test_the_log_of_trainings_has_time_rows_accuracy_and_status(settled: Path, worked: Worked) -> None:
+    with home(settled):
+        rows = call("performance", "--trainings", "--format", "json").json
+    assert tuple(rows[0]) == TRAINING_FIELDS
+    trained = {(row["symbol"], row["regime"]) for row in worked[1]["train"].json if row["training"] == "trained"}
+    told = [row for row in rows if row["version"] is not None]
+    assert {(row["symbol"], row["regime"]) for row in told if row["symbol"] != "*"} == trained
+    assert len({(row["model"], row["version"]) for row in told}) == len(told), "a pooled model is one training"
+    assert all(0.3 < row["accuracy"] < 0.8 and row["seconds"] > 0 and row["rows"] > 100 for row in told)
+    assert {row["status"] for row in told} <= {"production", "failed", "staging", "canary", "archived"}
