@@ -5,9 +5,9 @@ is decided in a pass, the most urgent: a production version whose live loss is c
 shadow is complete serves, or has failed; else the gate judges the candidate. A candidate that passes waits while a
 canary that may still serve is in shadow, because a look at the evidence spends level.
 
-The evidence is pooled over every symbol of the regime that has a candidate of the same feature set and learner,
-whichever of them this run holds, because one symbol alone cannot reach significance. Decisions are recorded for the
-cells of the run.
+The evidence is pooled over every symbol of the regime whose candidate was trained by the settings in force, whichever
+of them this run holds, because one symbol alone cannot reach significance; learners, horizons or feature sets mixed
+would be judged as what none of them is. Decisions are recorded for the cells of the run.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from alpha_assets.stations.decisions import GATE, WATCH, rollback_row, row_of
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, why_untrained
-from alpha_assets.stations.trials import family, tried
+from alpha_assets.stations.trials import configuration, family, tried
 from alpha_assets.stations.watch import live_verdicts, shadow_verdicts
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -222,12 +222,24 @@ def _is_open(cell: Cell, known: Known, settings: Settings, report: Report) -> bo
         taken_back = last["verdict"] == "rollback" and last["previous_version"] == candidate["model_version"]
         told = last if taken_back else decided
         report.say(_key(cell), "unchanged", verdict=told["verdict"], reason=told["reason"])
-    elif candidate["features_set"] != table_of(settings):
-        reason = f"its candidate reads {candidate['features_set']}, which is no longer kept: train it again"
+    elif (reason := _of_other_settings(candidate, settings)) is not None:
         report.say(_key(cell), "held", reason=reason)
     else:
         return True
     return False
+
+
+def _of_other_settings(candidate: Row, settings: Settings) -> str | None:
+    """Why a candidate is none of the family that these settings make; None where it is.
+
+    One from before its configuration was remembered is told by its feature set alone.
+    """
+    table = table_of(settings)
+    if candidate["features_set"] != table:
+        return f"its candidate reads {candidate['features_set']}, which is no longer kept: train it again"
+    if candidate["configuration"] not in (None, configuration(table, settings.learning)):
+        return "its candidate was trained by other settings of ALPHA_LEARNING than those in force: train it again"
+    return None
 
 
 def _why_none(cell: Cell, known: Known, settings: Settings) -> str:
@@ -249,7 +261,11 @@ def _judged(
 ) -> list[Row]:
     """The gate's decisions on the candidates of one regime."""
     regime = cells[0][1]
-    candidates = {symbol: row for (symbol, other), row in known.candidates.items() if other == regime}
+    candidates = {
+        symbol: row
+        for (symbol, other), row in known.candidates.items()
+        if other == regime and row["model_version"] is not None and _of_other_settings(row, settings) is None
+    }
     judgement, missing = _judge(lake, ledger, settings, candidates, known.production, now, regime)
     window = _window(lake, candidates, regime)
     rows = []
@@ -299,12 +315,7 @@ def _judge(
     regime: str,
 ) -> tuple[Judgement, dict[str, str]]:
     """The judgement, and why there is no evidence of some symbols."""
-    table = table_of(settings)
-    pool = {
-        symbol: row["training_id"]
-        for symbol, row in candidates.items()
-        if row["model_version"] is not None and row["features_set"] == table
-    }
+    pool = {symbol: row["training_id"] for symbol, row in candidates.items()}
     said = lake.read("predictions", symbols=list(pool)).filter(
         pl.col("regime") == regime, pl.col("origin") == OUT_OF_FOLD
     )

@@ -37,7 +37,7 @@ from alpha_assets.stations.quarantine import TRAINABLE
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, table_of
-from alpha_assets.stations.trials import note_training, tried_so_far
+from alpha_assets.stations.trials import configuration, note_training, tried_so_far
 from alpha_assets.stores.lake import PREDICTIONS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry, Version
@@ -383,6 +383,7 @@ class _Desk:
             "reason": reason,
             "training_id": identity,
             "features_set": table_of(self._settings),
+            "configuration": configuration(table_of(self._settings), self._settings.learning),
             "model_name": version.name if version else None,
             "model_version": version.number if version else None,
             "model_location": version.location if version else None,

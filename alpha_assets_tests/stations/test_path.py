@@ -45,7 +45,7 @@ def line(promoted: Path, tmp_path: Path) -> Line:
 def watched(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """And a second version of it is canary."""
     again = copied(promoted, tmp_path_factory.mktemp("watched") / "home", learning=SECOND, promotion=SHORT)
-    again.train([CHOSEN], later(days=1))
+    again.train(now=later(days=1))
     assert again.promote([CHOSEN], later(days=1)).states() == {"canary": 1}
     return again.settings.home
 
@@ -142,7 +142,7 @@ class TestCanary:
 
     def test_a_newer_candidate_waits_while_a_canary_is_in_shadow_and_spends_no_level(self, second: Line) -> None:
         third = Line(second.settings.home, learning=replace(LIGHT, seed=2), promotion=SHORT)
-        third.train([CHOSEN], later(days=2))
+        third.train(now=later(days=2))
         assert third.promote([CHOSEN], later(days=2)).states() == {"in_shadow": 1}
         assert len(third.ledger.decisions(CHOSEN)) == 2
 
@@ -151,7 +151,7 @@ class TestCanary:
     ) -> None:
         judged(monkeypatch, "canary")
         again = Line(line.settings.home, learning=replace(LIGHT, seed=1), promotion=SHORT)
-        again.train([CHOSEN], later(days=1))
+        again.train(now=later(days=1))
         assert again.promote([CHOSEN], later(days=1)).states() == {"canary": 1}
         for days in (2, 3):
             now = trade_on(again, days)
@@ -161,7 +161,7 @@ class TestCanary:
         assert aliases(again) == {"production": "1", "canary": "2"}
         judged(monkeypatch, "promote")
         third = Line(line.settings.home, learning=replace(LIGHT, seed=2), promotion=SHORT)
-        third.train([CHOSEN], now)
+        third.train(now=now)
         assert third.promote([CHOSEN], now).states() == {"canary": 1}, "nobody waits for one that can never serve"
         assert aliases(third) == {"production": "1", "canary": "3"}
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from alpha_assets.quant import gate
@@ -243,6 +244,33 @@ def test_a_candidate_of_a_feature_set_that_is_no_longer_kept_is_held(line: Line)
     assert report.partitions["SIM01"]["state"] == "held"
     assert "features/old-1, which is no longer kept" in report.partitions["SIM01"]["reason"]
     assert {row["symbol"] for row in line.ledger.decisions()} == set(SYMBOLS) - {"SIM01"}
+
+
+@pytest.mark.parametrize("other", [{"horizon": 5}, {"learner": "linear"}, {"seed": 1}])
+def test_candidates_of_other_learning_are_no_part_of_the_evidence_and_are_held(
+    line: Line, other: dict[str, Any]
+) -> None:
+    changed = Line(line.settings.home, learning=replace(LIGHT, **other))
+    changed.train(["SIM01"], later(days=1))
+    report = changed.promote(now=later(days=1))
+    assert {symbol for symbol, told in report.partitions.items() if told["state"] == "held"} == {*SYMBOLS} - {"SIM01"}
+    assert "was trained by other settings of ALPHA_LEARNING" in report.partitions["SIM02"]["reason"]
+    (decision,) = changed.ledger.decisions()
+    assert (decision["symbol"], decision["evidence"]["pool"]["symbols"]) == ("SIM01", 1)
+    own = changed.lake.read("predictions", symbols=["SIM01"])
+    of_training = own.filter(pl.col("training_id") == decision["training_id"])
+    assert decision["evidence"]["window"]["rows"] == of_training.height
+    line.promote(["SIM02"], now=later(days=2))
+    assert line.ledger.decisions()[-1]["evidence"]["pool"]["symbols"] == len(SYMBOLS) - 1, "nor the other way round"
+
+
+def test_a_candidate_of_before_its_configuration_was_remembered_is_judged_by_its_feature_set(line: Line) -> None:
+    known = line.ledger.candidates()
+    assert all(row["configuration"] for row in known.values())
+    line.ledger.note_candidates([{**row, "configuration": None} for row in known.values()])
+    line.promote(["SIM01"])
+    (decision,) = line.ledger.decisions()
+    assert decision["evidence"]["pool"]["symbols"] == len(SYMBOLS)
 
 
 def test_another_setting_is_another_attempt_and_no_new_budget(line: Line) -> None:

@@ -1,4 +1,4 @@
-"""Signals with their views, what became of them, how strategies did, and keyed data with a time to live."""
+"""Signals with views, what became of them, how strategies did, keyed data, and what a candidate was trained by."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -30,6 +30,7 @@ SIGNAL_COLUMNS = (
 def upgrade() -> None:
     for name, kind in SIGNAL_COLUMNS:
         op.add_column("signals", sa.Column(name, kind, nullable=True))
+    op.add_column("candidates", sa.Column("configuration", sa.String(length=64), nullable=True))
     op.create_table(
         "outcomes",
         sa.Column("symbol", sa.String(length=64), nullable=False),
@@ -82,6 +83,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("cache_counts", "cache", "signal_metrics", "performance", "outcomes"):
         op.drop_table(table)
+    with op.batch_alter_table("candidates") as candidates:
+        candidates.drop_column("configuration")
     with op.batch_alter_table("signals") as signals:
         for name, _ in SIGNAL_COLUMNS:
             signals.drop_column(name)
