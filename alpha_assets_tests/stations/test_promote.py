@@ -274,10 +274,11 @@ def test_a_candidate_of_before_its_configuration_was_remembered_is_judged_by_its
 
 
 def test_another_setting_is_another_attempt_and_no_new_budget(line: Line) -> None:
-    """Or one could shop for denoisers, benchmarks and thresholds at the price of a first look each."""
+    """Or one could shop for denoisers, benchmarks, thresholds and horizons at the price of a first look each."""
     other = {
         "features": FeatureParameters(denoiser="ema", benchmark="SPY"),
         "regimes": RegimeParameters(confirm=4),
+        "learning": replace(LIGHT, horizon=5),
     }
     assert family(line.settings.model_copy(update=other), "all") == family(line.settings, "all")
     alpha158 = {"features": FeatureParameters(set="alpha158")}

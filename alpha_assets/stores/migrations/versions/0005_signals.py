@@ -26,11 +26,17 @@ SIGNAL_COLUMNS = (
     ("cache_key", sa.String(length=64)),
 )
 
+#: A family had attempts and trials of its own for each horizon, so that one could shop for horizons.
+BARE = "rtrim(family, '0123456789')"
+ONE_BUDGET = f"family = substr(family, 1, length({BARE}) - 2) WHERE {BARE} LIKE '%|h'"
+
 
 def upgrade() -> None:
     for name, kind in SIGNAL_COLUMNS:
         op.add_column("signals", sa.Column(name, kind, nullable=True))
     op.add_column("candidates", sa.Column("configuration", sa.String(length=64), nullable=True))
+    for table in ("attempts", "trials"):
+        op.execute(f"UPDATE {table} SET {ONE_BUDGET}")
     op.create_table(
         "outcomes",
         sa.Column("symbol", sa.String(length=64), nullable=False),
