@@ -19,7 +19,7 @@ REGIME_METHODS = ("rules", "hmm")
 #: The lines of the gate, in the order they are judged and shown.
 GATE_LINES = (
     *("sample", "skill", "suspicion", "calibration", "money"),
-    *("deflated_sharpe", "champion", "linear", "drift"),
+    *("deflated_sharpe", "champion", "linear", "pooled", "drift"),
 )
 
 #: Who speaks for a candidate: its trees, or its linear models, which are a candidate of their own.
@@ -333,7 +333,7 @@ class GateParameters:
     suspicion_ic: float = 0.15  # TS-IC above which a leak is likelier than skill
     suspicion_accuracy: float = 0.60  # the same for the share of right directions
     suspicion_level: float = 0.01  # of the bounds that are held against the two
-    margin_level: float = 0.05  # of the bounds that are held against a margin: no claim of skill, so no alpha is spent
+    margin_level: float = 0.05  # of the bounds of two models' difference: no claim of skill, so no alpha is spent
     calibration_margin: float = 0.001  # nats of log-loss a model may lose against the best naive rival
     champion_margin: float = 0.02  # TS-IC a successor may lose against the champion
     linear_margin: float = 0.02  # TS-IC a tree may lose against the learned linear rival
@@ -351,7 +351,7 @@ class GateParameters:
     #: configurations were tried.
     deciding_lines: tuple[str, ...] = (
         *("sample", "skill", "suspicion", "calibration"),
-        *("deflated_sharpe", "champion", "linear", "drift"),
+        *("deflated_sharpe", "champion", "linear", "pooled", "drift"),
     )
 
     def __post_init__(self) -> None:

@@ -346,9 +346,7 @@ class _Desk:
     def _pool(self, regime: str) -> tuple[Version, Mapping[str, str]] | None:
         """The pooled model of a regime that reads today's features by today's parameters, with its tags."""
         if regime not in self._pools:
-            newest = self._registry.newest(pool_name(regime)) if self._settled else None
-            fits = newest is not None and newest[1].get("recipe") == family_of(self._settings)
-            self._pools[regime] = newest if fits else None
+            self._pools[regime] = newest_pool(self._registry, self._settings, regime)
         return self._pools[regime]
 
     def keep(self, fit: Fit, task: Task) -> None:
@@ -563,6 +561,12 @@ def family_of(settings: Settings) -> str:
     nothing = empty(KEYED)
     learning = settings.learning
     return training_id(nothing, feature_set=table_of(settings), parameters=learning, versions=libraries(learning))
+
+
+def newest_pool(registry: Registry, settings: Settings, regime: str) -> tuple[Version, Mapping[str, str]] | None:
+    """The newest pooled version of a regime with its tags; None where it was made by other settings, or none was."""
+    newest = registry.newest(pool_name(regime)) if registry.exists() else None
+    return newest if newest is not None and newest[1].get("recipe") == family_of(settings) else None
 
 
 def register(

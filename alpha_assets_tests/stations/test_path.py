@@ -181,12 +181,12 @@ def judged(monkeypatch: pytest.MonkeyPatch, decision: str) -> None:
     whole = gate_station._judge
 
     def judge(*arguments: Any, **named: Any) -> Any:
-        judgement, missing = whole(*arguments, **named)
+        judgement, *rest = whole(*arguments, **named)
         symbols = {
             symbol: SymbolVerdict(**{**verdict.__dict__, "decision": decision})
             for symbol, verdict in judgement.symbols.items()
         }
-        return type(judgement)(judgement.pool, symbols), missing
+        return type(judgement)(judgement.pool, symbols), *rest
 
     monkeypatch.setattr(gate_station, "_judge", judge)
 
