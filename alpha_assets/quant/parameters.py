@@ -380,8 +380,11 @@ class PromotionParameters:
     #: that is as good as its champion is no canary; one that cannot be held against it is, for one bar.
     shadow_bars: int = 5
     shadow_first: bool = False  # the same of a version that nothing serves beside: the risk there is a HOLD less
-    shadow_late_hours: float = 6.0  # from a bar's arrival to the view on it at most: a signal lives no longer
-    gross_loss: float = 1.4  # mean log-loss from which a shadow has failed: wrong at 3 : 1 on average; chance is 0.69
+    #: From when a bar had come and the canary was decided on to the view on it at most: a signal lives no longer.
+    shadow_late_hours: float = 6.0
+    #: Mean log-loss from which a shadow has failed beside a champion who says one half: wrong at 3 : 1 on average.
+    #: Chance is 0.69; another champion's own loss takes its place, and a shadow may lose 0.71 more.
+    gross_loss: float = 1.4
     rollback_level: float = 0.01  # chance of ever taking back a model that is no worse than its baseline
     expiry_days: float = 180.0  # age from which a model in production is too old to be trusted unseen: two quarters
     keep_versions: int = 5  # newest versions of a model that a clean-up leaves, beside those that are needed
