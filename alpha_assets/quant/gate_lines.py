@@ -180,6 +180,9 @@ def money_line(sample: Sample) -> Line:
     if missing:
         why = f"the evidence lacks {' and '.join(missing)}"
         return undefined("money", why, decides=_decides("money", sample))
+    silent = [name for name in ("expected_return", "label_return") if not sample.tells(name)]
+    if silent:
+        return undefined("money", f"{' and '.join(silent)} not told", decides=_decides("money", sample))
     made = trades(sample)
     taken = np.abs(made.position)
     estimate = sample.ratio(made.net, taken)

@@ -328,7 +328,7 @@ def _hold(reason: str, named: Mapping[str, Any] | None = None) -> dict[str, Any]
 def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registry) -> dict[str, float]:
     """What the promoted model says of the one row ``latest``, in the voice that was judged.
 
-    The linear model says P(up) and nothing else.
+    The linear model says P(up) and the expected return, and nothing else.
     """
     candidate = registry.candidate(
         decision["model_name"], decision["model_version"], decision["model_location"], decision["model_digest"]
@@ -340,6 +340,8 @@ def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registr
     return dict.fromkeys(ANSWERS, math.nan) | {
         "p_up": told["linear_p_up"],
         "linear_p_up": told["linear_p_up"],
+        "expected_return": told["linear_expected_return"],
+        "linear_expected_return": told["linear_expected_return"],
         "dissimilarity": told["dissimilarity"],
     }
 

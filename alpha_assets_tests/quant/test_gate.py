@@ -394,6 +394,9 @@ def test_the_money_of_a_linear_rival_is_its_own() -> None:
     assert judge(evidence, PARAMETERS, horizon=1).pool.line("money").figure > 0
     silent = judge(evidence.drop("linear_expected_return"), PARAMETERS, horizon=1).pool
     assert silent.line("money").figure is None
+    unknown = evidence.with_columns(linear_expected_return=pl.lit(None, pl.Float64))
+    for pool in (silent, judge(unknown, PARAMETERS, horizon=1).pool):
+        assert pool.line("money").sentence == "no figure: expected_return not told"
 
 
 def test_drift_flags_and_turns_down_only_the_symbols_whose_loss_confirms_it() -> None:

@@ -45,6 +45,7 @@ def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line)
     assert {row["speaker"] for row in line.ledger.decisions()} == {
         None if one == "candidate" else one for one in serves
     }
+    assert line.lake.read("predictions")["linear_expected_return"].is_finite().all(), "or its money has no figure"
     assert ("gate all", "FINISHED") in line.runs()
     for symbol in chosen:
         assert line.pictures(f"promote {symbol}.all 1") == [PICTURE]
