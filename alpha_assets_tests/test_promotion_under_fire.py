@@ -98,9 +98,9 @@ def strike(scenario: str, home: str, step: int) -> int:
 
 @pytest.fixture(scope="module")
 def ready(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """By scenario the home before it: the pair trained anew, and both versions promoted one after the other."""
+    """By scenario the home before it: all trained anew, and both versions promoted one after the other."""
     gate = copied(promoted, tmp_path_factory.mktemp("gate") / "home", **KNOBS)
-    gate.train(PAIR, later(days=1))
+    gate.train(now=later(days=1))
     person = copied(gate.settings.home, tmp_path_factory.mktemp("person") / "home", **KNOBS)
     act(person, "gate")
     assert person.ledger.production()[PAIR[0], "all"]["model_version"] == "2"

@@ -202,6 +202,10 @@ class Sample(Panel):
         """Whether the evidence has all of these columns."""
         return set(names) <= set(self.evidence.columns)
 
+    def tells(self, name: str) -> bool:
+        """Whether the evidence has a number of this name in any row."""
+        return bool(self.evidence[name].cast(pl.Float64).is_finite().any())
+
     def values(self, name: str) -> Array:
         """A column as f64 in the order of the rows, 0 where it is null or not a number."""
         return self.evidence[name].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()

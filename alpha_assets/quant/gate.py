@@ -107,6 +107,7 @@ def judge(
     champions: Sequence[pl.DataFrame] = (),
     trials: Trials | None = None,
     drift: Mapping[str, Drift] | None = None,
+    pooled: Line | None = None,
 ) -> Judgement:
     """The verdict on a family's out-of-fold predictions.
 
@@ -120,8 +121,9 @@ def judge(
     ``horizon`` is the label's, in bars; ``attempt`` counts this family's looks within the rolling year, from 1;
     ``champions`` hold symbol, timestamp and score of the one to be succeeded and, after it, of those before it that
     still count; ``trials`` are the configurations whose out-of-sample score was seen, none but this one where it is
-    None; ``drift`` is what was found of the drift of each symbol's features, by symbol. The same arguments give the
-    same verdict, whatever the order of the rows.
+    None; ``drift`` is what was found of the drift of each symbol's features, by symbol; ``pooled`` is what
+    ``against_pool`` said, where it chose whose predictions these are. The same arguments give the same verdict,
+    whatever the order of the rows.
 
     Raises ValueError for an attempt or horizon below 1, a missing column or two rows of one key.
     """
@@ -130,11 +132,12 @@ def judge(
     refuse(evidence)
     level = attempt_level(parameters.level, attempt)
     sample, serves, linear = _serving(Sample(evidence, parameters, horizon))
-    # Of two learners the better was taken on the same dates: each may spend half.
-    compared = linear is not None and linear.figure is not None
+    # Of two the better was taken on the same dates: each may spend half.
+    choices = [line for line in (linear, pooled) if line is not None]
+    level_of_each = level / 2 ** sum(line.figure is not None for line in choices)
     trials = trials or Trials(1)
-    lines = _lines(sample, level / 2 if compared else level, champions, trials, drift)
-    lines += [linear] if linear else []
+    lines = _lines(sample, level_of_each, champions, trials, drift)
+    lines += choices
     lines.append(lines_of.trials_line(trials))
     spent = sum(attempt_level(parameters.level, earlier) for earlier in range(1, attempt + 1))
     lines.append(lines_of.alpha_line(attempt, level, parameters.level, spent))
@@ -156,6 +159,16 @@ def judge(
         serves=serves,
     )
     return Judgement(pool=pool, symbols=_symbol_verdicts(sample, pool, drift or {}))
+
+
+def against_pool(evidence: pl.DataFrame, pooled: pl.DataFrame, parameters: GateParameters, *, horizon: int) -> Line:
+    """Whether the fits of the symbols' own beat the pooled model, on the rows that both have predicted.
+
+    ``evidence`` is theirs, as ``judge`` takes it; ``pooled`` holds symbol, timestamp and score of the pooled model.
+    Where the line is not passed, the pooled model's predictions are to be judged in their place.
+    """
+    refuse(evidence)
+    return lines_of.pooled_line(Sample(evidence, parameters, horizon), pooled)
 
 
 def sharpe_of(evidence: pl.DataFrame, parameters: GateParameters, *, horizon: int) -> float | None:

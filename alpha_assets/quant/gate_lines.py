@@ -180,6 +180,9 @@ def money_line(sample: Sample) -> Line:
     if missing:
         why = f"the evidence lacks {' and '.join(missing)}"
         return undefined("money", why, decides=_decides("money", sample))
+    silent = [name for name in ("expected_return", "label_return") if not sample.tells(name)]
+    if silent:
+        return undefined("money", f"{' and '.join(silent)} not told", decides=_decides("money", sample))
     made = trades(sample)
     taken = np.abs(made.position)
     estimate = sample.ratio(made.net, taken)
@@ -292,14 +295,24 @@ def linear_line(sample: Sample) -> Line:
     return _not_inferior("linear", "the linear rival", sample, rival, sample.parameters.linear_margin, decides=False)
 
 
+def pooled_line(sample: Sample, pooled: pl.DataFrame) -> Line:
+    """TS-IC of the fits of the symbols' own less that of the pooled model, which they have to beat.
+
+    One question for the family: a pick for each symbol would be a search. It decides who is judged.
+    """
+    rival = pooled.select("symbol", "timestamp", _rival="score")
+    return _not_inferior("pooled", "the pooled model", sample, rival, 0.0, decides=False)
+
+
 def _not_inferior(name: str, whose: str, sample: Sample, rival: pl.DataFrame, margin: float, *, decides: bool) -> Line:
-    """TS-IC less a rival's, paired on common rows, may be no worse than the margin."""
+    """TS-IC less a rival's, paired on common rows, may be no worse than the margin; at 0 it has to be better."""
+    threshold = 0.0 - margin
     parameters = sample.parameters
     both = sample.evidence.join(rival, on=["symbol", "timestamp"]).filter(pl.col("_rival").is_finite())
     common = Sample(both, parameters, sample.horizon)
     if common.blocks < 2:
         why = f"it shares {common.dates} {common.unit} with {whose}, fewer than two blocks of {common.block}"
-        return undefined(name, why, decides=decides, threshold=-margin)
+        return undefined(name, why, decides=decides, threshold=threshold)
     ours, theirs = (common.ic(common.standard(common.column(name)), common.earned) for name in ("score", "_rival"))
     estimate = common.estimate(ours.minus(theirs))
     bound = estimate.bound(parameters.margin_level)
@@ -308,11 +321,11 @@ def _not_inferior(name: str, whose: str, sample: Sample, rival: pl.DataFrame, ma
         figure=estimate.value,
         error=estimate.error,
         bound=bound,
-        threshold=-margin,
-        passed=bound > -margin,
+        threshold=threshold,
+        passed=bound > threshold,
         decides=decides,
         sentence=(
-            f"lower bound of TS-IC less that of {whose} {bound:.3f} {_sign(bound > -margin)} {-margin:.3f} "
+            f"lower bound of TS-IC less that of {whose} {bound:.3f} {_sign(bound > threshold)} {threshold:.3f} "
             f"over {common.extent} at level {parameters.margin_level:.2g}"
         ),
     )

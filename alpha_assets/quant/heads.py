@@ -35,7 +35,10 @@ INDEX = "candidate.json"
 REFERENCES = "references.npy"
 
 #: What a candidate says of a row, in this order.
-ANSWERS = ("expected_return", "p_up", "p_sell", "p_hold", "p_buy", "dissimilarity", "linear_p_up")
+ANSWERS = (
+    *("expected_return", "p_up", "p_sell", "p_hold", "p_buy", "dissimilarity"),
+    *("linear_p_up", "linear_expected_return"),
+)
 
 
 #: Rows of each class below which the three-class heads are left out: fewer leaves than that can tell nothing apart.
@@ -328,7 +331,7 @@ def _answers(
     chosen, returns = (linear, "linear_return") if parameters.learner == "linear" else (trees, "return")
     if chosen is None:
         raise ValueError(f"no head speaks for the direction among {', '.join(said)}: ALPHA_LEARNING__HEADS lacks one")
-    expected, three = hear(returns), hear("signal")
+    expected, linear_expected, three = hear(returns), hear("linear_return"), hear("signal")
     return {
         "expected_return": nothing if expected is None else expected + earned,
         "p_up": np.asarray(probability(log_odds(chosen) + odds)),
@@ -339,6 +342,7 @@ def _answers(
         },
         "linear_score": nothing if linear is None else np.asarray(log_odds(linear) - log_odds(base.up)),
         "linear_p_up": nothing if linear is None else np.asarray(probability(log_odds(linear) + odds)),
+        "linear_expected_return": nothing if linear_expected is None else linear_expected + earned,
     }
 
 

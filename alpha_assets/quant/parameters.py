@@ -19,7 +19,7 @@ REGIME_METHODS = ("rules", "hmm")
 #: The lines of the gate, in the order they are judged and shown.
 GATE_LINES = (
     *("sample", "skill", "suspicion", "calibration", "money"),
-    *("deflated_sharpe", "champion", "linear", "drift"),
+    *("deflated_sharpe", "champion", "linear", "pooled", "drift"),
 )
 
 #: Who speaks for a candidate: its trees, or its linear models, which are a candidate of their own.
@@ -343,7 +343,7 @@ class GateParameters:
     suspicion_ic: float = 0.15  # TS-IC above which a leak is likelier than skill
     suspicion_accuracy: float = 0.60  # the same for the share of right directions
     suspicion_level: float = 0.01  # of the bounds that are held against the two
-    margin_level: float = 0.05  # of the bounds that are held against a margin: no claim of skill, so no alpha is spent
+    margin_level: float = 0.05  # of the bounds of two models' difference: no claim of skill, so no alpha is spent
     calibration_margin: float = 0.001  # nats of log-loss a model may lose against the best naive rival
     champion_margin: float = 0.02  # TS-IC a successor may lose against the champion
     linear_margin: float = 0.02  # TS-IC a tree may lose against the learned linear rival
@@ -361,7 +361,7 @@ class GateParameters:
     #: configurations were tried.
     deciding_lines: tuple[str, ...] = (
         *("sample", "skill", "suspicion", "calibration"),
-        *("deflated_sharpe", "champion", "linear", "drift"),
+        *("deflated_sharpe", "champion", "linear", "pooled", "drift"),
     )
 
     def __post_init__(self) -> None:
@@ -390,8 +390,11 @@ class PromotionParameters:
     #: that is as good as its champion is no canary; one that cannot be held against it is, for one bar.
     shadow_bars: int = 5
     shadow_first: bool = False  # the same of a version that nothing serves beside: the risk there is a HOLD less
-    shadow_late_hours: float = 6.0  # from a bar's arrival to the view on it at most: a signal lives no longer
-    gross_loss: float = 1.4  # mean log-loss from which a shadow has failed: wrong at 3 : 1 on average; chance is 0.69
+    #: From when a bar had come and the canary was decided on to the view on it at most: a signal lives no longer.
+    shadow_late_hours: float = 6.0
+    #: Mean log-loss from which a shadow has failed beside a champion who says one half: wrong at 3 : 1 on average.
+    #: Chance is 0.69; another champion's own loss takes its place, and a shadow may lose 0.71 more.
+    gross_loss: float = 1.4
     rollback_level: float = 0.01  # chance of ever taking back a model that is no worse than its baseline
     expiry_days: float = 180.0  # age from which a model in production is too old to be trusted unseen: two quarters
     keep_versions: int = 5  # newest versions of a model that a clean-up leaves, beside those that are needed

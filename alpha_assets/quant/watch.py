@@ -1,7 +1,8 @@
 """Watching versions at work: what a canary's shadow shows, and whether production loses against its baseline.
 
 A shadow proves operation, not skill: a handful of bars can show that a version answers, in time, with a probability and
-without gross loss, and nothing finer; skill is the gate's, on years of out-of-fold predictions.
+without gross loss, and nothing finer; skill is the gate's, on years of out-of-fold predictions. Beside a version that
+serves, its loss is held against what that one lost on the same bars: a market that nobody foresaw fails no successor.
 
 Production is watched bar by bar, for ever, so its test must hold at every look at once. ``live_loss`` bets against
 "this model loses no more than its baseline": the wealth of such a bettor is a supermartingale where that is true, and
@@ -30,17 +31,26 @@ LARGEST = 700.0
 
 @dataclass(frozen=True)
 class ShadowVerdict:
-    """What the shadow of a canary shows so far: ``loss`` is the mean log-loss of the bars whose outcome is known."""
+    """What the shadow of a canary shows so far: ``loss`` is the mean log-loss of the bars whose outcome is known.
+
+    ``excess`` is the mean of its log-loss less the champion's over the ``compared`` of them on which both have spoken.
+    """
 
     state: Literal["waiting", "passed", "failed"]
     bars: int
     wanted: int
     loss: float | None
+    excess: float | None
+    compared: int
     reason: str
 
 
 def shadow(views: pl.DataFrame, parameters: PromotionParameters) -> ShadowVerdict:
-    """The verdict on a canary's views, one row a bar: ``p_up``, ``lag_hours`` from the bar's arrival, ``up`` or null.
+    """The verdict on a canary's views, one row a bar: ``p_up``, ``champion``, ``lag_hours`` and ``up``.
+
+    ``champion`` is P(up) by the version that serves, null where none has spoken; ``lag_hours`` counts from when the
+    view could first be made; ``up`` is null while unknown. Gross is a loss by ``gross_loss`` - log 2 nats above the
+    champion's, or, where nothing can be compared, above that of saying one half.
 
     A canary has to show one bar at least: where the settings ask for no shadow, who is canary has nothing else to show.
     One view that is no probability, or that came too late, fails it at once; gross loss is judged when the bars are
@@ -52,9 +62,13 @@ def shadow(views: pl.DataFrame, parameters: PromotionParameters) -> ShadowVerdic
     known = views.filter(pl.col("up").is_not_null(), pl.col("p_up").is_between(0.0, 1.0))
     losses = _log_loss(known["p_up"].to_numpy(), known["up"].to_numpy().astype(float))
     loss = float(losses.mean()) if losses.size else None
+    both = known.filter(pl.col("champion").is_between(0.0, 1.0))
+    risen = both["up"].to_numpy().astype(float)
+    ours, theirs = (_log_loss(both[name].to_numpy(), risen) for name in ("p_up", "champion"))
+    excess = float((ours - theirs).mean()) if ours.size else None
 
     def verdict(state: Literal["waiting", "passed", "failed"], reason: str) -> ShadowVerdict:
-        return ShadowVerdict(state, bars, wanted, loss, reason)
+        return ShadowVerdict(state, bars, wanted, loss, excess, both.height, reason)
 
     if odd.height:
         return verdict("failed", f"{odd.height} of {bars} shadow views are no probability")
@@ -65,8 +79,12 @@ def shadow(views: pl.DataFrame, parameters: PromotionParameters) -> ShadowVerdic
     if bars < wanted:
         return verdict("waiting", f"in shadow: {bars} of {wanted} bars")
     told = "no outcome known yet" if loss is None else f"log-loss {loss:.3f} on {known.height} outcomes"
-    if loss is not None and loss >= parameters.gross_loss:
-        return verdict("failed", f"{bars} bars of shadow: {told}, gross from {parameters.gross_loss:g} on")
+    lost, gross = loss, parameters.gross_loss
+    if excess is not None:
+        told += f", {excess:+.4f} nats a bar against the champion on {both.height} of them"
+        lost, gross = excess, gross - math.log(2)
+    if lost is not None and lost >= gross:
+        return verdict("failed", f"{bars} bars of shadow: {told}, gross from {gross:.4g} on")
     return verdict("passed", f"{bars} bars of shadow: every view a probability and in time, {told}")
 
 

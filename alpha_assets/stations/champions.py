@@ -33,8 +33,13 @@ def scores_of(predictions: pl.DataFrame, generation: Mapping[str, Decision]) -> 
     """Symbol, timestamp and score of what these versions said, each by the voice that speaks for it."""
     rows = [(symbol, row["training_id"], row["speaker"] == "linear") for symbol, row in generation.items()]
     ours = pl.DataFrame(rows, schema=dict(SAID), orient="row")
-    score = pl.when(pl.col("linear")).then("linear_score").otherwise("score")
-    return predictions.join(ours, on=["symbol", "training_id"]).select("symbol", "timestamp", score=score)
+    joined = predictions.join(ours, on=["symbol", "training_id"])
+    return joined.select("symbol", "timestamp", score=spoken("score"))
+
+
+def spoken(opinion: str) -> pl.Expr:
+    """An opinion out of fold by the voice that speaks: its own of the linear model, where ``linear`` says so."""
+    return pl.when("linear").then(f"linear_{opinion}").otherwise(opinion)
 
 
 def _rivals(history: Sequence[Decision], training: str, since: datetime) -> list[Decision]:

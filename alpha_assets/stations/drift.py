@@ -26,6 +26,7 @@ from alpha_assets.quant.parameters import DriftParameters
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
+from alpha_assets.stations.champions import spoken
 from alpha_assets.stations.inspect import SAMPLE, Verdict
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, restored
@@ -41,6 +42,8 @@ DRIFTED, CONFIRMED, UNTOLD = "drift", "drift_confirmed", "drift_untold"
 AHEAD = ("live", "shadow")
 
 Cell = tuple[str, str]
+
+KEY = ["symbol", "regime", "training_id"]
 
 
 def rule_of(what: str, regime: str) -> str:
@@ -208,11 +211,15 @@ def _rows(lake: Lake, recipe: Recipe, regime: str, symbols: Sequence[str]) -> pl
 
 
 def _predictions(lake: Lake, pool: Mapping[Cell, Row]) -> pl.DataFrame:
-    """What these versions have said, out of fold and ahead of the outcome."""
-    said = [{"symbol": cell[0], "regime": cell[1], "training_id": row["training_id"]} for cell, row in pool.items()]
-    ours = pl.DataFrame(said, schema=dict.fromkeys(("symbol", "regime", "training_id"), pl.String))
+    """What these versions have said, out of fold and ahead of the outcome, each by the voice that speaks for it.
+
+    Ahead only that one was stored; nobody speaks for a candidate but itself.
+    """
+    said = [(*cell, row["training_id"], row.get("speaker") == "linear") for cell, row in pool.items()]
+    ours = pl.DataFrame(said, schema={**dict.fromkeys(KEY, pl.String), "linear": pl.Boolean}, orient="row")
     stored = lake.read("predictions", symbols=ours["symbol"].to_list())
-    return stored.join(ours, on=ours.columns, how="semi")
+    voice = pl.when(pl.col("origin") == OUT_OF_FOLD).then(spoken("p_up")).otherwise("p_up")
+    return stored.join(ours, on=KEY).with_columns(p_up=voice).drop("linear")
 
 
 def _cut(

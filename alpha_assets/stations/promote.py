@@ -5,8 +5,10 @@ is decided in a pass, the most urgent: a production version whose live loss is c
 shadow is complete serves, or has failed; else the gate judges the candidate. A candidate that passes waits while a
 canary that may still serve is in shadow, because a look at the evidence spends level.
 
-The evidence is pooled over every symbol of the regime that has a candidate of the same feature set and learner,
-whichever of them this run holds, because one symbol alone cannot reach significance. Decisions are recorded for the
+The evidence is pooled over every symbol of the regime whose candidate was trained by the settings in force, whichever
+of them this run holds, because one symbol alone cannot reach significance; learners, horizons or feature sets mixed
+would be judged as what none of them is. Fits of the symbols' own have to beat the pooled model of their regime, where
+there is one; else its version is judged, and named by the decisions, in their place. Decisions are recorded for the
 cells of the run.
 """
 
@@ -21,6 +23,7 @@ import polars as pl
 
 from alpha_assets.quant import gate
 from alpha_assets.quant.gate import Judgement
+from alpha_assets.quant.gate_lines import Line
 from alpha_assets.quant.lifecycle import CANARY, FAILED, PRODUCTION, STAGING, standing
 from alpha_assets.quant.watch import LiveVerdict, ShadowVerdict
 from alpha_assets.settings import Settings
@@ -30,8 +33,8 @@ from alpha_assets.stations.champions import champions, scores_of
 from alpha_assets.stations.decisions import GATE, WATCH, rollback_row, row_of
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import table_of
-from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, why_untrained
-from alpha_assets.stations.trials import family, tried
+from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, newest_pool, why_untrained
+from alpha_assets.stations.trials import configuration, family, tried
 from alpha_assets.stations.watch import live_verdicts, shadow_verdicts
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -107,7 +110,7 @@ def promote(
     progress("candidates to judge", len(cells) - len(to_judge), len(cells))
     for regime in dict.fromkeys(regime for _, regime in to_judge):
         some = [cell for cell in to_judge if cell[1] == regime]
-        rows += _judged(lake, ledger, settings, known, some, now, dagster_run, report)
+        rows += _judged(lake, ledger, registry, settings, known, some, now, dagster_run, report)
         progress("candidates to judge", len(report.partitions), len(cells))
     seconds = round(time.perf_counter() - started, 3)
     ledger.decide([{**row, "seconds": seconds} for row in rows])
@@ -222,12 +225,24 @@ def _is_open(cell: Cell, known: Known, settings: Settings, report: Report) -> bo
         taken_back = last["verdict"] == "rollback" and last["previous_version"] == candidate["model_version"]
         told = last if taken_back else decided
         report.say(_key(cell), "unchanged", verdict=told["verdict"], reason=told["reason"])
-    elif candidate["features_set"] != table_of(settings):
-        reason = f"its candidate reads {candidate['features_set']}, which is no longer kept: train it again"
+    elif (reason := _of_other_settings(candidate, settings)) is not None:
         report.say(_key(cell), "held", reason=reason)
     else:
         return True
     return False
+
+
+def _of_other_settings(candidate: Row, settings: Settings) -> str | None:
+    """Why a candidate is none of the family that these settings make; None where it is.
+
+    One from before its configuration was remembered is told by its feature set alone.
+    """
+    table = table_of(settings)
+    if candidate["features_set"] != table:
+        return f"its candidate reads {candidate['features_set']}, which is no longer kept: train it again"
+    if candidate["configuration"] not in (None, configuration(table, settings.learning)):
+        return "its candidate was trained by other settings of ALPHA_LEARNING than those in force: train it again"
+    return None
 
 
 def _why_none(cell: Cell, known: Known, settings: Settings) -> str:
@@ -240,6 +255,7 @@ def _why_none(cell: Cell, known: Known, settings: Settings) -> str:
 def _judged(
     lake: Lake,
     ledger: Ledger,
+    registry: Registry,
     settings: Settings,
     known: Known,
     cells: Sequence[Cell],
@@ -249,22 +265,56 @@ def _judged(
 ) -> list[Row]:
     """The gate's decisions on the candidates of one regime."""
     regime = cells[0][1]
-    candidates = {symbol: row for (symbol, other), row in known.candidates.items() if other == regime}
-    judgement, missing = _judge(lake, ledger, settings, candidates, known.production, now, regime)
-    window = _window(lake, candidates, regime)
+    candidates = {
+        symbol: row
+        for (symbol, other), row in known.candidates.items()
+        if other == regime and row["model_version"] is not None and _of_other_settings(row, settings) is None
+    }
+    pool = _pooled(registry, settings, regime)
+    judgement, models, missing = _judge(lake, ledger, settings, candidates, pool, known.production, now, regime)
+    window = _window(lake, models, regime)
+    stand_in = [symbol for symbol, model in models.items() if model is not candidates[symbol]]
+    histories = ledger.history(stand_in) if stand_in else {}
     rows = []
     for cell in cells:
         symbol = cell[0]
         if symbol not in judgement.symbols:
             report.say(_key(cell), "held", reason=missing.get(symbol, NO_EVIDENCE))
             continue
-        row = _decision(cell, judgement, known, settings, window, now, dagster_run)
+        if symbol in stand_in and (said := _of_model(models[symbol], histories.get(cell, ()))) is not None:
+            reason = f"the pooled version stands in for its own fit, and was decided on: {said['reason']}"
+            report.say(_key(cell), "unchanged", verdict=said["verdict"], reason=reason)
+            continue
+        row = _decision(
+            cell, models[symbol], judgement, known, settings, window, now, dagster_run, stands_in=symbol in stand_in
+        )
         verdict = judgement.symbols[symbol]
         figures = {"ic": verdict.ic, "probability": verdict.probability}
         report.say(_key(cell), TOLD[row["stage"]], reason=row["reason"], version=row["model_version"], **figures)
         rows.append(row)
     report.totals.setdefault("pools", {})[regime] = judgement.pool.reason
     return rows
+
+
+def _pooled(registry: Registry, settings: Settings, regime: str) -> Row | None:
+    """What a decision says of the pooled version of a regime that these settings made; None where there is none."""
+    newest = newest_pool(registry, settings, regime)
+    if newest is None:
+        return None
+    version, tags = newest
+    return {
+        "training_id": tags["training_id"],
+        "features_set": table_of(settings),
+        "model_name": version.name,
+        "model_version": version.number,
+        "model_location": version.location,
+        "model_digest": version.digest,
+    }
+
+
+def _of_model(model: Row, history: Sequence[Row]) -> Row | None:
+    """The newest decision on the training of a model, in the history of a cell."""
+    return next((row for row in reversed(history) if row["training_id"] == model["training_id"]), None)
 
 
 def _window(lake: Lake, candidates: Mapping[str, Row], regime: str) -> dict[str, Any] | None:
@@ -294,26 +344,27 @@ def _judge(
     ledger: Ledger,
     settings: Settings,
     candidates: Mapping[str, Row],
+    pool: Row | None,
     production: Mapping[Cell, Row],
     now: datetime,
     regime: str,
-) -> tuple[Judgement, dict[str, str]]:
-    """The judgement, and why there is no evidence of some symbols."""
-    table = table_of(settings)
-    pool = {
-        symbol: row["training_id"]
-        for symbol, row in candidates.items()
-        if row["model_version"] is not None and row["features_set"] == table
-    }
-    said = lake.read("predictions", symbols=list(pool)).filter(
-        pl.col("regime") == regime, pl.col("origin") == OUT_OF_FOLD
+) -> tuple[Judgement, Mapping[str, Row], dict[str, str]]:
+    """The judgement, the version of each symbol that it is about, and why there is no evidence of some symbols."""
+    symbols = list(candidates)
+    said = lake.read("predictions", symbols=symbols).filter(pl.col("regime") == regime, pl.col("origin") == OUT_OF_FOLD)
+    labelled, missing = labelled_rows(lake, settings, calendars_of(ledger), symbols)
+    followed = labelled.select(
+        *("symbol", "timestamp", "label_return", "scaled_return", "up", "past_return", "momentum_return")
     )
-    evidence, missing = _evidence(lake, settings, calendars_of(ledger), pool, said)
-    histories = {symbol: rows for (symbol, other), rows in ledger.history(list(pool)).items() if other == regime}
-    served = champions(histories, pool, now - YEAR)
     rules, horizon = settings.gate, settings.learning.horizon
+    models, against = _serving(candidates, pool, said, followed, settings)
+    trainings = {symbol: row["training_id"] for symbol, row in models.items()}
+    evidence = _evidence(trainings, said, followed)
+    histories = {symbol: rows for (symbol, other), rows in ledger.history(symbols).items() if other == regime}
+    served = champions(histories, trainings, now - YEAR)
     score = gate.sharpe_of(evidence, rules, horizon=horizon)
-    digest = hashlib.sha256("|".join(sorted(pool.values())).encode()).hexdigest()
+    seen = sorted(row["training_id"] for row in [*candidates.values(), *([pool] if pool and against else [])])
+    digest = hashlib.sha256("|".join(seen).encode()).hexdigest()
     attempt = ledger.spend_attempt(family(settings, regime), digest, now, now - YEAR)
     judgement = gate.judge(
         evidence,
@@ -322,37 +373,69 @@ def _judge(
         attempt=attempt,
         champions=[scores_of(said, generation) for generation in served],
         trials=tried(ledger, settings, regime, score, now),
-        drift=drift.on_record(ledger, regime, {symbol: candidates[symbol] for symbol in pool}, production),
+        drift=drift.on_record(ledger, regime, models, production),
+        pooled=against,
     )
-    return judgement, missing
+    return judgement, models, missing
 
 
-def _evidence(
-    lake: Lake, settings: Settings, names: Mapping[str, str], pool: Mapping[str, str], said: pl.DataFrame
-) -> tuple[pl.DataFrame, dict[str, str]]:
-    """What of ``said`` is of the present candidates, beside what followed; and who is left out, and why."""
-    present = pl.DataFrame({"symbol": list(pool), "training_id": list(pool.values())})
-    predictions = said.join(present, on=["symbol", "training_id"], how="semi")
-    rows, missing = labelled_rows(lake, settings, names, list(pool))
-    followed = rows.select(
-        *("symbol", "timestamp", "label_return", "scaled_return", "up", "past_return", "momentum_return")
+def _serving(
+    candidates: Mapping[str, Row], pool: Row | None, said: pl.DataFrame, followed: pl.DataFrame, settings: Settings
+) -> tuple[Mapping[str, Row], Line | None]:
+    """The version of each symbol that is judged, and how the fits of their own did against the pooled one.
+
+    A symbol of which the pooled version has said nothing keeps its own, and so do all where nothing is compared.
+    """
+    if pool is None:
+        return candidates, None
+    theirs = said.filter(pl.col("training_id") == pool["training_id"])
+    met = set(theirs["symbol"])
+    own = {
+        symbol: row["training_id"]
+        for symbol, row in candidates.items()
+        if row["model_name"] != pool["model_name"] and symbol in met
+    }
+    if not own:
+        return candidates, None
+    rules = settings.gate
+    line = gate.against_pool(_evidence(own, said, followed), theirs, rules, horizon=settings.learning.horizon)
+    if line.passed or line.name not in rules.deciding_lines:
+        return candidates, line
+    stands_in = {**pool, "trained_at": theirs["made_at"].min()}
+    return {**candidates, **{symbol: {**candidates[symbol], **stands_in} for symbol in own}}, line
+
+
+def _evidence(trainings: Mapping[str, str], said: pl.DataFrame, followed: pl.DataFrame) -> pl.DataFrame:
+    """What of ``said`` is of these trainings, beside what followed."""
+    ours = pl.DataFrame(
+        [(symbol, training) for symbol, training in trainings.items()],
+        schema={"symbol": pl.String, "training_id": pl.String},
+        orient="row",
     )
-    return predictions.join(followed, on=["symbol", "timestamp"], how="inner"), missing
+    predictions = said.join(ours, on=["symbol", "training_id"], how="semi")
+    return predictions.join(followed, on=["symbol", "timestamp"], how="inner")
 
 
 def _decision(
     cell: Cell,
+    model: Row,
     judgement: Judgement,
     known: Known,
     settings: Settings,
     window: Mapping[str, Any] | None,
     now: datetime,
     dagster_run: str | None,
+    *,
+    stands_in: bool,
 ) -> Row:
+    """The decision on ``model``, which ``stands_in`` where it is not the symbol's own fit, though it has one."""
     verdict = judgement.symbols[cell[0]]
     production = known.production.get(cell)
     verb, stage = OUTCOMES[verdict.decision]
     reason = verdict.reason
+    if stands_in:
+        name = f"{model['model_name']} version {model['model_version']}"
+        reason = f"{reason}; {name} stands in for its own fit: {judgement.pool.line('pooled').sentence}"
     # The regime's bars are served by «all» where it has no model of its own.
     serving = production or known.production.get((cell[0], ALL))
     rules = settings.promotion
@@ -366,7 +449,7 @@ def _decision(
         reason = f"{reason}; canary for {bars} bar{'s' * (bars != 1)} before it serves"
     names = ("model_name", "model_version")
     return row_of(
-        known.candidates[cell],
+        model,
         cell,
         verdict=verb,
         stage=stage,

@@ -363,7 +363,8 @@ def _answer(
 def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registry, settings: Settings) -> Answer:
     """What the promoted model says of the one row ``latest``, in the voice that was judged.
 
-    The linear model says P(up) and nothing else. Raises ValueError for an answer that is no probability.
+    The linear model says P(up) and the expected return, and nothing else. Raises ValueError for an answer that is no
+    probability.
     """
     candidate = registry.candidate(
         decision["model_name"], decision["model_version"], decision["model_location"], decision["model_digest"]
@@ -377,6 +378,8 @@ def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registr
         told = dict.fromkeys(ANSWERS, math.nan) | {
             "p_up": told["linear_p_up"],
             "linear_p_up": told["linear_p_up"],
+            "expected_return": told["linear_expected_return"],
+            "linear_expected_return": told["linear_expected_return"],
             "dissimilarity": told["dissimilarity"],
         }
     if not 0.0 <= told["p_up"] <= 1.0:

@@ -37,7 +37,7 @@ from alpha_assets.stations.quarantine import TRAINABLE
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, table_of
-from alpha_assets.stations.trials import note_training, tried_so_far
+from alpha_assets.stations.trials import configuration, note_training, tried_so_far
 from alpha_assets.stores.lake import PREDICTIONS, Lake, declared
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry, Version
@@ -346,9 +346,7 @@ class _Desk:
     def _pool(self, regime: str) -> tuple[Version, Mapping[str, str]] | None:
         """The pooled model of a regime that reads today's features by today's parameters, with its tags."""
         if regime not in self._pools:
-            newest = self._registry.newest(pool_name(regime)) if self._settled else None
-            fits = newest is not None and newest[1].get("recipe") == family_of(self._settings)
-            self._pools[regime] = newest if fits else None
+            self._pools[regime] = newest_pool(self._registry, self._settings, regime)
         return self._pools[regime]
 
     def keep(self, fit: Fit, task: Task) -> None:
@@ -383,6 +381,7 @@ class _Desk:
             "reason": reason,
             "training_id": identity,
             "features_set": table_of(self._settings),
+            "configuration": configuration(table_of(self._settings), self._settings.learning),
             "model_name": version.name if version else None,
             "model_version": version.number if version else None,
             "model_location": version.location if version else None,
@@ -562,6 +561,12 @@ def family_of(settings: Settings) -> str:
     nothing = empty(KEYED)
     learning = settings.learning
     return training_id(nothing, feature_set=table_of(settings), parameters=learning, versions=libraries(learning))
+
+
+def newest_pool(registry: Registry, settings: Settings, regime: str) -> tuple[Version, Mapping[str, str]] | None:
+    """The newest pooled version of a regime with its tags; None where it was made by other settings, or none was."""
+    newest = registry.newest(pool_name(regime)) if registry.exists() else None
+    return newest if newest is not None and newest[1].get("recipe") == family_of(settings) else None
 
 
 def register(

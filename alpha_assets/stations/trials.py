@@ -23,11 +23,11 @@ GATE, TRAINING = "gate", "training"
 def family(settings: Settings, regime: str) -> str:
     """What is judged together: regime, feature set and learner.
 
-    The set by its name, not by the hash of its table: another denoiser, benchmark or threshold is another attempt of
-    the same family, or one could shop for settings at the price of a first look each.
+    The set by its name, not by the hash of its table: another denoiser, benchmark, threshold or horizon is another
+    attempt of the same family, or one could shop for settings at the price of a first look each.
     """
     features = recipe_of(settings).feature_set.name
-    return f"{regime}|{features}|{settings.learning.learner}|h{settings.learning.horizon}"
+    return f"{regime}|{features}|{settings.learning.learner}"
 
 
 def configuration(table: str, learning: LearningParameters) -> str:

@@ -1,7 +1,8 @@
 """What the watched versions have said and what followed: the views of canaries in shadow, and those of production.
 
 Views are stored by the station of signals, of the newest bar only; so a view's lag counts from the time at which its
-bar was fetched, and a market whose clock stands in the past is watched like any other.
+bar was fetched, or at which the version became canary where that came later, and a market whose clock stands in the
+past is watched like any other.
 """
 
 from collections.abc import Mapping
@@ -34,12 +35,17 @@ LEAD = timedelta(days=4 * MOMENTUM_BARS)
 def shadow_verdicts(
     lake: Lake, ledger: Ledger, settings: Settings, canaries: Mapping[Cell, Row]
 ) -> dict[Cell, ShadowVerdict]:
-    """How far the shadow of each of these canaries is; ``canaries`` holds the decision that made it one."""
-    views = _views(lake, SHADOW, canaries)
+    """How far the shadow of each of these canaries is; ``canaries`` holds the decision that made it one.
+
+    The champion is the version that serves the same cell: its live views of the same bars are compared.
+    """
+    champions = {cell: row for cell, row in ledger.production().items() if cell in canaries}
+    live = _views(lake, LIVE, champions).select(*KEY, "timestamp", champion="p_up")
+    views = _views(lake, SHADOW, canaries).join(live, on=[*KEY, "timestamp"], how="left", maintain_order="left")
     known = _followed(lake, ledger, settings, views)
     fetched = lake.read("bars", symbols=sorted(set(views["symbol"])), columns=["symbol", "timestamp", "fetched_at"])
     told = known.join(fetched, on=["symbol", "timestamp"], how="left").with_columns(
-        lag_hours=(pl.col("made_at") - pl.col("fetched_at")).dt.total_seconds() / 3600
+        lag_hours=(pl.col("made_at") - pl.max_horizontal("fetched_at", "decided_at")).dt.total_seconds() / 3600
     )
     return {cell: shadow(_of(told, cell), settings.promotion) for cell in canaries}
 
@@ -68,7 +74,7 @@ def _views(lake: Lake, origin: str, decisions: Mapping[Cell, Row]) -> pl.DataFra
     since = pl.DataFrame(rows, schema={**TRAINING, "decided_at": TIME}, orient="row")
     said = lake.read("predictions", symbols=sorted(set(since["symbol"]))).filter(pl.col("origin") == origin)
     joined = said.join(since, on=[*KEY, "training_id"]).filter(pl.col("made_at") >= pl.col("decided_at"))
-    return joined.select(*KEY, "timestamp", "p_up", "made_at").sort(*KEY, "timestamp")
+    return joined.select(*KEY, "timestamp", "p_up", "made_at", "decided_at").sort(*KEY, "timestamp")
 
 
 def _priors(lake: Lake, decisions: Mapping[Cell, Row]) -> pl.DataFrame:

@@ -122,6 +122,7 @@ PREDICTIONS: Mapping[str, pl.DataType] = {
     "linear_score": pl.Float64(),
     "linear_p_up": pl.Float64(),
     "learnt_until": TIME,
+    "linear_expected_return": pl.Float64(),
 }
 
 SIGNALS: Mapping[str, pl.DataType] = {

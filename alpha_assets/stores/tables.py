@@ -101,6 +101,7 @@ candidates = Table(
     Column("reason", Text, nullable=False),
     Column("training_id", String(64)),
     Column("features_set", String(80)),
+    Column("configuration", String(64)),
     Column("model_name", String(200)),
     Column("model_version", String(16)),
     Column("model_location", Text),

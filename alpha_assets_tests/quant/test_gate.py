@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import binom
 
 from alpha_assets.quant.evidence import Panel
-from alpha_assets.quant.gate import Judgement, attempt_level, judge, sharpe_of
+from alpha_assets.quant.gate import Judgement, against_pool, attempt_level, judge, sharpe_of
 from alpha_assets.quant.gate_lines import Drift
 from alpha_assets.quant.metrics import direction, ts_ic, xs_ic
 from alpha_assets.quant.parameters import GATE_LINES, GateParameters
@@ -394,6 +394,9 @@ def test_the_money_of_a_linear_rival_is_its_own() -> None:
     assert judge(evidence, PARAMETERS, horizon=1).pool.line("money").figure > 0
     silent = judge(evidence.drop("linear_expected_return"), PARAMETERS, horizon=1).pool
     assert silent.line("money").figure is None
+    unknown = evidence.with_columns(linear_expected_return=pl.lit(None, pl.Float64))
+    for pool in (silent, judge(unknown, PARAMETERS, horizon=1).pool):
+        assert pool.line("money").sentence == "no figure: expected_return not told"
 
 
 def test_drift_flags_and_turns_down_only_the_symbols_whose_loss_confirms_it() -> None:
@@ -456,7 +459,8 @@ def test_every_line_is_told_with_figure_error_and_threshold_in_a_sentence() -> N
     evidence = with_linear(traded(planted(30, 1500, 20, 0.1), 0.1), 0.0, 0.5)
     champion = evidence.select("symbol", "timestamp", score="linear_score")
     drift = {"S000": Drift(alarmed=False, confirmed=False, sentence="S000: no alarm")}
-    pool = judge(evidence, PARAMETERS, horizon=1, champions=[champion], drift=drift).pool
+    pooled = against_pool(evidence, champion, PARAMETERS, horizon=1)
+    pool = judge(evidence, PARAMETERS, horizon=1, champions=[champion], drift=drift, pooled=pooled).pool
     assert {line.name for line in pool.lines} == {*GATE_LINES, "trials", "alpha", "f1", "precision", "recall"}
     for line in pool.lines:
         assert line.figure is not None
@@ -482,6 +486,27 @@ def test_a_successor_is_held_against_the_champion_on_common_rows() -> None:
     assert (unknown.decision, unknown.line("champion").decides) == ("promote", False), "or nobody could ever succeed it"
     assert unknown.unmatched == unknown.line("champion").sentence
     assert unknown.reason.endswith(f"; {unknown.unmatched}")
+
+
+def test_own_fits_serve_only_where_they_beat_the_pooled_model_and_the_two_share_a_level() -> None:
+    evidence = planted(13, 2000, 10, 0.1)
+    random = np.random.default_rng(1)
+    weaker = evidence.with_columns(score=pl.col("score") + 2 * random.standard_normal(evidence.height))
+    better = against_pool(evidence, weaker, PARAMETERS, horizon=1)
+    assert (better.passed, better.threshold) == (True, 0)
+    assert better.figure > 0.02
+    worse = against_pool(weaker, evidence, PARAMETERS, horizon=1)
+    assert (worse.passed, worse.figure) == (False, pytest.approx(-better.figure))
+    assert worse.sentence.startswith("lower bound of TS-IC less that of the pooled model -0.")
+    alike = evidence.with_columns(score=pl.col("score") + 0.2 * random.standard_normal(evidence.height))
+    assert not against_pool(alike, evidence, PARAMETERS, horizon=1).passed, "as good is not better"
+    strangers = weaker.with_columns(pl.col("timestamp").dt.offset_by("30y"))
+    unmet = against_pool(evidence, strangers, PARAMETERS, horizon=1)
+    assert (unmet.passed, unmet.figure) == (False, None)
+    for line, share in ((better, 2), (worse, 2), (unmet, 1), (None, 1)):
+        pool = judge(evidence, PARAMETERS, horizon=1, pooled=line).pool
+        assert f"at level {attempt_level(0.05, 1) / share:.2g} " in pool.line("skill").sentence
+        assert pool.decision == "promote", "the line says who is judged and turns no verdict"
 
 
 def test_of_several_champions_the_best_is_held_against_the_successor() -> None:

@@ -51,7 +51,7 @@ def test_the_evidence_is_what_the_features_say_beyond_the_prior_with_the_linear_
     evidence = learnt(rows, replace(FEW, prior_labels=0.0)).evidence
     assert learnt(rows).evidence["score"].equals(evidence["score"]), "how far the prior is believed is no skill"
     assert evidence["timestamp"].to_list() == rows["timestamp"].to_list()[200:]
-    assert set(evidence.columns) == {"symbol", "timestamp", "prior", "score", *ANSWERS, "linear_score", "linear_p_up"}
+    assert set(evidence.columns) == {"symbol", "timestamp", "prior", "score", *ANSWERS, "linear_score"}
     assert evidence.null_count().sum_horizontal().item() == 0
     odds = (evidence["p_up"] / (1 - evidence["p_up"])).log() - (evidence["prior"] / (1 - evidence["prior"])).log()
     assert (evidence["score"] - odds).abs().max() < 1e-9
@@ -230,13 +230,15 @@ def test_the_linear_models_speak_where_they_are_the_candidate() -> None:
     trees = learnt(rows).evidence
     assert linear["p_up"].equals(linear["linear_p_up"].alias("p_up"))
     assert linear["linear_p_up"].equals(trees["linear_p_up"])
+    assert linear["expected_return"].equals(trees["linear_expected_return"].alias("expected_return"))
     assert not linear["p_up"].equals(trees["p_up"])
     assert not linear["expected_return"].equals(trees["expected_return"])
 
 
 def test_what_no_head_tells_is_null() -> None:
     evidence = learnt(labelled(600), replace(FEW, heads=("gb_direction",))).evidence
-    unknown = ["expected_return", "p_sell", "p_hold", "p_buy", "linear_score", "linear_p_up"]
+    three = ["p_sell", "p_hold", "p_buy"]
+    unknown = ["expected_return", *three, "linear_score", "linear_p_up", "linear_expected_return"]
     assert evidence.select(unknown).null_count().row(0) == (evidence.height,) * len(unknown)
     assert evidence["p_up"].null_count() == 0
     with pytest.raises(ValueError, match="no head speaks for the direction"):

@@ -16,7 +16,8 @@ RULES = PromotionParameters(shadow_bars=3)
 
 def views(*rows: tuple[float | None, float, bool | None]) -> pl.DataFrame:
     schema = {"p_up": pl.Float64, "lag_hours": pl.Float64, "up": pl.Boolean}
-    return pl.DataFrame(list(rows), schema=schema, orient="row")
+    alone = pl.lit(None, pl.Float64)
+    return pl.DataFrame(list(rows), schema=schema, orient="row").with_columns(champion=alone)
 
 
 class TestShadow:
@@ -58,6 +59,26 @@ class TestShadow:
         seed.shuffle(shuffled)
         one, other = shadow(views(*rows), RULES), shadow(views(*shuffled), RULES)
         assert (one.state, one.bars, one.reason) == (other.state, other.bars, other.reason)
+
+    @pytest.mark.parametrize(
+        ("champion", "p_up", "state", "words"),
+        [
+            # Both were surprised: alone the canary would have failed.
+            ([0.95] * 3, 0.95, "passed", "log-loss 2.996 on 3 outcomes, +0.0000 nats a bar against the champion on 3"),
+            ([0.1] * 3, 0.5, "passed", "+0.5878 nats a bar against the champion on 3 of them"),
+            ([0.1] * 3, 0.6, "failed", "+0.8109 nats a bar against the champion on 3 of them, gross from 0.7069 on"),
+            ([None, 0.1, float("nan")], 0.6, "failed", "against the champion on 1 of them"),
+            ([None] * 3, 0.6, "passed", "log-loss 0.916 on 3 outcomes"),
+        ],
+    )
+    def test_loss_is_held_against_what_the_champion_lost_on_the_same_bars(
+        self, champion: list[float | None], p_up: float, state: str, words: str
+    ) -> None:
+        beside = views(*[(p_up, 0.1, False)] * 3).with_columns(champion=pl.Series(champion, dtype=pl.Float64))
+        verdict = shadow(beside, RULES)
+        assert (verdict.state, verdict.compared) == (state, sum(said in (0.1, 0.95) for said in champion))
+        assert words in verdict.reason
+        assert (verdict.excess is None) == (verdict.compared == 0)
 
     @given(p_up=st.floats(0.26, 0.74), ups=st.lists(st.booleans(), min_size=3, max_size=20))
     def test_a_cautious_model_cannot_lose_grossly_whatever_follows(self, p_up: float, ups: list[bool]) -> None:

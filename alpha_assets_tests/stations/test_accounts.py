@@ -31,7 +31,7 @@ def test_what_views_and_kinds_said_day_by_day_is_booked_and_told_on_the_run_of_t
     said = line.lake.read("signals").filter(pl.col("signal").is_in(["BUY", "SELL", "STRONG_BUY", "STRONG_SELL"]))
     blend = found.filter(pl.col("strategy") == "blend").select("symbol", "bar_time")
     assert blend.join(said, on=["symbol", "bar_time"], how="anti").is_empty()
-    report, picture = perform(line.lake, line.ledger, line.registry, line.settings, later(days=9))
+    report, _ = perform(line.lake, line.ledger, line.registry, line.settings, later(days=9))
     assert set(report.partitions) == strategies
     assert report.totals["versions"] >= 1
     of_model = found.filter(pl.col("strategy") == "view:model", pl.col("status") == "closed").row(0, named=True)

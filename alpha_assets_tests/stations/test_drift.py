@@ -10,6 +10,7 @@ import pytest
 from alpha_assets.quant.parameters import DriftParameters
 from alpha_assets.quant.schema import empty
 from alpha_assets.stations.base import Report
+from alpha_assets.stations.decisions import row_of
 from alpha_assets.stations.drift import (
     CONFIRMED,
     DRIFTED,
@@ -119,6 +120,40 @@ def test_drift_is_confirmed_by_live_views_that_lose_and_not_by_such_that_win(lin
     kept = {row["rule"] for row in line.ledger.findings(RULES) if row["symbol"] == "SIM01"}
     assert kept == {rule_of(DRIFTED, ALL), rule_of(CONFIRMED, ALL)}
     assert confirmed_verdict(line.ledger).sentence == "1 drifted models lose more than their training led to expect"
+
+
+def serve(line: Line, symbol: str, speaker: str | None) -> None:
+    """Bring the candidate of a symbol into production by a person's word, with whoever speaks for it."""
+    row = row_of(
+        line.ledger.candidates()[symbol, ALL],
+        (symbol, ALL),
+        verdict="promote",
+        stage="production",
+        reason="served",
+        last=None,
+        production=None,
+        who="ann",
+        evidence={},
+        now=NOW,
+        speaker=speaker,
+    )
+    line.ledger.decide([row])
+
+
+@pytest.mark.parametrize(("speaker", "state"), [("linear", "confirmed"), (None, "drifted")])
+def test_live_views_are_held_against_what_the_voice_that_speaks_said_out_of_fold(
+    line: Line, speaker: str | None, state: str
+) -> None:
+    """Its trees lost as much out of fold as is lost now; its linear models did not."""
+    serve(line, "SIM01", speaker)
+    bars = line.lake.read("bars", symbols=["SIM01"]).sort("timestamp")
+    rises = bars.select("symbol", "timestamp", rises=pl.col("open").shift(-2) > pl.col("open").shift(-1))
+    said = line.lake.read("predictions", symbols=["SIM01"]).join(rises, on=["symbol", "timestamp"], how="left")
+    wrong = said.with_columns(p_up=pl.when("rises").then(0.25).otherwise(0.75))
+    line.lake.replace("predictions", wrong.select(PREDICTIONS.keys()), ["SIM01"])
+    moved(line, "SIM01")
+    said_live(line, "SIM01", right=0.1)
+    assert look(line, "SIM01").partitions["all|SIM01"]["state"] == state
 
 
 def test_live_views_that_lose_without_drift_confirm_nothing(line: Line) -> None:

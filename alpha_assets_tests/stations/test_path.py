@@ -45,7 +45,7 @@ def line(promoted: Path, tmp_path: Path) -> Line:
 def watched(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """And a second version of it is canary."""
     again = copied(promoted, tmp_path_factory.mktemp("watched") / "home", learning=SECOND, promotion=SHORT)
-    again.train([CHOSEN], later(days=1))
+    again.train(now=later(days=1))
     assert again.promote([CHOSEN], later(days=1)).states() == {"canary": 1}
     return again.settings.home
 
@@ -120,6 +120,35 @@ class TestCanary:
         assert due(second.lake, second.ledger, second.settings) == {}
         assert second.promote([CHOSEN], now).states() == {"unchanged": 1}
 
+    @pytest.mark.parametrize(("hours", "state"), [(1, "in_shadow"), (8, "rejected")])
+    def test_a_view_on_a_bar_of_before_the_canary_is_in_time_by_when_it_became_one(
+        self, second: Line, hours: int, state: str
+    ) -> None:
+        """Trained and decided on the day after its last bar, it could not have spoken of it before."""
+        now = later(days=1, hours=hours)
+        second.signal([CHOSEN], now)
+        assert views(second, "shadow").height == 1
+        assert second.promote([CHOSEN], now).states() == {state: 1}
+
+    def test_a_shadow_is_compared_with_what_the_serving_version_said_of_the_same_bars(self, second: Line) -> None:
+        for days in (2, 3, 4):
+            now = trade_on(second, days)
+        assert second.promote([CHOSEN], now).states() == {"promoted": 1}
+        shadow, live = views(second, "shadow"), views(second, "live")
+        opens = second.lake.read("bars", symbols=[CHOSEN]).sort("timestamp").select("timestamp", "open")
+        labelled = opens.select("timestamp", up=pl.col("open").shift(-2) > pl.col("open").shift(-1))
+        both = shadow.join(live.select("timestamp", theirs="p_up"), on="timestamp").join(labelled, on="timestamp")
+        known = both.drop_nulls("up")
+        losses = [
+            -pl.when("up").then(pl.col(name).log()).otherwise((1 - pl.col(name)).log()) for name in ("p_up", "theirs")
+        ]
+        expected = known.select((losses[0] - losses[1]).mean()).item()
+        decision = second.ledger.decisions(CHOSEN)[-1]
+        told = decision["evidence"]["shadow"]
+        assert (told["compared"], known.height) == (1, 1)
+        assert told["excess"] == pytest.approx(expected)
+        assert f"{expected:+.4f} nats a bar against the champion on 1 of them" in decision["reason"]
+
     def test_a_canary_that_says_no_probability_has_failed(self, second: Line, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = gate_station.shadow_verdicts
         from alpha_assets.stations import signal
@@ -142,7 +171,7 @@ class TestCanary:
 
     def test_a_newer_candidate_waits_while_a_canary_is_in_shadow_and_spends_no_level(self, second: Line) -> None:
         third = Line(second.settings.home, learning=replace(LIGHT, seed=2), promotion=SHORT)
-        third.train([CHOSEN], later(days=2))
+        third.train(now=later(days=2))
         assert third.promote([CHOSEN], later(days=2)).states() == {"in_shadow": 1}
         assert len(third.ledger.decisions(CHOSEN)) == 2
 
@@ -151,7 +180,7 @@ class TestCanary:
     ) -> None:
         judged(monkeypatch, "canary")
         again = Line(line.settings.home, learning=replace(LIGHT, seed=1), promotion=SHORT)
-        again.train([CHOSEN], later(days=1))
+        again.train(now=later(days=1))
         assert again.promote([CHOSEN], later(days=1)).states() == {"canary": 1}
         for days in (2, 3):
             now = trade_on(again, days)
@@ -161,7 +190,7 @@ class TestCanary:
         assert aliases(again) == {"production": "1", "canary": "2"}
         judged(monkeypatch, "promote")
         third = Line(line.settings.home, learning=replace(LIGHT, seed=2), promotion=SHORT)
-        third.train([CHOSEN], now)
+        third.train(now=now)
         assert third.promote([CHOSEN], now).states() == {"canary": 1}, "nobody waits for one that can never serve"
         assert aliases(third) == {"production": "1", "canary": "3"}
 
@@ -181,12 +210,12 @@ def judged(monkeypatch: pytest.MonkeyPatch, decision: str) -> None:
     whole = gate_station._judge
 
     def judge(*arguments: Any, **named: Any) -> Any:
-        judgement, missing = whole(*arguments, **named)
+        judgement, *rest = whole(*arguments, **named)
         symbols = {
             symbol: SymbolVerdict(**{**verdict.__dict__, "decision": decision})
             for symbol, verdict in judgement.symbols.items()
         }
-        return type(judgement)(judgement.pool, symbols), missing
+        return type(judgement)(judgement.pool, symbols), *rest
 
     monkeypatch.setattr(gate_station, "_judge", judge)
 

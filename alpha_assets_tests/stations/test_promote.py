@@ -4,13 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from alpha_assets.quant import gate
-from alpha_assets.quant.parameters import FeatureParameters, PromotionParameters, RegimeParameters
+from alpha_assets.quant.parameters import FeatureParameters, GateParameters, PromotionParameters, RegimeParameters
 from alpha_assets.stations import projection
+from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.promote import promote, reconcile
+from alpha_assets.stations.series import calendars_of
+from alpha_assets.stations.train import labelled_rows, pool_name
 from alpha_assets.stations.trials import family
+from alpha_assets.stores.lake import PREDICTIONS
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger
 from alpha_assets.stores.registry import PICTURE, PROMOTION, WHOLE, Registry
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, impossible, later
@@ -40,6 +46,7 @@ def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line)
     assert {row["speaker"] for row in line.ledger.decisions()} == {
         None if one == "candidate" else one for one in serves
     }
+    assert line.lake.read("predictions")["linear_expected_return"].is_finite().all(), "or its money has no figure"
     assert ("gate all", "FINISHED") in line.runs()
     for symbol in chosen:
         assert line.pictures(f"promote {symbol}.all 1") == [PICTURE]
@@ -262,11 +269,124 @@ def test_a_candidate_of_a_feature_set_that_is_no_longer_kept_is_held(line: Line)
     assert {row["symbol"] for row in line.ledger.decisions()} == set(SYMBOLS) - {"SIM01"}
 
 
+@pytest.mark.parametrize("other", [{"horizon": 5}, {"learner": "linear"}, {"seed": 1}])
+def test_candidates_of_other_learning_are_no_part_of_the_evidence_and_are_held(
+    line: Line, other: dict[str, Any]
+) -> None:
+    changed = Line(line.settings.home, learning=replace(LIGHT, **other))
+    changed.train(["SIM01"], later(days=1))
+    report = changed.promote(now=later(days=1))
+    assert {symbol for symbol, told in report.partitions.items() if told["state"] == "held"} == {*SYMBOLS} - {"SIM01"}
+    assert "was trained by other settings of ALPHA_LEARNING" in report.partitions["SIM02"]["reason"]
+    (decision,) = changed.ledger.decisions()
+    assert (decision["symbol"], decision["evidence"]["pool"]["symbols"]) == ("SIM01", 1)
+    own = changed.lake.read("predictions", symbols=["SIM01"])
+    of_training = own.filter(pl.col("training_id") == decision["training_id"])
+    assert decision["evidence"]["window"]["rows"] == of_training.height
+    line.promote(["SIM02"], now=later(days=2))
+    assert line.ledger.decisions()[-1]["evidence"]["pool"]["symbols"] == len(SYMBOLS) - 1, "nor the other way round"
+
+
+def test_a_candidate_of_before_its_configuration_was_remembered_is_judged_by_its_feature_set(line: Line) -> None:
+    known = line.ledger.candidates()
+    assert all(row["configuration"] for row in known.values())
+    line.ledger.note_candidates([{**row, "configuration": None} for row in known.values()])
+    line.promote(["SIM01"])
+    (decision,) = line.ledger.decisions()
+    assert decision["evidence"]["pool"]["symbols"] == len(SYMBOLS)
+
+
+#: What is tested is who is judged, not how well these few symbols do.
+SKILLED = GateParameters(deciding_lines=("skill", "pooled"))
+
+
+def beside_a_pool(trained: Path, home: Path, sees: float) -> Line:
+    """A line whose symbols have fits of their own, and a pooled version that saw so much of what followed."""
+    line = copied(trained, home, gate=SKILLED)
+    train_pools(line.lake, line.ledger, line.registry, line.settings, NOW, regimes=("all",))
+    rows, _ = labelled_rows(line.lake, line.settings, calendars_of(line.ledger), SYMBOLS)
+    followed = rows.select("symbol", "timestamp", pl.col("scaled_return").fill_null(0.0))
+    said = line.lake.read("predictions").join(followed, on=["symbol", "timestamp"], how="left")
+    noise = pl.Series(np.random.default_rng(1).standard_normal(said.height))
+    of_pool = pl.when(pl.col("training_id") == pooled(line)["training_id"])
+    made = of_pool.then(sees * pl.col("scaled_return") + noise)
+    said = said.with_columns(score=made.otherwise("score"), linear_score=made.otherwise("linear_score"))
+    line.lake.replace("predictions", said.select(PREDICTIONS.keys()), SYMBOLS)
+    return line
+
+
+def pooled(line: Line) -> dict[str, Any]:
+    """What a decision on the pooled version says of it."""
+    version, tags = line.registry.newest(pool_name("all")) or pytest.fail("no pool")
+    told = {"model_name": version.name, "model_version": version.number, "training_id": tags["training_id"]}
+    return {**told, "model_location": version.location, "model_digest": version.digest}
+
+
+def lines_of(decision: dict[str, Any]) -> dict[str, Any]:
+    return {told["name"]: told for told in decision["evidence"]["pool"]["lines"]}
+
+
+def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_named_in_their_place(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
+    assert "promoted" in line.promote().states()
+    version = pooled(line)
+    decisions = line.ledger.decisions()
+    assert {row["symbol"] for row in decisions} == set(SYMBOLS)
+    of_pool = line.predictions().filter(pl.col("training_id") == version["training_id"])
+    for row in decisions:
+        assert {name: row[name] for name in version} == version
+        assert "all.pooled version 1 stands in for its own fit: lower bound of TS-IC less that of the" in row["reason"]
+        assert (lines_of(row)["pooled"]["passed"], lines_of(row)["pooled"]["figure"] < 0) == (False, True)
+        assert row["evidence"]["window"]["rows"] == of_pool.height
+        assert row["trained_at"] == NOW
+    assert line.registry.production_versions() == {"all.pooled": "1"}
+    chosen = next(row["symbol"] for row in decisions if row["verdict"] == "promote")
+    line.signal([chosen])
+    (said,) = line.ledger.signals([chosen])
+    assert (said["model_name"], said["p_up"] is not None) == ("all.pooled", True)
+    spent = {row["evidence"]["pool"]["attempt"] for row in decisions}
+    again = line.promote(now=later(days=1))
+    assert (again.states(), spent) == ({"unchanged": len(SYMBOLS)}, {1})
+    assert "was decided on: " in again.partitions[chosen]["reason"]
+    assert line.ledger.decisions() == decisions
+
+
+def test_where_own_fits_beat_the_pooled_model_they_are_judged_and_the_table_says_so(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=-0.4)
+    line.promote()
+    for row in line.ledger.decisions():
+        assert row["model_name"] == f"{row['symbol']}.all"
+        told = lines_of(row)["pooled"]
+        assert (told["passed"], told["threshold"], told["bound"] > 0) == (True, 0, True)
+        assert "stands in" not in row["reason"]
+
+
+def test_a_symbol_that_the_pool_has_not_met_and_a_pool_of_other_settings_leave_own_fits_as_they_are(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
+    stranger = pl.col("symbol").eq("SIM03") & pl.col("training_id").eq(pooled(line)["training_id"])
+    line.lake.replace("predictions", line.lake.read("predictions").filter(~stranger), SYMBOLS)
+    line.promote()
+    names = {row["symbol"]: row["model_name"] for row in line.ledger.decisions()}
+    assert names == dict.fromkeys(SYMBOLS, "all.pooled") | {"SIM03": "SIM03.all"}
+    other = Line(line.settings.home, learning=replace(LIGHT, seed=1), gate=SKILLED)
+    other.train(["SIM01"], later(days=1))
+    other.promote(["SIM01"], later(days=1))
+    newest = other.ledger.decisions("SIM01")[-1]
+    assert (newest["model_name"], "pooled" in lines_of(newest)) == ("SIM01.all", False)
+
+
 def test_another_setting_is_another_attempt_and_no_new_budget(line: Line) -> None:
-    """Or one could shop for denoisers, benchmarks and thresholds at the price of a first look each."""
+    """Or one could shop for denoisers, benchmarks, thresholds and horizons at the price of a first look each."""
     other = {
         "features": FeatureParameters(denoiser="ema", benchmark="SPY"),
         "regimes": RegimeParameters(confirm=4),
+        "learning": replace(LIGHT, horizon=5),
     }
     assert family(line.settings.model_copy(update=other), "all") == family(line.settings, "all")
     alpha158 = {"features": FeatureParameters(set="alpha158")}

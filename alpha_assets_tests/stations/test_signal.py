@@ -58,7 +58,7 @@ def test_the_signal_of_a_promoted_symbol_is_what_its_version_in_mlflow_says_of_t
     assert row["bar_time"] == last["timestamp"][0]
     live = line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live")
     assert live["p_up"].to_list() == [p_up]
-    expected = None if speaks == "linear_p_up" else told["expected_return"][0]
+    expected = told[speaks.replace("p_up", "expected_return")][0]
     assert live.select("expected_return", "dissimilarity").row(0) == (expected, told["dissimilarity"][0])
     assert live["p_buy"].to_list() == [None], "no head of this home tells it"
 
@@ -79,7 +79,7 @@ def test_where_the_linear_model_was_judged_it_speaks_and_whoever_is_brought_back
     assert row["p_up"] == told["linear_p_up"][0]
     assert "its linear model's P(up)" in str(row["reason"])
     live = line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live")
-    assert live.select("p_up", "expected_return").rows() == [(row["p_up"], None)]
+    assert live.select("p_up", "expected_return").rows() == [(row["p_up"], told["linear_expected_return"][0])]
     history = line.ledger.history([CHOSEN])[CHOSEN, "all"]
     assert rollback_row(history, to=history[-1], reason="x", who="me", now=NOW)["speaker"] == "linear"
     assert rollback_row(history, to=history[0], reason="x", who="me", now=NOW)["speaker"] == first[0]["speaker"]

@@ -58,7 +58,7 @@ def test_another_configuration_is_another_trial_that_lifts_the_threshold_and_a_r
     assert judged(line)["deflated_sharpe"]["threshold"] == 0
 
     other = Line(line.settings.home, learning=replace(LIGHT, seed=1), promotion=AT_ONCE)
-    other.train([CHOSEN], later(days=2))
+    other.train(now=later(days=2))
     other.promote([CHOSEN], later(days=2))
     lines = judged(other)
     assert (lines["trials"]["figure"], lines["deflated_sharpe"]["threshold"] > 0) == (2, True)

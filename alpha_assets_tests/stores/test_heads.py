@@ -1,12 +1,13 @@
 """A version's folder as MLflow loads it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from alpha_assets.quant.heads import ANSWERS, Candidate, Learnt, blocks, learn
+from alpha_assets.quant.heads import ANSWERS, INDEX, Candidate, Learnt, blocks, learn
 from alpha_assets.stores.heads import Heads
 from alpha_assets_tests.quant.test_heads import FEW, pool
 from alpha_assets_tests.quant.test_learners import COLUMNS
@@ -41,6 +42,21 @@ def test_it_predicts_what_the_candidate_predicts(folder: Path, candidate: Candid
     told = candidate.predict(features.to_numpy())
     for name in ANSWERS:
         np.testing.assert_array_equal(said[name].to_numpy(), told[name])
+
+
+def test_a_version_of_before_the_linear_models_were_heard_on_the_return_says_the_rest(
+    folder: Path, features: pd.DataFrame
+) -> None:
+    now = Heads(folder).predict(features)
+    assert np.isfinite(now["linear_expected_return"]).all()
+    index = json.loads((folder / INDEX).read_text())
+    del index["voices"]["linear_return"]
+    (folder / INDEX).write_text(json.dumps(index))
+    then = Heads(folder).predict(features)
+    assert then["linear_expected_return"].isna().all()
+    pd.testing.assert_frame_equal(
+        then.drop(columns="linear_expected_return"), now.drop(columns="linear_expected_return")
+    )
 
 
 def test_columns_are_taken_by_name_and_not_by_their_place(folder: Path, features: pd.DataFrame) -> None:

@@ -587,6 +587,29 @@ class TestDecisions:
         expected = {"promote": "production", "reject": "failed", "hold": "staging"}
         assert stages == {word: (stage, "gate") for word, stage in expected.items()}
 
+    def test_what_was_tried_of_a_family_at_several_horizons_counts_together_once_migrated(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        families = ("all|core|trees|h1", "all|core|trees|h15", "all|alpha158|trees|h1", "all|core|trees")
+        for day, family in enumerate(families):
+            at = NOW + timedelta(days=day)
+            ledger.spend_attempt(family, f"look {day}", at, at - YEAR)
+            trial = {"family": family, "configuration": f"settings {day}", "score": None}
+            ledger.note_trials([{**trial, "source": "gate", "seen_at": at}])
+        config = Config()
+        config.set_main_option("script_location", str(Path(ledger_module.__file__).parent / "migrations"))
+        with engine_of(settings).begin() as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0004")
+        again = Ledger(settings)
+        again.migrate()
+        at = NOW + timedelta(days=9)
+        counted = {family: again.spend_attempt(family, "now", at, at - YEAR) for family in families}
+        trials = {family: len(again.trials(family)) for family in families}
+        again.close()
+        assert counted == dict(zip(families, (1, 1, 1, 4), strict=True))
+        assert trials == dict(zip(families, (0, 0, 0, 3), strict=True))
+
     def test_the_newest_sittings_are_told_without_their_evidence_which_is_asked_for_by_id(self, ledger: Ledger) -> None:
         for seq in (1, 2, 3):
             at = NOW + timedelta(days=seq)

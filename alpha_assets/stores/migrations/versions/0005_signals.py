@@ -1,4 +1,4 @@
-"""Signals with their views, their outcomes, how strategies did, keyed data; and decisions that nobody can rewrite."""
+"""Signals, their outcomes, keyed data; what a candidate was trained by; decisions that nobody can rewrite."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,6 +25,10 @@ SIGNAL_COLUMNS = (
     ("features_set", sa.String(length=80)),
     ("cache_key", sa.String(length=64)),
 )
+
+#: A family had attempts and trials of its own for each horizon, so that one could shop for horizons.
+BARE = "rtrim(family, '0123456789')"
+ONE_BUDGET = f"family = substr(family, 1, length({BARE}) - 2) WHERE {BARE} LIKE '%|h'"
 
 
 REFUSED = "decisions are append-only: take another one"
@@ -63,6 +67,9 @@ def upgrade() -> None:
     for name, kind in SIGNAL_COLUMNS:
         op.add_column("signals", sa.Column(name, kind, nullable=True))
     op.add_column("symbol_state", sa.Column("outcomes_until", Instant(), nullable=True))
+    op.add_column("candidates", sa.Column("configuration", sa.String(length=64), nullable=True))
+    for table in ("attempts", "trials"):
+        op.execute(f"UPDATE {table} SET {ONE_BUDGET}")
     op.create_table(
         "outcomes",
         sa.Column("symbol", sa.String(length=64), nullable=False),
@@ -118,6 +125,8 @@ def downgrade() -> None:
         op.drop_table(table)
     with op.batch_alter_table("symbol_state") as states:
         states.drop_column("outcomes_until")
+    with op.batch_alter_table("candidates") as candidates:
+        candidates.drop_column("configuration")
     with op.batch_alter_table("signals") as signals:
         for name, _ in SIGNAL_COLUMNS:
             signals.drop_column(name)
