@@ -1,9 +1,9 @@
 """Every knob, read from the environment (prefix ``ALPHA_``) or ``.env``, each with the embedded default.
 
-The ``.env`` of the project root is read, then that of the current folder, then the environment; the later wins, and an
-empty value is no value. Everything under one folder, ``ALPHA_HOME``, is the default; an object-store URL for the lake
-and PostgreSQL URLs for ledger and MLflow are the scaled-out form, and nothing else changes. A wrong value is refused at
-once, by name, before anything is read or written.
+The ``.env`` in the home is read, that of the project root, that of the current folder, then the environment; the later
+wins, and an empty value is no value. Everything under one folder, ``ALPHA_HOME``, is the default; an object-store URL
+for the lake and PostgreSQL URLs for ledger and MLflow are the scaled-out form, and nothing else changes. A wrong value
+is refused at once, by name, before anything is read or written.
 """
 
 import json
@@ -328,7 +328,7 @@ def load() -> Settings:
 
     Raises WrongSetting, naming every variable that is unknown or holds what it may not, in one sentence.
     """
-    files = [file for file in dict.fromkeys((project_root() / ".env", Path.cwd() / ".env")) if file.is_file()]
+    files = _files()
     names = {name.upper() for name in (*os.environ, *(name for file in files for name in dotenv_values(file)))}
     wrong = [f"{name}: {NO_SUCH_SETTING}" for name in sorted(names) if _is_unknown(name)]
     try:
@@ -340,6 +340,16 @@ def load() -> Settings:
     if wrong:
         raise WrongSetting("; ".join(wrong) + " (README, section Configuration, lists them)")
     return settings
+
+
+def _files() -> list[Path]:
+    """The files that are read, the first counting least: what a home was begun with stays with it."""
+    usual = [file for file in dict.fromkeys((project_root() / ".env", Path.cwd() / ".env")) if file.is_file()]
+    homes = [*(dotenv_values(file).get("ALPHA_HOME") for file in usual), os.environ.get("ALPHA_HOME")]
+    named = next((name for name in reversed(homes) if name), Settings.model_fields["home"].default)
+    home = project_root() / Path(named).expanduser()
+    own = home / ".env"
+    return [*((own,) if own.is_file() and own not in usual else ()), *usual]
 
 
 def _list(value: object) -> object:

@@ -145,6 +145,23 @@ class TestEverySetting:
 
 
 class TestWhatWins:
+    def test_that_a_home_keeps_counts_where_nobody_says_otherwise(
+        self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = "ALPHA_WORKERS=1\nALPHA_LEARNING__HORIZON=5\nALPHA_YAHOO_BATCH=1\n"
+        for home in (root / ".alpha", tmp_path / "mine"):
+            home.mkdir()
+            (home / ".env").write_text(kept)
+        (root / ".env").write_text("ALPHA_WORKERS=2\n")
+        monkeypatch.setenv("ALPHA_YAHOO_BATCH", "3")
+        for name in (None, str(tmp_path / "mine"), "../mine"):
+            if name is not None:
+                monkeypatch.setenv("ALPHA_HOME", name)
+            settings = load()
+            assert (settings.workers, settings.learning.horizon, settings.yahoo_batch) == (2, 5, 3)
+        monkeypatch.setenv("ALPHA_HOME", str(tmp_path / "another"))
+        assert load().learning.horizon == 1
+
     def test_the_environment_before_the_current_folder_before_the_project_root(
         self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from alpha_assets.commands import backtest, read, show
+from alpha_assets.commands.home import prepare
 from alpha_assets.commands.launch import Line, say
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.commands.universe import follow, held_by
 from alpha_assets.quant.symbols import REGIMES
-from alpha_assets.settings import Settings, project_root
+from alpha_assets.settings import Settings, load, project_root
 from alpha_assets.stations.base import some_of
 from alpha_assets.stores.home import STAMP
 from alpha_assets.stores.ledger import Ledger
@@ -67,9 +68,25 @@ def demo(settings: Settings, options: Namespace) -> None:
     """The main job on the simulated market of these settings."""
     if settings.source != "simulated":
         raise CommandFailed("the demonstration runs on the simulated market: make demo, or ALPHA_SOURCE=simulated")
+    settings = _begun(settings)
     symbols = held_by(settings, "simulated")
     follow(settings, symbols, "simulated", listed=True)
     _main_job(settings, symbols, options.regimes)
+
+
+#: What the demonstration's home is begun with. Of a position of one bar nearly nothing is left after 10 bp a side,
+#: whatever a model knows (GATE.md); a week leaves room to act.
+DEMONSTRATION = {"ALPHA_SOURCE": "simulated", "ALPHA_LEARNING__HORIZON": "5"}
+
+
+def _begun(settings: Settings) -> Settings:
+    """The settings with those of the demonstration, which a new home keeps; what the user has set stands above them."""
+    file = settings.home / ".env"
+    if not settings.ledger_file.exists() and not file.exists():
+        prepare(settings)
+        told = "# What this home was begun with; the environment and other .env files count more.\n"
+        file.write_text(told + "".join(f"{name}={value}\n" for name, value in DEMONSTRATION.items()))
+    return load()
 
 
 def advance(settings: Settings, options: Namespace) -> None:

@@ -16,7 +16,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,7 @@ from alpha_assets.quant.feature_set import FeatureSet
 from alpha_assets.quant.heads import ANSWERS, Candidate, features_of, pattern_success
 from alpha_assets.quant.labels import VOLATILITY_BARS
 from alpha_assets.quant.outlook import Record, word
+from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.quant.schema import BARS, TIME, empty
 from alpha_assets.quant.views import Opinion, fired, opinions, views_of
 from alpha_assets.settings import Settings
@@ -38,12 +39,15 @@ from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.record import KEY, LEADER
 from alpha_assets.stations.series import calendars_of, pending_bars
-from alpha_assets.stations.sets import Recipe, recipe_of, restored
+from alpha_assets.stations.sets import Recipe, recipe_of, restored, table_of
 from alpha_assets.stations.train import ALL, KEYED, why_untrained
 from alpha_assets.stations.watch import LIVE, SHADOW
+from alpha_assets.stores.cache import SIGNALS as SIGNALS_CACHED
+from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import ModelDamaged, Registry
+from alpha_assets.stores.trouble import StoreTrouble
 
 #: Bars over which an unexplained split-sized jump holds publication. The few features with a longer window (a mean of
 #: 200, a drawdown over 252) are ratios to a level, which a jump moves once and not bar by bar.
@@ -58,8 +62,15 @@ def signal(
     symbols: Sequence[str],
     now: datetime,
     progress: Progress = silent,
+    *,
+    anew: bool = False,
 ) -> Report:
-    """Say what the views come to for the latest final bar of each symbol; write it to the ledger and to the lake."""
+    """Say what the views come to for the latest final bar of each symbol; write it to the ledger and to the lake.
+
+    What was said of the same bar by the same models, features and settings, and has not expired, is not made again,
+    unless ``anew``. Where the ledger takes no signal they are in the lake, which serves them, and ``trouble`` among the
+    totals says why.
+    """
     started = time.perf_counter()
     report = Report()
     states, served = ledger.states(), ledger.production()
@@ -72,7 +83,10 @@ def signal(
     recipes = _recipes(ledger, settings, asked)
     latest = _latest(lake, states, recipes, recent)
     jumps = _jumps(recent)
+    said_before = {} if anew else {row["symbol"]: row for row in ledger.signals(symbols) if _is_fresh(row, now)}
     answers: dict[str, Answer] = {}
+    keys: dict[str, str] = {}
+    kept: list[Row] = []
     predictions = []
     for done, symbol in enumerate(symbols, start=1):
         candidate, state = candidates.get((symbol, ALL)), states.get(symbol)
@@ -81,6 +95,13 @@ def signal(
         held: str | None = "it is not known whether it may be said"
         try:
             held = jumps.get(symbol) or _behind(members.get(symbol), state, newest, settings)
+            shadowing = [] if held else _applying(shadows.get(symbol, ()), latest)
+            bars = [latest[place] for place in latest if place[1] == symbol]
+            keys[symbol] = _key(symbol, [decision, *shadowing], candidate, state, held, bars, settings)
+            if said_before.get(symbol, {}).get("cache_key") == keys[symbol]:
+                kept.append(said_before[symbol])
+                progress("signals", done, len(symbols))
+                continue
             recipe, bar = recipes.get(table), latest.get((table, symbol))
             if decision is None and symbol in production:
                 answer = Answer(_not_of_this_regime(production[symbol]))
@@ -100,15 +121,19 @@ def signal(
         progress("signals", done, len(symbols))
     if predictions:
         lake.append("predictions", pl.DataFrame(predictions, schema=dict(PREDICTIONS)))
-    record = records.track_record(lake, ledger, settings, served, now)
-    desk = _Desk(lake, ledger, settings, states, recent, latest, record, now)
-    said = desk.signals(symbols, answers)
-    _publish(lake, ledger, said)
-    for row in said:
-        keys = ("confidence", "model_version", "reason")
-        report.say(row["symbol"], row["signal"], bar_time=str(row["bar_time"]), **{key: row[key] for key in keys})
+    said: list[Row] = []
+    if answers:
+        record = records.track_record(lake, ledger, settings, served, now)
+        desk = _Desk(lake, ledger, settings, states, recent, latest, record, now)
+        said = [{**row, "cache_key": keys.get(row["symbol"])} for row in desk.signals(list(answers), answers)]
+    trouble = _publish(lake, ledger, said, hits=len(kept))
+    for row in sorted([*said, *kept], key=lambda row: symbols.index(row["symbol"])):
+        names = ("confidence", "model_version", "reason")
+        report.say(row["symbol"], row["signal"], bar_time=str(row["bar_time"]), **{name: row[name] for name in names})
     report.totals = {
         "symbols": len(symbols),
+        "cached": len(kept),
+        **({"trouble": trouble} if trouble else {}),
         **report.states(),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -193,12 +218,15 @@ def _by_symbol(decisions: Mapping[tuple[str, str], Row]) -> dict[str, list[Row]]
 
 
 def _recipes(ledger: Ledger, settings: Settings, decisions: Sequence[Row]) -> dict[str | None, Recipe]:
-    """By feature table what these decisions' models read; none where this program no longer makes the same numbers."""
+    """By feature table what these decisions' models read; none where this program no longer makes the same numbers.
+
+    The present set is among them: views read it of every symbol.
+    """
     current = recipe_of(settings)
     tables = {str(row["features_set"]) for row in decisions}
     known = ledger.recipes()
     made = {table: restored(known.get(table, {}), table) for table in tables - {current.table}}
-    made |= {current.table: current} if current.table in tables else {}
+    made[current.table] = current
     return {table: recipe for table, recipe in made.items() if recipe is not None}
 
 
@@ -369,6 +397,13 @@ def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registr
     candidate = registry.candidate(
         decision["model_name"], decision["model_version"], decision["model_location"], decision["model_digest"]
     )
+    looks, horizon = candidate.parameters.horizon, settings.learning.horizon
+    if looks != horizon:
+        return Answer(
+            f"the promoted model looks {looks} bars ahead and the settings {horizon}: train again, or set "
+            f"ALPHA_LEARNING__HORIZON={looks}",
+            decision,
+        )
     features = features_of(latest, candidate)
     heads = candidate.said(features)
     said = candidate.predict(features, [symbol], heads)
@@ -697,12 +732,60 @@ def _prediction(
     }
 
 
-def _publish(lake: Lake, ledger: Ledger, said: Sequence[Row]) -> None:
-    """First the lake, which keeps every signal ever said, then the ledger, which serves the newest."""
+def _is_fresh(row: Row, now: datetime) -> bool:
+    return bool(row["created_at"] <= now + CLOCK_SKEW and row["expires_at"] > now)
+
+
+def _key(
+    symbol: str,
+    asked: Sequence[Row | None],
+    candidate: Row | None,
+    state: Row | None,
+    held: str | None,
+    bars: Sequence[pl.DataFrame],
+    settings: Settings,
+) -> str:
+    """What a signal is made of, but for what is believed of the views, which holds for as long as a signal does.
+
+    The features of the bar themselves: a bar that is restated keeps its time.
+    """
+    digest = hashlib.sha256()
+    models = [
+        [row["regime"], row["model_name"], row["model_version"], row["speaker"], row["features_set"]]
+        for row in asked
+        if row is not None
+    ]
+    chosen = (settings.signal, settings.views, settings.trading, settings.patterns)
+    made_of = {
+        "symbol": symbol,
+        "bar": str(state and state.get("last_bar")),
+        "bars": state and state.get("bars"),
+        "models": models,
+        "candidate": candidate and [candidate["state"], candidate["reason"]],
+        "held": held,
+        "settings": [asdict(one) for one in chosen],
+        "ahead": [settings.learning.horizon, settings.promotion.expiry_days, table_of(settings)],
+    }
+    digest.update(json.dumps(made_of, sort_keys=True).encode())
+    for bar in bars:
+        digest.update(str(bar.rows()).encode())
+    return digest.hexdigest()
+
+
+def _publish(lake: Lake, ledger: Ledger, said: Sequence[Row], hits: int) -> str | None:
+    """First the lake, which keeps every signal ever said, then the ledger, which serves the newest.
+
+    What kept the ledger from it, if anything did: nobody is left without signals for that.
+    """
     dated = [row for row in said if row["bar_time"] is not None]
     if dated:
         lake.append("signals", pl.DataFrame([_flat(row) for row in dated], schema=dict(SIGNALS)))
-    ledger.put_signals(said)
+    try:
+        ledger.put_signals(said)
+        Cache(ledger).count(SIGNALS_CACHED, hits=hits, misses=len(said))
+    except StoreTrouble as error:
+        return f"the lake has these signals, and the ledger has not: {error}"
+    return None
 
 
 def _flat(row: Row) -> Row:

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from alpha_assets.commands import line as line_module
 from alpha_assets.commands.home import DAGSTER_DATABASES, _refuse_damaged
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
@@ -263,6 +264,19 @@ class TestWhatCannotBeDone:
             "alpha-assets: the source files needs ALPHA_FILES: the file, folder or glob that AAA"
         )
         assert ledger.states() == {}
+
+    def test_the_demonstration_begins_its_home_with_a_horizon_that_stays_with_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen = []
+        monkeypatch.setattr(line_module, "_main_job", lambda settings, *_: seen.append(settings.learning.horizon))
+        with home(tmp_path / "home"):
+            call("demo")
+            kept = call("settings", "--format", "json").json
+            (tmp_path / "home" / ".env").write_text("ALPHA_LEARNING__HORIZON=3\n")
+            call("demo")
+        assert seen == [5, 3]
+        assert {row["value"] for row in kept if row["name"] == "ALPHA_LEARNING__HORIZON"} == {5}
 
     def test_the_demonstration_on_other_than_the_simulated_market_is_refused(self, tmp_path: Path) -> None:
         with home(tmp_path / "home", SOURCE="yahoo"):

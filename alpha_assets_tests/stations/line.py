@@ -69,8 +69,8 @@ class Line:
         by_symbol = {key.removeprefix("all|"): figures for key, figures in report.partitions.items()}
         return Report(by_symbol, report.totals)
 
-    def signal(self, symbols: Sequence[str] = SYMBOLS, now: datetime = NOW) -> Report:
-        return signal(self.lake, self.ledger, self.registry, self.settings, symbols, now)
+    def signal(self, symbols: Sequence[str] = SYMBOLS, now: datetime = NOW, *, anew: bool = False) -> Report:
+        return signal(self.lake, self.ledger, self.registry, self.settings, symbols, now, anew=anew)
 
     def versions(self) -> dict[str, list[str]]:
         """The numbers of every registered model's versions."""

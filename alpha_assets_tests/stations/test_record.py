@@ -95,12 +95,12 @@ def test_without_any_model_in_production_nothing_is_led(line: Line) -> None:
 
 def test_the_record_is_read_once_and_anew_after_a_new_bar_or_another_model(line: Line) -> None:
     line.signal()
-    line.signal()
+    line.signal(anew=True)
     (row,) = [row for row in Cache(line.ledger).status(NOW) if row["namespace"] == record.NAMESPACE]
     assert (row["entries"], row["hits"], row["misses"]) == (1, 1, 1)
     newest = line.lake.read("bars", symbols=["SIM01"]).tail(1)
     line.lake.append("bars", newest.with_columns(pl.col("timestamp") + pl.duration(days=3)))
-    line.signal()
+    line.signal(anew=True)
     other = Line(line.settings.home, signal=line.settings.signal.__class__(skill_prior=0.03))
     other.signal(now=later(minutes=1))
     (row,) = [row for row in Cache(line.ledger).status(NOW) if row["namespace"] == record.NAMESPACE]

@@ -20,6 +20,7 @@ from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stations.watch import SHADOW
 from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.last_said import last_said
+from alpha_assets.stores.ledger import Ledger, LedgerUnavailable
 from alpha_assets.stores.registry import HEADS, Registry
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
@@ -203,7 +204,7 @@ def test_signals_are_added_to_a_table_that_older_ones_are_in(line: Line) -> None
     shutil.rmtree(folder)
     older.write_delta(folder, delta_write_options={"partition_by": ["year"]})
     assert line.lake.read("signals").select("signal_id", "views", "score").rows() == [("old", None, None)]
-    line.signal([CHOSEN])
+    line.signal([CHOSEN], anew=True)
     both = line.lake.read("signals")
     assert both["views"].is_null().to_list() == [False, True] or both["views"].is_null().to_list() == [True, False]
 
@@ -275,6 +276,14 @@ def test_a_symbol_with_too_few_bars_for_a_training_is_held_with_both_numbers(lin
     bars = line.ledger.states()[symbol]["bars"]
     needed = 5000 + recipe_of(line.settings).feature_set.blank + 2
     assert str(said(line, symbol)["reason"]).startswith(f"no promoted model: {bars:,} bars, {needed:,} needed")
+
+
+def test_a_model_that_looks_further_ahead_than_the_settings_say_is_held_with_both_horizons(line: Line) -> None:
+    other = Line(line.settings.home, learning=replace(LIGHT, horizon=3))
+    other.signal([CHOSEN])
+    (row,) = other.ledger.signals([CHOSEN])
+    assert row["signal"] == "HOLD"
+    assert "the promoted model looks 1 bars ahead and the settings 3: train again, or set ALPHA_" in row["reason"]
 
 
 def test_a_damaged_model_file_is_held_with_both_digests(line: Line) -> None:
@@ -365,11 +374,55 @@ def test_every_signal_ever_said_stays_in_the_lake_and_the_ledger_serves_the_newe
 
 def test_the_same_signal_said_again_is_kept_once_and_is_fresh_again(line: Line) -> None:
     line.signal([CHOSEN])
-    line.signal([CHOSEN], later(hours=3))
+    line.signal([CHOSEN], later(hours=3), anew=True)
     assert line.lake.read("signals", symbols=[CHOSEN]).height == 1
     assert line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live").height == 1
     row = said(line, CHOSEN)
     assert (row["created_at"], row["expires_at"]) == (later(hours=3), later(hours=9))
+
+
+def test_what_was_said_is_not_made_again_until_it_expires_or_something_it_is_made_of_changes(line: Line) -> None:
+    others = [symbol for symbol in SYMBOLS if symbol != CHOSEN]
+    assert line.signal().totals["cached"] == 0
+    again = line.signal(now=later(hours=5))
+    assert again.totals["cached"] == len(SYMBOLS)
+    assert said(line, CHOSEN)["created_at"] == NOW
+    assert again.partitions[CHOSEN]["state"] == said(line, CHOSEN)["signal"]
+    serving = line.ledger.production()[CHOSEN, "all"]
+    history = line.ledger.history([CHOSEN])[CHOSEN, "all"]
+    line.ledger.decide([rollback_row(history, to=None, reason="x", who="me", now=later(hours=5))])
+    assert line.signal(now=later(hours=5)).totals["cached"] == len(others)
+    assert said(line, CHOSEN)["signal"] == "HOLD"
+    table = serving["features_set"]
+    restated = line.lake.read(table, symbols=[CHOSEN]).with_columns(rsi_14=pl.lit(0.123, pl.Float32))
+    line.lake.replace(table, restated, [CHOSEN])
+    assert line.signal(now=later(hours=5.1)).totals["cached"] == len(others), "views read the features too"
+    assert line.signal(now=later(hours=6)).totals["cached"] == 1, "the others have expired"
+    other = Line(line.settings.home, signal=replace(line.settings.signal, least_confidence=0.6))
+    assert other.signal(now=later(hours=6)).totals["cached"] == 0
+    (row,) = (row for row in Cache(line.ledger).status(NOW) if row["namespace"] == "signals")
+    assert (row["hits"], row["misses"]) == (4 + 3 + 3 + 1, 4 + 1 + 1 + 3 + 4)
+
+
+def test_a_bar_that_is_restated_is_spoken_of_anew_though_its_time_is_the_same(line: Line) -> None:
+    line.signal()
+    table = line.ledger.production()[CHOSEN, "all"]["features_set"]
+    restated = line.lake.read(table, symbols=[CHOSEN]).with_columns(rsi_14=pl.lit(0.123, pl.Float32))
+    line.lake.replace(table, restated, [CHOSEN])
+    assert line.signal().totals["cached"] == len(SYMBOLS) - 1
+
+
+def test_where_the_ledger_takes_no_signal_the_lake_serves_it_and_the_trouble_is_told(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise LedgerUnavailable("database or disk is full")
+
+    monkeypatch.setattr(Ledger, "put_signals", full)
+    report = line.signal()
+    assert report.totals["trouble"] == "the lake has these signals, and the ledger has not: database or disk is full"
+    assert {row["symbol"] for row in last_said(line.settings)} == set(SYMBOLS)
+    assert line.ledger.signals() == []
 
 
 def test_a_signal_is_fresh_until_it_expires(line: Line) -> None:
