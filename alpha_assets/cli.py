@@ -220,6 +220,7 @@ def _count(text: str) -> int:
 
 def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     signals = _verb(verbs, "signals", "the newest signal of each symbol", _call("read", "signals"))
+    signals.add_argument("--refresh", action="store_true", help="make them anew from the bars that are held first")
     _chosen(signals)
     metrics = _verb(verbs, "signals metrics", "how many signals say what", _call("read", "metrics"))
     _chosen(metrics)

@@ -1,6 +1,7 @@
 """Reading: signals, status, findings. Opens the ledger and nothing else; signals do without SQLAlchemy."""
 
 import sys
+import time
 import warnings
 from argparse import Namespace
 from collections import Counter
@@ -41,6 +42,8 @@ def signals(settings: Settings, options: Namespace) -> None:
     """The newest signal of each symbol."""
     fields = SHOWN_SIGNAL_FIELDS if options.format == "table" else SIGNAL_FIELDS
     refuse_other_interval(settings)
+    if options.refresh:
+        _say_anew(settings, options.symbols)
     with _trouble_told() as troubles:
         rows = signal_rows(settings, options.symbols, options.max_age, **_filters(options))
     if options.symbols is not None and not troubles and len(rows) < max(1, len(set(options.symbols))):
@@ -79,6 +82,34 @@ def metrics(settings: Settings, options: Namespace) -> None:
     with _trouble_told():
         told = signal_metrics(settings, symbols=options.symbols, max_age_hours=options.max_age, **_filters(options))
     show.record(told, options.format)
+
+
+def _say_anew(settings: Settings, symbols: Sequence[str] | None) -> None:
+    """Make the signals of these symbols from the bars that are held, whatever is cached."""
+    from alpha_assets.stations.signal import signal
+    from alpha_assets.stores.lake import Lake
+    from alpha_assets.stores.ledger import Ledger
+    from alpha_assets.stores.registry import Registry
+
+    ledger = Ledger(settings)
+    if symbols is not None:
+        _refuse_unfollowed(settings, symbols)
+    chosen = list(dict.fromkeys(symbols or [row["symbol"] for row in ledger.universe()]))
+    if not chosen:
+        raise CommandFailed("the universe is empty: alpha-assets universe add SYMBOL")
+    started = time.monotonic()
+
+    def told(stage: str, done: int, total: int) -> None:
+        if done == total or done % max(1, total // 10) == 0:
+            spent = time.monotonic() - started
+            left = spent / done * (total - done)
+            print(f"  {stage}: {done} of {total}, {spent:.0f} s, {left:.0f} s left", file=sys.stderr)
+
+    report = signal(
+        Lake(settings), ledger, Registry(settings), settings, chosen, datetime.now(UTC), progress=told, anew=True
+    )
+    if "trouble" in report.totals:
+        print(f"alpha-assets: {report.totals['trouble']}", file=sys.stderr)
 
 
 @contextmanager

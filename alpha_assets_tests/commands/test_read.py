@@ -1,6 +1,7 @@
 """Reading: signals, status, findings."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +14,7 @@ from alpha_assets.commands.explain import VIEW_FIELDS
 from alpha_assets.settings import Settings
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.commands.call import Answer, call, home
+from alpha_assets_tests.stores.test_ledger import said as spoken
 
 pytestmark = pytest.mark.xdist_group("commands")
 
@@ -61,6 +63,53 @@ class TestSignals:
                 "SIM01",
                 "SIM03",
             ]
+
+    def test_may_be_chosen_by_what_they_say_how_sure_they_are_and_how_much_may_go_wrong(self, tmp_path: Path) -> None:
+        ledger, now = Ledger(Settings(home=tmp_path / "home")), datetime.now(UTC)
+        told = {"AAA": ("BUY", 0.6, "LOW"), "BBB": ("STRONG_SELL", 0.7, "HIGH"), "CCC": ("HOLD", None, "HIGH")}
+        ledger.put_signals(
+            [
+                spoken(symbol, now, signal=word, confidence=sure, risk=risk)
+                for symbol, (word, sure, risk) in told.items()
+            ]
+        )
+        with home(tmp_path / "home"):
+            for choice, expected in (
+                (("--signal", "buy,strong_sell"), ["AAA", "BBB"]),
+                (("--min-confidence", "0.65"), ["BBB"]),
+                (("--risk", "HIGH"), ["BBB", "CCC"]),
+                (("--risk", "HIGH", "--signal", "HOLD"), ["CCC"]),
+            ):
+                assert [row["symbol"] for row in call("signals", *choice, "--format", "json").json] == expected
+            assert call("signals", "--min-confidence", "0.9").out.startswith("no signal fits")
+            counted = call("signals", "metrics", "--risk", "HIGH", "--format", "json").json
+            wrong = [call("signals", *pair) for pair in (("--signal", "MAYBE"), ("--min-confidence", "2"))]
+        assert (counted["signals"], counted["sell"], counted["hold"], counted["high_risk"]) == (2, 1, 1, 2)
+        assert [said.code for said in wrong] == [2, 2]
+        assert "names something else than STRONG_SELL, SELL, HOLD, BUY, STRONG_BUY" in wrong[0].err
+
+    def test_are_made_anew_where_that_is_asked_for(self, worked: Worked) -> None:
+        with home(worked[0]):
+            before = {row["symbol"]: row["created_at"] for row in call("signals", "--format", "json").json}
+            said = call("signals", "--symbols", "SIM01", "--refresh", "--format", "json")
+            after = {row["symbol"]: row["created_at"] for row in call("signals", "--format", "json").json}
+        assert [row["symbol"] for row in said.json] == ["SIM01"]
+        assert "signals: 1 of 1" in said.err
+        assert {symbol for symbol in after if after[symbol] != before[symbol]} == {"SIM01"}
+
+    def test_come_from_the_lake_while_the_ledger_does_not_answer_and_that_is_told(
+        self, worked: Worked, tmp_path: Path
+    ) -> None:
+        shutil.copytree(worked[0], tmp_path / "home", symlinks=True)
+        with home(tmp_path / "home"):
+            before = call("signals", "--format", "json").json
+            for file in (tmp_path / "home").glob("ledger.db*"):
+                file.unlink()
+            gone = call("signals", "--format", "json")
+        dated = [row for row in before if row["bar_time"] is not None]
+        names = ("symbol", "signal", "confidence", "reason", "bar_time", "views")
+        assert [[row[name] for name in names] for row in gone.json] == [[row[name] for name in names] for row in dated]
+        assert "ledger.db is gone; the signals are those that the lake remembers" in gone.err
 
     def test_of_a_symbol_that_nobody_follows_are_refused_by_name(self, worked: Worked) -> None:
         with home(worked[0]):
