@@ -172,8 +172,8 @@ class TestAPerson:
         assert (last["verdict"], last["evidence"]["overrules"]["verdict"]) == ("promote", "reject")
         assert "I know better" in told
 
-    def test_is_refused_what_makes_no_sense(self, worked: Worked, decided: Path) -> None:
-        with home(decided):
+    def test_is_refused_what_makes_no_sense(self, worked: Worked) -> None:
+        with home(worked[0]):
             said = call("reject", rejected(worked), "all", "--why", "twice")
         assert said.code == 1
         assert "version 1 is turned down already" in said.err
