@@ -242,7 +242,7 @@ def learn(
     whole = lesson(rows, columns, parameters)
     stamps = rows["timestamp"] if stamps is None else stamps
     symbols = rows["symbol"].to_numpy()
-    heads = _heads_for(whole, [*burn_in, *folds], parameters)
+    heads = _heads_for(whole, folds, parameters)
 
     def teach(numbers: Array) -> Lesson:
         return taught(whole, numbers, rows, stamps, parameters)
@@ -300,13 +300,13 @@ class _Walked:
     answers: Mapping[str, Array]
 
 
-def _heads_for(whole: Lesson, walked: Sequence[Fold], parameters: LearningParameters) -> list[str]:
-    """The heads that the rows of the first fit can teach; those of patterns learn from events.
+def _heads_for(whole: Lesson, folds: Sequence[Fold], parameters: LearningParameters) -> list[str]:
+    """The heads that the rows before the first fold can teach; those of patterns learn from events.
 
-    What later rows could teach is not known when the first block is answered.
+    What later rows could teach is not known when the first fold is answered.
     """
     kinds = {"return", "direction"}
-    first = whole.signal[walked[0].train] if walked else whole.signal
+    first = whole.signal[folds[0].train] if folds else whole.signal
     if np.bincount(first, minlength=3).min() >= CLASS_ROWS:
         kinds.add("signal")
     return [name for name in parameters.heads if learner(name, parameters).kind in kinds]

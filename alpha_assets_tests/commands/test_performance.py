@@ -17,10 +17,11 @@ Worked = tuple[Path, dict[str, Answer], dict[str, Answer]]
 
 @pytest.fixture(scope="module")
 def settled(worked: Worked, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the home in which the market went on for three sessions, and was refreshed."""
+    """A copy of the home whose signals are stated however unsure, in which the market went on and was refreshed."""
     folder = tmp_path_factory.mktemp("settled") / "home"
     shutil.copytree(worked[0], folder)
-    with home(folder):
+    with home(folder, SIGNAL__LEAST_CONFIDENCE="0.01"):
+        assert call("signals", "--refresh").code == 0
         call("advance", "--sessions", "3")
         assert call("refresh").code == 0
     return folder

@@ -164,7 +164,8 @@ def test_a_symbol_with_too_few_bars_or_in_quarantine_is_told_so(
 
 def test_the_three_classes_may_be_the_barriers_that_a_position_met_first(featured: Path, tmp_path: Path) -> None:
     """A near stop and a far profit: most of what was earned in bands is a sell by barriers."""
-    learning = replace(QUICK, heads=("gb_direction", "gb_signal"), horizon=2, profit_barrier=2.0, stop_barrier=0.2)
+    heads = ("gb_direction", "gb_signal")
+    learning = replace(QUICK, heads=heads, min_rows=800, horizon=2, profit_barrier=0.8, stop_barrier=0.4)
     lines = {
         label: copied(featured, tmp_path / label, learning=replace(learning, signal_label=label))
         for label in ("bands", "triple_barrier")
@@ -181,7 +182,7 @@ def test_the_three_classes_may_be_the_barriers_that_a_position_met_first(feature
     named = {"SIM01": "XNYS"}
     adjusted, _ = adjusted_bars(line.lake, line.settings, named, ["SIM01"])
     bars = with_known_at(adjusted, line.settings, named)
-    met = triple_barrier(bars, 2, 2.0, 0.2).join(line.predictions(), on=["symbol", "timestamp"], how="semi")["barrier"]
+    met = triple_barrier(bars, 2, 0.8, 0.4).join(line.predictions(), on=["symbol", "timestamp"], how="semi")["barrier"]
     assert truths["triple_barrier"] == [(met == barrier).sum() for barrier in ("stop", "time", "profit")]
     assert truths["bands"][0] < sum(truths["bands"]) / 2 < truths["triple_barrier"][0]
     rows = usable(labelled_rows(line.lake, line.settings, named, ["SIM01"])[0])
