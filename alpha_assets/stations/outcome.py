@@ -38,6 +38,9 @@ MODEL_VIEW = "model"
 #: Before any bar.
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
+#: What became of no signal.
+NOTHING = pl.DataFrame(schema=dict(POSITIONS))
+
 #: The direction of each signal.
 SIDES = {"STRONG_BUY": 1, "BUY": 1, "HOLD": 0, "SELL": -1, "STRONG_SELL": -1}
 
@@ -63,9 +66,10 @@ def outcome(
     points = resume_points(booked(store.last()), until)
     if rebuild:
         points = points.with_columns(since=pl.lit(BEGINNING, TIME))
-    orders = _orders(lake, members, points, until)
+    orders, bars = _tradable(lake, settings, calendars_of(ledger), _orders(lake, members, points, until))
     progress("outcomes", 1, 2)
-    traded = _traded(lake, ledger, settings, members, orders)
+    ended = _ended(members, states, settings)
+    traded = positions(orders, bars, settings.learning.horizon, settings.trading, ended) if orders.height else NOTHING
     anew = points.join(orders.select("symbol").unique(), on="symbol", how="semi").to_dicts()
     reached = dict(orders.group_by("symbol").agg(pl.col("bar_time").max()).iter_rows())
     store.book(anew, [row_of(row, now) for row in traded.iter_rows(named=True)], reached)
@@ -140,16 +144,18 @@ def orders_of(row: Row, live: bool) -> Iterator[dict[str, Any]]:
         yield {**common, **model, "strategy": KIND + name, "side": side, "confidence": None}
 
 
-def _traded(
-    lake: Lake, ledger: Ledger, settings: Settings, members: Mapping[str, Row], orders: pl.DataFrame
-) -> pl.DataFrame:
+def _tradable(
+    lake: Lake, settings: Settings, names: Mapping[str, str], orders: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The orders that can be traded now, and the bars to trade them.
+
+    A symbol whose bars are not there waits as it is booked: a lake that lost them is no market that closed.
+    """
     if orders.is_empty():
-        return pl.DataFrame(schema=dict(POSITIONS))
+        return orders, orders
     first = dict(orders.group_by("symbol").agg(pl.col("bar_time").min() - LEAD).iter_rows())
-    bars = traded_bars(lake, settings, calendars_of(ledger), sorted(first), first)
-    known = orders.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
-    ended = _ended(members, ledger.states(), settings)
-    return positions(known, bars, settings.learning.horizon, settings.trading, ended)
+    bars = traded_bars(lake, settings, names, sorted(first), first)
+    return orders.join(bars, on="symbol", how="semi"), bars
 
 
 def _ended(members: Mapping[str, Row], states: Mapping[str, Row], settings: Settings) -> list[str]:

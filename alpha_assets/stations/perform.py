@@ -53,12 +53,13 @@ def perform(
     started = time.perf_counter()
     report, store = Report(), Outcomes(ledger)
     positions, before = booked(store.all()), store.performance()
-    if positions.is_empty():
-        if before:
+    sight = None if positions.is_empty() else _Sight.of(lake, ledger, settings, positions)
+    if sight is None:
+        # Figures whose bars are out of reach stay as they were told.
+        if before and positions.is_empty():
             store.put_performance([])
         report.totals = {"strategies": 0, "cells": 0, "seconds": round(time.perf_counter() - started, 3)}
         return report, None
-    sight = _Sight.of(lake, ledger, settings, positions)
     rows = [_row(cell, sight.as_of, now) for cell in sight.figures(settings).iter_rows(named=True)]
     picture, versions, trouble = None, 0, None
     if _said(rows) != _said(before):
@@ -97,13 +98,15 @@ class _Sight:
     a_year: float
 
     @classmethod
-    def of(cls, lake: Lake, ledger: Ledger, settings: Settings, positions: pl.DataFrame) -> "_Sight":
+    def of(cls, lake: Lake, ledger: Ledger, settings: Settings, positions: pl.DataFrame) -> "_Sight | None":
+        """None where there are no bars to see them by."""
         names = calendars_of(ledger)
         first = dict(positions.group_by("symbol").agg(pl.col("bar_time").min()).iter_rows())
         bars = traded_bars(lake, settings, names, sorted(first), first)
         calendar = Counter(names[symbol] for symbol in first).most_common(1)[0][0]
         as_of = bars["timestamp"].max()
-        assert isinstance(as_of, datetime)
+        if not isinstance(as_of, datetime):
+            return None
         marked = marks(positions, bars, settings.trading)
         return cls(positions, bars, marked, as_of, calendars.bars_a_year(calendar, settings.interval))
 

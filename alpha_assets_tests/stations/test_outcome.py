@@ -244,6 +244,32 @@ def test_performance_is_told_in_the_ledger_in_mlflow_and_as_a_picture_and_only_o
     assert len(line.registry.client.get_metric_history(run.info.run_id, "blend/live_total_pnl")) == len(told)
 
 
+def test_what_is_booked_waits_while_the_bars_of_its_symbol_are_gone(line: Line) -> None:
+    """A source that does not answer after the lake has lost its bars is no market that has closed."""
+    tell_the_last(line, ["SIM01", "SIM02"], 6, skip=2)
+    outcome(line.lake, line.ledger, line.settings, NOW)
+    before, held = ledger(line), line.lake.read("bars")
+    say(line, "SIM01", [(bars(line, "SIM01")[-1], "BUY")])
+    say(line, "SIM02", [(bars(line, "SIM02")[-1], "BUY")])
+    line.lake.replace("bars", held.filter(pl.col("symbol") == "SIM01").clear(), ["SIM01"])
+    outcome(line.lake, line.ledger, line.settings, later(hours=1))
+    assert ledger(line).filter(pl.col("symbol") == "SIM01").equals(before.filter(pl.col("symbol") == "SIM01"))
+    line.lake.append("bars", held.filter(pl.col("symbol") == "SIM01"))
+    outcome(line.lake, line.ledger, line.settings, later(hours=2))
+    resumed = ledger(line)
+    outcome(line.lake, line.ledger, line.settings, later(hours=2), rebuild=True)
+    assert resumed.equals(ledger(line))
+    assert resumed.height > before.height
+
+
+def test_performance_without_any_bar_tells_nothing_and_fails_nobody(line: Line) -> None:
+    tell_the_last(line, ["SIM01"], 6, skip=2)
+    outcome(line.lake, line.ledger, line.settings, NOW)
+    line.lake.replace("bars", line.lake.read("bars").clear(), list(SYMBOLS))
+    report, picture = perform(line.lake, line.ledger, line.registry, line.settings, NOW)
+    assert (report.totals["cells"], picture) == (0, None)
+
+
 def experiments(line: Line) -> list[str]:
     return [experiment.experiment_id for experiment in line.registry.client.search_experiments()]
 
