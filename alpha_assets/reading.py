@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alpha_assets.quant.parameters import CLOCK_SKEW
-from alpha_assets.quant.tally import DOCUMENTS, tally
+from alpha_assets.quant.tally import DOCUMENTS, WHOLE, is_fresh, tally
 from alpha_assets.settings import Settings, load
 from alpha_assets.stores.migrations import LedgerOutdated, refuse_other_revision
 from alpha_assets.stores.trouble import StoreTrouble
@@ -84,16 +83,33 @@ def signals(
         rows = [row for row in rows if row["confidence"] is not None and row["confidence"] >= min_confidence]
     if risks is not None:
         rows = [row for row in rows if row["risk"] in risks]
-    return [{**{name: row.get(name) for name in SIGNAL_FIELDS}, "fresh": _fresh(row, now)} for row in rows]
+    return [{**{name: row.get(name) for name in SIGNAL_FIELDS}, "fresh": is_fresh(row, now)} for row in rows]
 
 
 def metrics(settings: Settings | None = None, **chosen: Any) -> dict[str, Any]:
-    """How many signals say what (``quant.tally.METRIC_FIELDS``), of all or of those that ``signals`` would choose."""
-    return tally(signals(settings=settings, **chosen))
+    """How many signals say what (``quant.tally.METRIC_FIELDS``), of all or of those that ``signals`` would choose.
+
+    Of all as they were counted when they were said, while that is fresh.
+    """
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    held = None if chosen else _counted(settings or load())
+    return tally(signals(settings=settings, **chosen)) if held is None else held
 
 
-def _fresh(row: dict[str, Any], now: datetime) -> bool:
-    return bool(row["created_at"] <= now + CLOCK_SKEW and row["expires_at"] > now)
+def _counted(settings: Settings) -> dict[str, Any] | None:
+    """The tally that was stored with the signals; None where there is none that is fresh, or the ledger is silent."""
+    now = datetime.now(UTC)
+    try:
+        if settings.ledger_url is not None:
+            from alpha_assets.stores.cache import METRICS, Cache
+
+            answer = Cache(_ledger(settings)).get(METRICS, WHOLE, now)
+            return None if answer is None else dict(answer.value)
+        found = _selected(settings, "SELECT * FROM signal_metrics WHERE key = ?", WHOLE)
+    except StoreTrouble:
+        return None
+    held = [row for row in found if is_fresh({name: _instant(row[name]) for name in INSTANTS[1:]}, now)]
+    return dict(json.loads(held[0]["document"])) if held else None
 
 
 class SignalsDegraded(UserWarning):
@@ -119,17 +135,33 @@ def _held(settings: Settings, symbols: Sequence[str] | None) -> list[dict[str, A
         return [row for row in rows if symbols is None or row["symbol"] in symbols]
 
 
+def _stored(settings: Settings, symbols: Sequence[str] | None) -> list[dict[str, Any]]:
+    """What ``Ledger.signals`` says; without SQLAlchemy where SQLite will do: importing it takes 0.35 s of 0.6."""
+    if settings.ledger_url is not None:
+        return _ledger(settings).signals(symbols)
+    # One list in JSON: SQLite takes a limited number of variables.
+    chosen = "" if symbols is None else "symbol IN (SELECT value FROM json_each(?)) AND "
+    found = _selected(
+        settings,
+        f"SELECT {', '.join(STORED)} FROM signals WHERE {chosen}"
+        "symbol NOT IN (SELECT symbol FROM universe WHERE retired_at IS NOT NULL) ORDER BY symbol",
+        *(() if symbols is None else (json.dumps([*symbols]),)),
+    )
+    return [{name: _value(name, row[name]) for name in STORED} for row in found]
+
+
 #: The ledgers on a server that were read: to connect anew takes longer than to read.
 _LEDGERS: "dict[str, Ledger]" = {}
 
 
-def _stored(settings: Settings, symbols: Sequence[str] | None) -> list[dict[str, Any]]:
-    """What ``Ledger.signals`` says; without SQLAlchemy where SQLite will do: importing it takes 0.35 s of 0.6."""
-    if settings.ledger_url is not None:
-        from alpha_assets.stores.ledger import Ledger
+def _ledger(settings: Settings) -> "Ledger":
+    from alpha_assets.stores.ledger import Ledger
 
-        ledger = _LEDGERS.setdefault(settings.ledger, Ledger(settings))
-        return ledger.signals(symbols)
+    return _LEDGERS.setdefault(settings.ledger, Ledger(settings))
+
+
+def _selected(settings: Settings, query: str, *values: str) -> list[sqlite3.Row]:
+    """What a query to the ledger in SQLite finds; nothing on a fresh home. Raises StoreTrouble out of reach of it."""
     if not settings.ledger_file.exists():
         if (Path(settings.lake) / "signals").exists():
             raise StoreTrouble(f"the ledger {settings.ledger_file} is gone")
@@ -137,27 +169,14 @@ def _stored(settings: Settings, symbols: Sequence[str] | None) -> list[dict[str,
     try:
         place, wait = f"{settings.ledger_file.as_uri()}?mode=ro", settings.ledger_wait_seconds
         with closing(sqlite3.connect(place, uri=True, timeout=wait)) as connection:
-            return _rows(connection, symbols)
+            connection.row_factory = sqlite3.Row
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+                return []
+            for found in connection.execute("SELECT version_num FROM alembic_version"):
+                refuse_other_revision(found["version_num"])
+            return connection.execute(query, values).fetchall()
     except sqlite3.DatabaseError as error:
         raise StoreTrouble(f"the ledger {settings.ledger_file} cannot be read: {error}") from error
-
-
-def _rows(connection: sqlite3.Connection, symbols: Sequence[str] | None) -> list[dict[str, Any]]:
-    connection.row_factory = sqlite3.Row
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
-        return []
-    for found in connection.execute("SELECT version_num FROM alembic_version"):
-        refuse_other_revision(found["version_num"])
-    # One list in JSON: SQLite takes a limited number of variables.
-    wanted, some = (
-        ("", ()) if symbols is None else ("symbol IN (SELECT value FROM json_each(?)) AND ", (json.dumps([*symbols]),))
-    )
-    stored = connection.execute(
-        f"SELECT {', '.join(STORED)} FROM signals WHERE {wanted}"
-        "symbol NOT IN (SELECT symbol FROM universe WHERE retired_at IS NOT NULL) ORDER BY symbol",
-        some,
-    )
-    return [{name: _value(name, row[name]) for name in STORED} for row in stored.fetchall()]
 
 
 def _value(name: str, stored: Any) -> Any:

@@ -146,6 +146,7 @@ class Settings(BaseSettings):
     )
     mlflow_artifacts: str | None = Field(None, description="where MLflow keeps files; default: HOME/mlflow-artifacts")
 
+    metrics_ttl_hours: float = Field(1.0, gt=0, le=8760, description="hours for which a tally of all signals is served")
     signal_ttl_hours: float = Field(6.0, gt=0, le=8760, description="hours until a signal is no longer served as fresh")
     retrain_after_bars: int = Field(100, ge=1, description="new final bars that ask for a training")
     retrain_after_days: float = Field(

@@ -44,6 +44,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "mlflow_url": ("postgresql://me:geheim@host/mlflow", SecretStr("postgresql://me:geheim@host/mlflow")),
     "dagster_url": ("https://dagster.example", "https://dagster.example"),
     "mlflow_artifacts": ("s3://bucket/mlflow", "s3://bucket/mlflow"),
+    "metrics_ttl_hours": ("0.5", 0.5),
     "signal_ttl_hours": ("1.5", 1.5),
     "retrain_after_bars": ("20", 20),
     "retrain_after_days": ("3", 3.0),

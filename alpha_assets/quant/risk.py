@@ -8,8 +8,7 @@ import polars as pl
 
 from alpha_assets.quant.labels import LISTING, VOLATILITY_BARS
 from alpha_assets.quant.parameters import SignalParameters
-
-LEVELS = ("LOW", "MEDIUM", "HIGH")
+from alpha_assets.quant.tally import RISKS
 
 #: Dissimilarity from which a row no longer lies among what was learnt (``dissimilarity.Dissimilarity``).
 OUTSIDE = 1.0
@@ -49,4 +48,4 @@ def level(
         (dissimilarity, min(OUTSIDE, dissimilar_from), dissimilar_from),
     )
     told = [(value >= medium) + (value >= high) for value, medium, high in steps if value is not None]
-    return LEVELS[max(told)] if told else None
+    return RISKS[max(told)] if told else None

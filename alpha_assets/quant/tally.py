@@ -1,10 +1,16 @@
-"""How many signals say what: the figures of ``alpha-assets signals metrics``. Imports nothing heavy."""
+"""Stored signals, told without a frame: which hold, and how many say what. Imports nothing heavy."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
+
+from alpha_assets.quant.parameters import CLOCK_SKEW
 
 #: What a signal can say, from the boldest sale to the boldest purchase.
 WORDS = ("STRONG_SELL", "SELL", "HOLD", "BUY", "STRONG_BUY")
+
+#: The key of the tally of all signals.
+WHOLE = "all"
 
 #: How much may go wrong, whichever way the signal points.
 RISKS = ("LOW", "MEDIUM", "HIGH")
@@ -43,6 +49,11 @@ def tally(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "oldest_bar": min(bars).isoformat() if bars else None,
         "newest_bar": max(bars).isoformat() if bars else None,
     }
+
+
+def is_fresh(row: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a signal holds: it has not expired, and was not said in the future, of a clock that was set back."""
+    return bool(row["created_at"] <= now + CLOCK_SKEW and row["expires_at"] > now)
 
 
 def _share(count: int, rows: Sequence[object]) -> float | None:

@@ -33,6 +33,7 @@ from alpha_assets.quant.splits import overlapping
 from alpha_assets.settings import Settings
 from alpha_assets.stations.backtest_picture import backtest_picture
 from alpha_assets.stations.base import Progress, silent
+from alpha_assets.stations.champions import spoken
 from alpha_assets.stations.series import calendars_of, soundly_adjusted, with_known_at
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD
@@ -103,14 +104,14 @@ def backtest(
     if said.is_empty():
         return _nothing(_why_nothing(wish))
     bars = _bars(lake, settings, names, symbols, wish)
-    spoken, late = _unseen(said, bars)
-    if spoken.is_empty():
+    heard, late = _unseen(said, bars)
+    if heard.is_empty():
         return _nothing("no prediction meets a bar that can be adjusted: refresh the symbols")
     progress("bars read", 2, 4)
     horizon, trading = settings.learning.horizon, settings.trading
     a_year = max(calendars.bars_a_year(names[symbol], settings.interval) for symbol in symbols)
     plan = planned(
-        *(spoken, bars),
+        *(heard, bars),
         horizon=horizon,
         parameters=settings.backtest,
         trading=trading,
@@ -127,8 +128,8 @@ def backtest(
             "models": "in production" if wish.promoted_only else "every candidate, promoted or not",
             "cells": len(speaking),
             "promoted": len(speaking.keys() & ledger.production().keys()),
-            "rows": spoken.height,
-            **{origin: int((spoken["origin"] == origin).sum()) for origin in ORIGINS},
+            "rows": heard.height,
+            **{origin: int((heard["origin"] == origin).sum()) for origin in ORIGINS},
             "late_rows_left_out": late,
         },
         "parameters": {
@@ -201,25 +202,31 @@ def _said(lake: Lake, settings: Settings, speaking: Mapping[Cell, tuple[str, boo
         orient="row",
     )
     symbols = present["symbol"].unique().to_list()
-    voice = ("score", "p_up", "expected_return", "linear_score", "linear_p_up")
+    voice = ("score", "p_up", "expected_return")
     said = lake.read(
         "predictions",
         symbols=symbols,
         since=_instant(wish.since),
         until=_instant(wish.until, end=True),
-        columns=["symbol", "regime", "timestamp", "training_id", "origin", *voice, "learnt_until"],
+        columns=[
+            "symbol",
+            "regime",
+            "timestamp",
+            "training_id",
+            "origin",
+            *voice,
+            *(f"linear_{name}" for name in voice),
+            "learnt_until",
+        ],
     ).rename({"regime": "cell"})
     regimes = lake.read(table_of(settings), symbols=symbols, columns=["symbol", "timestamp", "regime"])
     of_bars = regimes.select("symbol", "timestamp", pl.col("regime").cast(pl.String))
-    linear, cell = pl.col("linear"), pl.col("cell")
-    spoken = (
+    cell = pl.col("cell")
+    heard = (
         said.join(present, on=["symbol", "cell", "training_id"])
         .join(of_bars, on=["symbol", "timestamp"], how="left")
         .with_columns(
-            score=pl.when(linear).then("linear_score").otherwise("score"),
-            p_up=pl.when(linear).then("linear_p_up").otherwise("p_up"),
-            # The linear model says P(up) and nothing else.
-            expected_return=pl.when(~linear).then("expected_return"),
+            *(spoken(name).alias(name) for name in voice),
             place=pl.col("origin").replace_strict(
                 {origin: place for place, origin in enumerate(ORIGINS)}, default=None, return_dtype=pl.Int8
             ),
@@ -228,7 +235,7 @@ def _said(lake: Lake, settings: Settings, speaking: Mapping[Cell, tuple[str, boo
         .filter((cell == ALL) | (cell == pl.col("regime")))
     )
     return (
-        spoken.sort("symbol", "timestamp", cell == ALL, "place")
+        heard.sort("symbol", "timestamp", cell == ALL, "place")
         .unique(["symbol", "timestamp"], keep="first", maintain_order=True)
         .select(*NEEDED, "origin", "learnt_until")
     )

@@ -9,14 +9,12 @@ from contextlib import ExitStack, suppress
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import DatabaseError
-
 from alpha_assets.quant.lifecycle import FAILED, NOBODY, Standing, standing, version_of
 from alpha_assets.settings import Settings
 from alpha_assets.stations.sets import recipe_of, restored
 from alpha_assets.stations.train import model_name
 from alpha_assets.stores.ledger import Ledger, Row
-from alpha_assets.stores.registry import ModelDamaged, Registry
+from alpha_assets.stores.registry import ModelDamaged, Registry, RegistryUnavailable
 from alpha_assets.stores.trouble import StoreTrouble
 
 #: Who decides where no person does.
@@ -126,7 +124,7 @@ def promote_version(
     with ExitStack() as held:
         # A clean-up that is to delete this version ends first, and its files are then missed. Where MLflow does not
         # answer nobody can clean up.
-        with suppress(DatabaseError):
+        with suppress(RegistryUnavailable):
             held.enter_context(registry.alone())
         history, stands, candidate = _known(ledger, cell)
         model = _wanted(history, stands, candidate, cell, number)

@@ -23,6 +23,7 @@ from alpha_assets.quant.outlook import Record, reached, recorded
 from alpha_assets.quant.pattern_rates import running, told_horizon
 from alpha_assets.quant.views import View, fired, scores, views_of
 from alpha_assets.settings import Settings
+from alpha_assets.stations.champions import spoken
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import recipe_of
@@ -153,24 +154,26 @@ def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -
     """
     rows = [(*cell, row["training_id"], row["speaker"] == "linear") for cell, row in production.items()]
     served = pl.DataFrame(rows, schema=dict(SERVED), orient="row")
-    wanted = ["symbol", "regime", "timestamp", "training_id", "origin", "p_up", "linear_p_up"]
-    told = ["expected_return", "p_sell", "p_hold", "p_buy", "dissimilarity"]
+    wanted = ["symbol", "regime", "timestamp", "training_id", "origin", "dissimilarity"]
+    voice, classes = ["p_up", "expected_return"], ["p_sell", "p_hold", "p_buy"]
     symbols = sorted(set(served["symbol"]))
-    said = lake.read("predictions", symbols=symbols, columns=[*wanted, *told])
+    said = lake.read(
+        "predictions", symbols=symbols, columns=[*wanted, *voice, *(f"linear_{name}" for name in voice), *classes]
+    )
     mine = said.filter(pl.col("origin").is_in([OUT_OF_FOLD, LIVE])).join(served, on=["symbol", "regime", "training_id"])
     heard = mine.join(bars.rename({"regime": "of_bar"}), on=KEY).filter(
         (pl.col("regime") == pl.col("of_bar")) | (pl.col("regime") == ALL)
     )
     return (
         heard.with_columns(
-            p_up=pl.when("linear").then("linear_p_up").otherwise("p_up"),
-            **{name: pl.when(~pl.col("linear")).then(name) for name in told[:-1]},
+            *(spoken(name).alias(name) for name in voice),
+            *(pl.when(~pl.col("linear")).then(name).alias(name) for name in classes),
             fallback=pl.col("regime") == ALL,
             live=pl.col("origin") == LIVE,
         )
         .sort(*KEY, "fallback", "live")
         .unique(KEY, keep="first", maintain_order=True)
-        .select(*KEY, "p_up", *told)
+        .select(*KEY, *voice, *classes, "dissimilarity")
     )
 
 

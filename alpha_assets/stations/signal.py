@@ -30,8 +30,8 @@ from alpha_assets.quant.feature_set import FeatureSet
 from alpha_assets.quant.heads import ANSWERS, Candidate, features_of, pattern_success
 from alpha_assets.quant.labels import VOLATILITY_BARS
 from alpha_assets.quant.outlook import Record, word
-from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.quant.schema import BARS, TIME, empty
+from alpha_assets.quant.tally import WHOLE, is_fresh, tally
 from alpha_assets.quant.views import Opinion, fired, opinions, views_of
 from alpha_assets.settings import Settings
 from alpha_assets.stations import record as records
@@ -42,8 +42,8 @@ from alpha_assets.stations.series import calendars_of, pending_bars
 from alpha_assets.stations.sets import Recipe, recipe_of, restored, table_of
 from alpha_assets.stations.train import ALL, KEYED, why_untrained
 from alpha_assets.stations.watch import LIVE, SHADOW
+from alpha_assets.stores.cache import METRICS, Cache
 from alpha_assets.stores.cache import SIGNALS as SIGNALS_CACHED
-from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import ModelDamaged, Registry
@@ -83,7 +83,7 @@ def signal(
     recipes = _recipes(ledger, settings, asked)
     latest = _latest(lake, states, recipes, recent)
     jumps = _jumps(recent)
-    said_before = {} if anew else {row["symbol"]: row for row in ledger.signals(symbols) if _is_fresh(row, now)}
+    said_before = {} if anew else {row["symbol"]: row for row in ledger.signals(symbols) if is_fresh(row, now)}
     answers: dict[str, Answer] = {}
     keys: dict[str, str] = {}
     kept: list[Row] = []
@@ -93,10 +93,11 @@ def signal(
         decision = _serving(production.get(symbol, ()), latest)
         table = decision["features_set"] if decision else None
         held: str | None = "it is not known whether it may be said"
+        shadowing: list[Row] = []
         try:
             held = jumps.get(symbol) or _behind(members.get(symbol), state, newest, settings)
             shadowing = [] if held else _applying(shadows.get(symbol, ()), latest)
-            bars = [latest[place] for place in latest if place[1] == symbol]
+            bars = [latest[name, symbol] for name in recipes if (name, symbol) in latest]
             keys[symbol] = _key(symbol, [decision, *shadowing], candidate, state, held, bars, settings)
             if said_before.get(symbol, {}).get("cache_key") == keys[symbol]:
                 kept.append(said_before[symbol])
@@ -108,26 +109,28 @@ def signal(
             else:
                 answer = _answer(decision, candidate, recipe, bar, state, held, registry, settings)
         except Exception as error:  # one symbol of many: it is held with the reason, and the others go on
-            answer = Answer(f"no signal could be made: {type(error).__name__}: {error}", decision)
+            answer = Answer(_failed(error), decision, lasting=False)
         answers[symbol] = replace(answer, shown=held is None and answer.shown)
         if decision is not None and answer.told:
             predictions.append(_prediction(symbol, decision, answer.told, states[symbol], now, LIVE))
-        if held is None:
-            for shadow in _applying(shadows.get(symbol, ()), latest):
-                recipe, bar = recipes[shadow["features_set"]], latest[shadow["features_set"], symbol]
-                told = _shadowed(shadow, recipe, bar, states[symbol], registry, settings)
-                if told is not None:
-                    predictions.append(_prediction(symbol, shadow, told, states[symbol], now, SHADOW))
+        for shadow in shadowing:
+            recipe, bar = recipes[shadow["features_set"]], latest[shadow["features_set"], symbol]
+            told = _shadowed(shadow, recipe, bar, states[symbol], registry, settings)
+            if told is not None:
+                predictions.append(_prediction(symbol, shadow, told, states[symbol], now, SHADOW))
         progress("signals", done, len(symbols))
     if predictions:
         lake.append("predictions", pl.DataFrame(predictions, schema=dict(PREDICTIONS)))
     said: list[Row] = []
     if answers:
-        record = records.track_record(lake, ledger, settings, served, now)
+        record, lost = _record(lake, ledger, settings, served, now)
         desk = _Desk(lake, ledger, settings, states, recent, latest, record, now)
-        said = [{**row, "cache_key": keys.get(row["symbol"])} for row in desk.signals(list(answers), answers)]
-    trouble = _publish(lake, ledger, said, hits=len(kept))
-    for row in sorted([*said, *kept], key=lambda row: symbols.index(row["symbol"])):
+        if lost is not None:
+            answers = {symbol: Answer(lost, one.decision, lasting=False) for symbol, one in answers.items()}
+        said = desk.signals(answers, keys)
+    trouble = _publish(lake, ledger, settings, said, hits=len(kept), now=now)
+    by_symbol = {row["symbol"]: row for row in (*said, *kept)}
+    for row in (by_symbol[symbol] for symbol in symbols):
         names = ("confidence", "model_version", "reason")
         report.say(row["symbol"], row["signal"], bar_time=str(row["bar_time"]), **{name: row[name] for name in names})
     report.totals = {
@@ -144,8 +147,9 @@ def signal(
 class Answer:
     """What the promoted model of a symbol says of its newest bar, or in ``silent`` why there is no such answer.
 
-    ``told`` are ``ANSWERS`` in the voice that was judged; ``heads`` what each head says by itself; ``leading`` the
-    columns that count most. ``shown`` is False where nothing whatever may be said of the bar.
+    ``told`` are ``ANSWERS`` and scores in the voice that was judged; ``heads`` what each head says by itself;
+    ``leading`` the columns that count most. ``shown`` is False where nothing whatever may be said of the bar, and
+    ``lasting`` where the reason for silence may heal by itself, so that it is asked again the next time.
     """
 
     silent: str | None
@@ -156,6 +160,7 @@ class Answer:
     candidate: Candidate | None = None
     bar: pl.DataFrame | None = None
     shown: bool = True
+    lasting: bool = True
 
 
 def faults(
@@ -385,7 +390,7 @@ def _answer(
     try:
         return _predict(decision["symbol"], decision, latest, registry, settings)
     except (ModelDamaged, OSError) as error:
-        return Answer(f"the promoted model cannot be read: {error}", decision)
+        return Answer(f"the promoted model cannot be read: {error}", decision, lasting=False)
 
 
 def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registry, settings: Settings) -> Answer:
@@ -407,16 +412,12 @@ def _predict(symbol: str, decision: Row, latest: pl.DataFrame, registry: Registr
     features = features_of(latest, candidate)
     heads = candidate.said(features)
     said = candidate.predict(features, [symbol], heads)
-    told = {name: float(said[name][0]) for name in ANSWERS}
+    told = {name: float(said[name][0]) for name in (*ANSWERS, *(f"{part}score" for part in ("", "linear_")))}
     linear = decision["speaker"] == "linear"
     if linear:
-        told = dict.fromkeys(ANSWERS, math.nan) | {
-            "p_up": told["linear_p_up"],
-            "linear_p_up": told["linear_p_up"],
-            "expected_return": told["linear_expected_return"],
-            "linear_expected_return": told["linear_expected_return"],
-            "dissimilarity": told["dissimilarity"],
-        }
+        own = {name: told[f"linear_{name}"] for name in ("p_up", "expected_return", "score")}
+        theirs = {f"linear_{name}": value for name, value in own.items()}
+        told = dict.fromkeys(told, math.nan) | own | theirs | {"dissimilarity": told["dissimilarity"]}
     if not 0.0 <= told["p_up"] <= 1.0:
         raise ValueError(f"P(up) is {told['p_up']}: no signal can be made of what is not a probability")
     leading = _leading(candidate, features, settings.signal.top_features, linear=linear)
@@ -474,8 +475,22 @@ class _Desk:
         )
         self._closes = dict(recent.join(at, on=KEY).select("symbol", "close").iter_rows())
 
-    def signals(self, symbols: Sequence[str], answers: Mapping[str, Answer]) -> list[Row]:
-        """A row for the ledger and the lake of each symbol."""
+    def signals(self, answers: Mapping[str, Answer], keys: Mapping[str, str]) -> list[Row]:
+        """A row for the ledger and the lake of each symbol; what goes wrong with one is its HOLD and no other's.
+
+        ``keys`` say what each is made of, for the next time.
+        """
+        try:
+            rows = self._signals(answers)
+            return [{**row, "cache_key": _key_of(row["symbol"], answers, keys)} for row in rows]
+        except Exception as error:  # all views of all bars at once: who it is shows one by one
+            if len(answers) > 1:
+                return [row for symbol, one in answers.items() for row in self.signals({symbol: one}, keys)]
+            held = {symbol: Answer(_failed(error), one.decision, shown=False) for symbol, one in answers.items()}
+            return [{**row, "cache_key": None} for row in self._signals(held)]
+
+    def _signals(self, answers: Mapping[str, Answer]) -> list[Row]:
+        symbols = list(answers)
         shown = [symbol for symbol in symbols if answers[symbol].shown and self._record is not None]
         bars = self._bars(shown, answers) if shown else pl.DataFrame(schema={**KEYED, "regime": pl.String()})
         heard = opinions(self._views, bars)
@@ -732,8 +747,22 @@ def _prediction(
     }
 
 
-def _is_fresh(row: Row, now: datetime) -> bool:
-    return bool(row["created_at"] <= now + CLOCK_SKEW and row["expires_at"] > now)
+def _failed(error: Exception) -> str:
+    return f"no signal could be made: {type(error).__name__}: {error}"
+
+
+def _key_of(symbol: str, answers: Mapping[str, Answer], keys: Mapping[str, str]) -> str | None:
+    return keys.get(symbol) if answers[symbol].lasting else None
+
+
+def _record(
+    lake: Lake, ledger: Ledger, settings: Settings, served: Mapping[tuple[str, str], Row], now: datetime
+) -> tuple[Record | None, str | None]:
+    """What is believed of the views, and why nothing can be said where that cannot be told."""
+    try:
+        return records.track_record(lake, ledger, settings, served, now), None
+    except Exception as error:  # whatever it is: predictions are kept, and every symbol has a signal that says so
+        return None, f"the track record of the views cannot be read: {type(error).__name__}: {error}"
 
 
 def _key(
@@ -772,19 +801,28 @@ def _key(
     return digest.hexdigest()
 
 
-def _publish(lake: Lake, ledger: Ledger, said: Sequence[Row], hits: int) -> str | None:
-    """First the lake, which keeps every signal ever said, then the ledger, which serves the newest.
+def _publish(
+    lake: Lake, ledger: Ledger, settings: Settings, said: Sequence[Row], *, hits: int, now: datetime
+) -> str | None:
+    """First the lake, which keeps every signal ever said, then the ledger, which serves the newest, and their tally.
 
     What kept the ledger from it, if anything did: nobody is left without signals for that.
     """
     dated = [row for row in said if row["bar_time"] is not None]
     if dated:
         lake.append("signals", pl.DataFrame([_flat(row) for row in dated], schema=dict(SIGNALS)))
+    cache = Cache(ledger)
     try:
         ledger.put_signals(said)
-        Cache(ledger).count(SIGNALS_CACHED, hits=hits, misses=len(said))
     except StoreTrouble as error:
         return f"the lake has these signals, and the ledger has not: {error}"
+    try:
+        if said:
+            lives = timedelta(hours=settings.metrics_ttl_hours)
+            cache.put(METRICS, WHOLE, tally(ledger.signals()), lives, now)
+        cache.count(SIGNALS_CACHED, hits=hits, misses=len(said))
+    except StoreTrouble as error:
+        return f"the signals are stored, their tally is not: {error}"
     return None
 
 

@@ -57,14 +57,22 @@ class Cache:
         return found[0]["value"] if found else None
 
     def put(self, namespace: str, key: str, value: Any, ttl: timedelta, now: datetime) -> None:
-        """Keep a value, as JSON has it, for so long. Raises ValueError for no time at all, LedgerUnavailable."""
+        """Keep a value, as JSON has it, for so long; what has expired in its namespace goes.
+
+        Raises ValueError for no time at all, LedgerUnavailable.
+        """
         if ttl <= timedelta(0):
             raise ValueError(f"{namespace} {key}: a time to live of {ttl} keeps nothing")
-        lived = {"created_at": now, "expires_at": now + ttl}
-        if namespace == METRICS:
-            self._ledger.upsert(tables.signal_metrics, [{"key": key, "document": value, **lived}])
-            return
-        self._ledger.upsert(tables.cache, [{"namespace": _keyed(namespace), "key": key, "value": value, **lived}])
+        lived = {"key": key, "created_at": now, "expires_at": now + ttl}
+        table, row = tables.signal_metrics, {**lived, "document": value}
+        ours: tuple[Any, ...] = ()
+        if namespace != METRICS:
+            table, row = tables.cache, {**lived, "namespace": _keyed(namespace), "value": value}
+            ours = (table.c.namespace == namespace,)
+        with self._ledger.writing() as connection:
+            # Whatever is keyed by what it is made of would else be there for ever.
+            connection.execute(table.delete().where(table.c.expires_at <= now, *ours))
+            upsert_in(connection, table, [row])
 
     def through(self, namespace: str, key: str, ttl: timedelta, make: Callable[[], Any], now: datetime) -> Answer:
         """The fresh entry, else what ``make`` makes, kept for so long. Raises what ``make`` raises, and nothing else.

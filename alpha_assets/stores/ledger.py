@@ -187,6 +187,7 @@ class Ledger:
             connection.execute(
                 update(tables.universe).where(tables.universe.c.symbol.in_(symbols)).values(retired_at=now)
             )
+            connection.execute(tables.signal_metrics.delete())
 
     def universe(self, retired: bool = False) -> list[Row]:
         """Members in alphabetical order: symbol, source, calendar, added_at, retired_at."""
@@ -389,6 +390,8 @@ class Ledger:
     def put_signals(self, rows: Sequence[Row]) -> None:
         """The newest signal of each symbol; what is stored of a newer bar, or was said later of the same, stays.
 
+        What was counted of signals before is forgotten.
+
         What was said in the future does not: the clock was set back, and nobody could say anything until it catches up.
         """
         if not rows:
@@ -397,6 +400,7 @@ class Ledger:
             in_the_future = tables.signals.c.created_at > datetime.now(UTC) + CLOCK_SKEW
             upsert_in(connection, tables.signals, rows, lambda stored, new: _says_later(stored, new) | in_the_future)
             _expire_outdated(connection, [row["symbol"] for row in rows])
+            connection.execute(tables.signal_metrics.delete())
 
     def signals(self, symbols: Sequence[str] | None = None, newer_than: datetime | None = None) -> list[Row]:
         """Newest signals by symbol, of ``symbols`` (None: all) but the retired, created after ``newer_than``."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlflow import MlflowClient
+    from sqlalchemy import Engine
 
     from alpha_assets.quant.heads import Candidate
 
@@ -147,6 +148,8 @@ class Registry:
             with self.alone(FIRST_USE_LOCK):
                 client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
                 self._experiments = {name: self._experiment(client, name) for name in EXPERIMENTS}
+        except RegistryUnavailable:
+            raise
         except Exception as error:
             raise self._unavailable(error) from error
         self._client = client
@@ -181,8 +184,8 @@ class Registry:
 
         Not to be asked for twice by one thread.
 
-        A killed holder holds up nobody. Raises at once where the database does not answer: MLflow itself would try for
-        an hour.
+        A killed holder holds up nobody. Raises RegistryUnavailable at once where the database does not answer: MLflow
+        itself would try for an hour.
         """
         from filelock import FileLock
         from sqlalchemy import create_engine
@@ -195,15 +198,24 @@ class Registry:
                 return
             engine = create_engine(url)
             try:
-                with engine.connect() as connection:
-                    if connection.dialect.name == "postgresql":
-                        connection.exec_driver_sql(f"SELECT pg_advisory_lock({lock})")
-                    else:
-                        # Readers beside one writer; the file keeps the mode.
-                        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                with self._locked(engine, lock):
                     yield
             finally:
                 engine.dispose()
+
+    @contextmanager
+    def _locked(self, engine: "Engine", lock: int) -> "Iterator[None]":
+        try:
+            connection = engine.connect()
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_lock({lock})")
+            else:
+                # Readers beside one writer; the file keeps the mode.
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        except DatabaseError as error:
+            raise self._unavailable(error) from error
+        with connection:
+            yield
 
     def _experiment(self, client: "MlflowClient", name: str) -> str:
         known = client.get_experiment_by_name(name)
@@ -483,12 +495,7 @@ class Registry:
 
         ``digest`` is of what was found; a finished run that has it is the same look, and none is added.
         """
-        known = self._looked(DRIFT, digest)
-        if known is not None:
-            return known
-        with self._run(DRIFT, run_name, {**tags, "look": digest}) as run_id:
-            self._tell(run_id, metrics, report, "drift.json")
-            return run_id
+        return self._log_look(DRIFT, run_name, digest, metrics, tags, report, "drift.json", None)
 
     def log_backtest(
         self,
@@ -504,20 +511,28 @@ class Registry:
 
         ``digest`` is of what was found; a finished run that has it is the same backtest, and none is added.
         """
-        known = self._looked(BACKTEST, digest)
-        if known is not None:
-            return known
-        with self._run(BACKTEST, run_name, {**tags, "look": digest}) as run_id:
-            self._tell(run_id, metrics, report, "backtest.json")
-            self._log_picture(run_id, picture)
-            return run_id
+        return self._log_look(BACKTEST, run_name, digest, metrics, tags, report, "backtest.json", picture)
 
-    def _looked(self, experiment: str, digest: str) -> str | None:
-        """The finished run that holds the same findings."""
+    def _log_look(
+        self,
+        experiment: str,
+        run_name: str,
+        digest: str,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        report: Mapping[str, Any],
+        file: str,
+        picture: bytes | None,
+    ) -> str:
         known = self.client.search_runs(
             [self._experiments[experiment]], f"attributes.status = 'FINISHED' and tags.look = '{digest}'", max_results=1
         )
-        return str(known[0].info.run_id) if known else None
+        if known:
+            return str(known[0].info.run_id)
+        with self._run(experiment, run_name, {**tags, "look": digest}) as run_id:
+            self._tell(run_id, metrics, report, file)
+            self._log_picture(run_id, picture)
+            return run_id
 
     def log_vault(
         self, run_name: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], report: Mapping[str, Any]
@@ -529,9 +544,8 @@ class Registry:
 
     def vault_read(self, release: str) -> bool:
         """Whether the vault was read for this release, to the end."""
-        experiment = self._experiment(self.client, PROMOTION)
         wanted = f"tags.release = '{release}' AND attributes.status = 'FINISHED'"
-        return bool(self.client.search_runs([experiment], wanted, max_results=1))
+        return bool(self.client.search_runs([self._experiments[PROMOTION]], wanted, max_results=1))
 
     # -- performance ----------------------------------------------------------------------------------------------
 

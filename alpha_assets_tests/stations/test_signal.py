@@ -13,7 +13,10 @@ import pytest
 from alpha_assets.quant.heads import features_of
 from alpha_assets.quant.parameters import FeatureParameters, SignalParameters, ViewParameters
 from alpha_assets.quant.symbols import REGIMES
+from alpha_assets.quant.views import TechnicalView
 from alpha_assets.reading import signals
+from alpha_assets.stations import record
+from alpha_assets.stations.backtest import Wish, backtest
 from alpha_assets.stations.decisions import GATE, rollback_row, row_of
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.sets import recipe_of, table_of
@@ -84,6 +87,22 @@ def test_where_the_linear_model_was_judged_it_speaks_and_whoever_is_brought_back
     history = line.ledger.history([CHOSEN])[CHOSEN, "all"]
     assert rollback_row(history, to=history[-1], reason="x", who="me", now=NOW)["speaker"] == "linear"
     assert rollback_row(history, to=history[0], reason="x", who="me", now=NOW)["speaker"] == first[0]["speaker"]
+
+
+@pytest.mark.parametrize("speaker", [None, "linear"])
+def test_what_is_said_live_is_stored_with_everything_that_a_backtest_asks_of_a_prediction(
+    line: Line, speaker: str | None
+) -> None:
+    history = line.ledger.history([CHOSEN])[CHOSEN, "all"]
+    again = {**rollback_row(history, to=history[-1], reason="x", who="me", now=later(hours=1)), "speaker": speaker}
+    line.ledger.decide([again])
+    line.signal([CHOSEN], later(hours=2))
+    (row,) = line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live").to_dicts()
+    voice = "linear_" if speaker else ""
+    assert all(row[f"{voice}{name}"] is not None for name in ("score", "p_up", "expected_return"))
+    assert (row["score"], row["p_up"]) == (row[f"{voice}score"], row[f"{voice}p_up"])
+    found = backtest(line.lake, line.ledger, line.registry, line.settings, NOW, wish=Wish(promoted_only=True))
+    assert found.told["of"]["live"] == 1
 
 
 def test_a_direction_is_stated_from_the_least_confidence_on_and_hold_has_none(line: Line) -> None:
@@ -284,6 +303,44 @@ def test_a_model_that_looks_further_ahead_than_the_settings_say_is_held_with_bot
     (row,) = other.ledger.signals([CHOSEN])
     assert row["signal"] == "HOLD"
     assert "the promoted model looks 1 bars ahead and the settings 3: train again, or set ALPHA_" in row["reason"]
+
+
+def test_where_the_track_record_cannot_be_read_every_symbol_is_held_with_the_reason_and_predictions_are_kept(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(*_: Any) -> None:
+        raise ZeroDivisionError("a torn table")
+
+    monkeypatch.setattr(record, "whole_past", torn)
+    assert set(line.signal().states()) == {"HOLD"}
+    assert (
+        "the track record of the views cannot be read: ZeroDivisionError: a torn table" in said(line, CHOSEN)["reason"]
+    )
+    assert line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live").height == 1
+    monkeypatch.undo()
+    assert line.signal(now=later(minutes=1)).totals["cached"] == 0, "what may heal is asked again at once"
+    assert "track record" not in said(line, CHOSEN)["reason"]
+
+
+def test_what_goes_wrong_with_the_views_of_one_symbol_is_its_hold_alone(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explains = TechnicalView.explains
+
+    def moody(view: TechnicalView, bars: pl.DataFrame) -> Any:
+        if CHOSEN in bars["symbol"]:
+            raise ZeroDivisionError("a hated bar")
+        return explains(view, bars)
+
+    line.signal()
+    others = {symbol: said(line, symbol) for symbol in SYMBOLS if symbol != CHOSEN}
+    monkeypatch.setattr(TechnicalView, "explains", moody)
+    line.signal(anew=True)
+    assert said(line, CHOSEN)["reason"] == "no signal could be made: ZeroDivisionError: a hated bar"
+    assert {symbol: said(line, symbol) for symbol in others} == others
+    monkeypatch.undo()
+    assert line.signal().totals["cached"] == len(others)
+    assert said(line, CHOSEN)["views"]
 
 
 def test_a_damaged_model_file_is_held_with_both_digests(line: Line) -> None:

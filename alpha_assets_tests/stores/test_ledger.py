@@ -24,10 +24,12 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from alpha_assets.quant.lifecycle import standing
-from alpha_assets.reading import SIGNAL_FIELDS, signals
+from alpha_assets.quant.tally import WHOLE
+from alpha_assets.reading import SIGNAL_FIELDS, metrics, signals
 from alpha_assets.settings import Settings
 from alpha_assets.stores import ledger as ledger_module
 from alpha_assets.stores import tables
+from alpha_assets.stores.cache import METRICS, Cache
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger, LedgerUnavailable
 from alpha_assets.stores.migrations import HEAD, LedgerOutdated
 from alpha_assets.stores.trouble import StoreTrouble
@@ -242,6 +244,22 @@ class TestAReaderBesideAWriter:
             {name: row[name] for name in stored} for row in ledger.signals()
         ]
         assert [row["symbol"] for row in rows] == ["AAA", "BBB"]
+
+    def test_a_tally_is_read_as_it_was_counted_until_signals_are_said_or_retired(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        now = datetime.now(UTC)
+        ledger.put_signals([said("AAA", now), said("BBB", now)])
+        cache = Cache(ledger)
+        cache.put(METRICS, WHOLE, {"signals": 77}, timedelta(hours=1), now)
+        assert metrics(settings=settings) == {"signals": 77}
+        assert metrics(settings=settings, symbols=["AAA"])["signals"] == 1
+        for change in (lambda: ledger.put_signals([said("CCC", now)]), lambda: ledger.retire(["BBB"], now)):
+            cache.put(METRICS, WHOLE, {"signals": 77}, timedelta(hours=1), now)
+            change()
+            assert metrics(settings=settings)["signals"] == 3
+        cache.put(METRICS, WHOLE, {"signals": 77}, timedelta(hours=1), now - timedelta(hours=2))
+        assert metrics(settings=settings)["signals"] == 3
 
     def test_signals_are_chosen_by_symbol_and_age(self, settings: Settings, ledger: Ledger) -> None:
         now = datetime.now(UTC)
