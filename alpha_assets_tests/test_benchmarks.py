@@ -15,7 +15,7 @@ from alpha_assets.quant.indicators import default_set, market_column
 from alpha_assets.quant.parameters import FeatureParameters
 from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets_tests.quant.walks import walk
-from benchmarks import drifting, features, frame, ingest, market, pandas_twin, registry, talib_loop, training
+from benchmarks import drifting, features, frame, ingest, market, pandas_twin, registry, signals, talib_loop, training
 
 INGEST = {
     *("data", "symbols", "rows", "load_s", "rows_per_s", "updates", "update_s", "update_cpu_s", "update_worst_s"),
@@ -73,6 +73,22 @@ def test_the_registry_benchmark_prints_its_documented_figures(capsys: pytest.Cap
     expected = {f"{name}_{what}" for name in operations for what in ("ms_2", "ms_4", "growth")}
     assert set(figures) == {"small", "large"} | expected
     assert all(figure > 0 for figure in figures.values())
+
+
+@pytest.mark.slow
+def test_the_signals_benchmark_prints_its_documented_figures_and_null_where_no_server_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(market, "SP500", tmp_path / "sp500.parquet")
+    small = ("--symbols", "3", "--own", "1", "--repeats", "1", "--reads", "3")
+    signals.main([*small, "--postgres", "postgresql://nobody@127.0.0.1:1/none", "--format", "json"])
+    figures = json.loads(capsys.readouterr().out)
+    read = ("cached75_p50_ms", "cached75_p99_ms", "reads", "read_errors", "read_mixed")
+    said = ("data", "symbols", "own", "fresh75_s", "fresh505_s", "held505_s", "backtest505_s", "backtest505_cpu_s")
+    assert set(figures) == {*said, *read, *(f"{name}_pg" for name in read)}
+    assert {figures[f"{name}_pg"] for name in read} == {None}
+    assert (figures["own"], figures["read_errors"], figures["read_mixed"]) == (1, 0, 0)
+    assert figures["reads"] > 0
 
 
 def test_the_drift_benchmark_prints_its_documented_figures_with_their_errors(

@@ -7,8 +7,8 @@ Every figure is of one run on this machine, on real bars where they are.
   ``own`` symbols have models of their own, the others the pooled one. ``held505_s``: the same once more, nothing new.
 - ``cached75_p50_ms``, ``cached75_p99_ms``: 75 signals read in process from a ledger that holds all; ``_pg`` the same
   from PostgreSQL (null where ``--postgres`` does not answer).
-- ``readers``, ``reads``, ``read_errors``, ``read_mixed``: so many threads reading while one process writes the whole
-  universe anew again and again; reads that failed, and that saw signals of two writings.
+- ``reads``, ``read_errors``, ``read_mixed``: 16 threads reading while one process writes the whole universe anew again
+  and again; reads that failed, and that saw signals of two writings.
 - ``backtest505_s``, ``backtest505_cpu_s``: from ``benchmarks.backtest``.
 """
 
@@ -33,8 +33,9 @@ from alpha_assets.stations.decisions import row_of
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.recognise import recognise
+from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.signal import signal
-from alpha_assets.stations.train import ALL, train
+from alpha_assets.stations.train import ALL, pool_name, train
 from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
@@ -92,7 +93,7 @@ def _promoted(home: Home, symbols: Sequence[str], own: Sequence[str], now: datet
     train(home.lake, home.ledger, registry, home.settings, [(symbol, ALL) for symbol in own], now)
     candidates = home.ledger.candidates()
     trained = {symbol: row for symbol in own if (row := candidates.get((symbol, ALL))) and row["model_version"]}
-    pooled = next(row for row in _pooled(home, registry, symbols, now))
+    pooled = _pooled(home.settings, registry, now)
     home.ledger.decide(
         [
             row_of(
@@ -101,9 +102,9 @@ def _promoted(home: Home, symbols: Sequence[str], own: Sequence[str], now: datet
                 verdict="promote",
                 stage="production",
                 reason="to be measured",
+                who="benchmark",
                 last=None,
                 production=None,
-                who="benchmark",
                 evidence={},
                 now=now,
                 dagster_run=None,
@@ -113,18 +114,15 @@ def _promoted(home: Home, symbols: Sequence[str], own: Sequence[str], now: datet
     )
 
 
-def _pooled(home: Home, registry: Registry, symbols: Sequence[str], now: datetime) -> Iterator[dict[str, Any]]:
+def _pooled(settings: Settings, registry: Registry, now: datetime) -> dict[str, Any]:
     """The pooled model as a candidate's row has it."""
-    from alpha_assets.stations.sets import table_of
-    from alpha_assets.stations.train import pool_name
-
     found = registry.newest(pool_name(ALL))
     if found is None:
-        raise SystemExit(f"no pooled model of {len(symbols)} symbols: too few bars")
+        raise SystemExit("there is no pooled model: too few bars")
     version, tags = found
-    yield {
+    return {
         "training_id": tags["training_id"],
-        "features_set": table_of(home.settings),
+        "features_set": table_of(settings),
         "model_name": version.name,
         "model_version": version.number,
         "model_location": version.location,

@@ -590,29 +590,7 @@ def register(
     labels = rows.select("symbol", "timestamp", "scaled_return", "up", "label_return", "past_return", "momentum_return")
     evidence = fit.evidence.join(labels, on=["symbol", "timestamp"], maintain_order="left")
     figures = metrics.figures(evidence)
-    # Another training of the same rows may have come to this point too: who is second finds the version of the first.
-    with registry.naming(name):
-        version = registry.find(name, fit.training_id)
-        if version is None:
-            version = _logged(lake, registry, settings, name, fit, task, tags, evidence, figures, drawn=drawn)
-    return version, figures
-
-
-def _logged(
-    lake: Lake,
-    registry: Registry,
-    settings: Settings,
-    name: str,
-    fit: Fit,
-    task: Task,
-    tags: Mapping[str, str],
-    evidence: pl.DataFrame,
-    figures: Mapping[str, Any],
-    *,
-    drawn: bool,
-) -> Version:
-    assert fit.files is not None
-    rows, recipe = task.rows, recipe_of(settings)
+    recipe = recipe_of(settings)
     told = _metrics(fit, figures)
     rivals = rivals_of(evidence)
     report = {"out_of_fold": figures, "rivals": rivals, **(fit.report or {})}
@@ -627,24 +605,30 @@ def _logged(
         "bars_version": str(lake.version("bars")),
         "features_version": str(lake.version(recipe.table)),
     }
-    return registry.log_candidate(
-        name,
-        fit.files,
-        training_id=fit.training_id,
-        columns=recipe.columns,
-        answers=ANSWERS,
-        parameters={
-            **{key: _text(value) for key, value in asdict(fit.found.parameters).items()},
-            "features_set": recipe.table,
-            "interval": settings.interval,
-        },
-        metrics=told,
-        tags=said,
-        report=report,
-        picture=portrait(report, f"{name}: out of fold") if drawn else None,
-        dataset=(recipe.table, fit.training_id),
-        note=noted(name, said, figures, rivals, registry),
-    )
+    # Another training of the same rows may have come to this point too: who is second finds the version of the first.
+    with registry.naming(name):
+        version = registry.find(name, fit.training_id)
+        if version is not None:
+            return version, figures
+        version = registry.log_candidate(
+            name,
+            fit.files,
+            training_id=fit.training_id,
+            columns=recipe.columns,
+            answers=ANSWERS,
+            parameters={
+                **{key: _text(value) for key, value in asdict(fit.found.parameters).items()},
+                "features_set": recipe.table,
+                "interval": settings.interval,
+            },
+            metrics=told,
+            tags=said,
+            report=report,
+            picture=portrait(report, f"{name}: out of fold") if drawn else None,
+            dataset=(recipe.table, fit.training_id),
+            note=noted(name, said, figures, rivals, registry),
+        )
+    return version, figures
 
 
 #: Figures that a candidate and its rivals share, as the page of a run shows them.

@@ -1,7 +1,6 @@
 """Keyed data with a time to live, on SQLite and on PostgreSQL, and under faults."""
 
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,28 +12,10 @@ from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.settings import Settings
 from alpha_assets.stores.cache import METRICS, SIGNALS, STATUS_FIELDS, Answer, Cache
 from alpha_assets.stores.ledger import Ledger, LedgerUnavailable
-from alpha_assets_tests import postgres
 from alpha_assets_tests.stores.test_ledger import said
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    home = tmp_path / "home"
-    if request.param == "sqlite":
-        yield Settings(home=home)
-        return
-    with postgres.database() as url:
-        yield Settings(home=home, ledger_url=SecretStr(url))
-
-
-@pytest.fixture
-def ledger(settings: Settings) -> Iterator[Ledger]:
-    ledger = Ledger(settings)
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture

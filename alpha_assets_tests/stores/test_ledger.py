@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -33,7 +33,6 @@ from alpha_assets.stores.cache import METRICS, Cache
 from alpha_assets.stores.ledger import DecidedElsewhere, Ledger, LedgerUnavailable
 from alpha_assets.stores.migrations import HEAD, LedgerOutdated
 from alpha_assets.stores.trouble import StoreTrouble
-from alpha_assets_tests import postgres
 from alpha_assets_tests.quant.test_lifecycle import told
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -61,24 +60,6 @@ try:
 except DecidedElsewhere:
     print("DecidedElsewhere")
 """
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    """A fresh home whose ledger is on either database."""
-    home = tmp_path / "home"
-    if request.param == "sqlite":
-        yield Settings(home=home)
-        return
-    with postgres.database() as url:
-        yield Settings(home=home, ledger_url=SecretStr(url))
-
-
-@pytest.fixture
-def ledger(settings: Settings) -> Iterator[Ledger]:
-    ledger = Ledger(settings)
-    yield ledger
-    ledger.close()
 
 
 def engine_of(settings: Settings) -> sa.Engine:

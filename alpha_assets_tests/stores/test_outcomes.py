@@ -1,33 +1,15 @@
 """Booking is one transaction that replaces what is traded anew and nothing else, on SQLite and on PostgreSQL."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy.exc import StatementError
 
-from alpha_assets.settings import Settings
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.outcomes import Outcomes, row_of
-from alpha_assets_tests import postgres
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    if request.param == "sqlite":
-        ledger = Ledger(Settings(home=tmp_path))
-        yield ledger
-        ledger.close()
-        return
-    with postgres.database() as url:
-        ledger = Ledger(Settings(home=tmp_path, ledger_url=SecretStr(url)))
-        yield ledger
-        ledger.close()
 
 
 def day(number: int) -> datetime:
