@@ -22,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import SecretStr
@@ -33,9 +32,8 @@ from alpha_assets.stations.decisions import row_of
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.recognise import recognise
-from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.signal import signal
-from alpha_assets.stations.train import ALL, pool_name, train
+from alpha_assets.stations.train import ALL, pooled_candidate, train
 from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
@@ -93,11 +91,13 @@ def _promoted(home: Home, symbols: Sequence[str], own: Sequence[str], now: datet
     train(home.lake, home.ledger, registry, home.settings, [(symbol, ALL) for symbol in own], now)
     candidates = home.ledger.candidates()
     trained = {symbol: row for symbol in own if (row := candidates.get((symbol, ALL))) and row["model_version"]}
-    pooled = _pooled(home.settings, registry, now)
+    pooled = pooled_candidate(registry, home.settings, ALL)
+    if pooled is None:
+        raise SystemExit("there is no pooled model: too few bars")
     home.ledger.decide(
         [
             row_of(
-                trained.get(symbol, pooled),
+                trained.get(symbol, {**pooled, "trained_at": now}),
                 (symbol, ALL),
                 verdict="promote",
                 stage="production",
@@ -112,23 +112,6 @@ def _promoted(home: Home, symbols: Sequence[str], own: Sequence[str], now: datet
             for symbol in symbols
         ]
     )
-
-
-def _pooled(settings: Settings, registry: Registry, now: datetime) -> dict[str, Any]:
-    """The pooled model as a candidate's row has it."""
-    found = registry.newest(pool_name(ALL))
-    if found is None:
-        raise SystemExit("there is no pooled model: too few bars")
-    version, tags = found
-    return {
-        "training_id": tags["training_id"],
-        "features_set": table_of(settings),
-        "model_name": version.name,
-        "model_version": version.number,
-        "model_location": version.location,
-        "model_digest": version.digest,
-        "trained_at": now,
-    }
 
 
 def _said(home: Home, symbols: Sequence[str], own: Sequence[str], now: datetime, repeats: int) -> dict[str, Figure]:

@@ -33,7 +33,7 @@ from alpha_assets.stations.champions import champions, scores_of
 from alpha_assets.stations.decisions import GATE, WATCH, rollback_row, row_of
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import table_of
-from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, newest_pool, why_untrained
+from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, pooled_candidate, why_untrained
 from alpha_assets.stations.trials import configuration, family, tried
 from alpha_assets.stations.watch import live_verdicts, shadow_verdicts
 from alpha_assets.stores.lake import Lake
@@ -270,7 +270,7 @@ def _judged(
         for (symbol, other), row in known.candidates.items()
         if other == regime and row["model_version"] is not None and _of_other_settings(row, settings) is None
     }
-    pool = _pooled(registry, settings, regime)
+    pool = pooled_candidate(registry, settings, regime)
     judgement, models, missing = _judge(lake, ledger, settings, candidates, pool, known.production, now, regime)
     window = _window(lake, models, regime)
     stand_in = [symbol for symbol, model in models.items() if model is not candidates[symbol]]
@@ -294,22 +294,6 @@ def _judged(
         rows.append(row)
     report.totals.setdefault("pools", {})[regime] = judgement.pool.reason
     return rows
-
-
-def _pooled(registry: Registry, settings: Settings, regime: str) -> Row | None:
-    """What a decision says of the pooled version of a regime that these settings made; None where there is none."""
-    newest = newest_pool(registry, settings, regime)
-    if newest is None:
-        return None
-    version, tags = newest
-    return {
-        "training_id": tags["training_id"],
-        "features_set": table_of(settings),
-        "model_name": version.name,
-        "model_version": version.number,
-        "model_location": version.location,
-        "model_digest": version.digest,
-    }
 
 
 def _of_model(model: Row, history: Sequence[Row]) -> Row | None:

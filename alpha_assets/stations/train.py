@@ -569,6 +569,22 @@ def newest_pool(registry: Registry, settings: Settings, regime: str) -> tuple[Ve
     return newest if newest is not None and newest[1].get("recipe") == family_of(settings) else None
 
 
+def pooled_candidate(registry: Registry, settings: Settings, regime: str) -> Row | None:
+    """What a decision says of the pooled version of a regime that these settings made; None where there is none."""
+    newest = newest_pool(registry, settings, regime)
+    if newest is None:
+        return None
+    version, tags = newest
+    return {
+        "training_id": tags["training_id"],
+        "features_set": table_of(settings),
+        "model_name": version.name,
+        "model_version": version.number,
+        "model_location": version.location,
+        "model_digest": version.digest,
+    }
+
+
 def register(
     lake: Lake,
     registry: Registry,
