@@ -152,6 +152,9 @@ class Settings(BaseSettings):
     retrain_after_days: float = Field(
         7.0, gt=0, le=3650, description="age of a model that asks for a training, with news only"
     )
+    retrain_round_days: float = Field(
+        7.0, ge=0, le=3650, description="days between trainings that a sensor or schedule asks for: each spends level"
+    )
     workers: int = Field(
         0, ge=0, description="features and fits computed at once, while one thread more writes features; 0: one a core"
     )

@@ -48,6 +48,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "signal_ttl_hours": ("1.5", 1.5),
     "retrain_after_bars": ("20", 20),
     "retrain_after_days": ("3", 3.0),
+    "retrain_round_days": ("1", 1.0),
     "workers": ("3", 3),
     "workers_backend": ("threading", "threading"),
 }

@@ -48,18 +48,17 @@ class RangeRun:
         return {"ops": ops} if ops else {}
 
 
-def plan_runs(order: Sequence[str], wanted: Collection[str], regimes: Collection[str] | None = None) -> list[RangeRun]:
+def plan_runs(order: Sequence[str], wanted: Collection[str]) -> list[RangeRun]:
     """The fewest runs that cover the symbols ``wanted`` and touch nothing else; ``order`` is the instance's.
 
-    With ``regimes`` the runs are over these regimes of each symbol. A symbol that the instance does not know is left
-    out: its partition has to be registered first.
+    A symbol that the instance does not know is left out: its partition has to be registered first.
     """
     found, adjacent = _stretch(order, wanted)
     if not found:
         return []
     if not adjacent and len(found) <= FEW:
-        return [covering(order, [symbol], regimes) for symbol in found]
-    return [covering(order, found, regimes)]
+        return [covering(order, [symbol]) for symbol in found]
+    return [covering(order, found)]
 
 
 def covering(order: Sequence[str], wanted: Collection[str], regimes: Collection[str] | None = None) -> RangeRun:

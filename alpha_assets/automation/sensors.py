@@ -82,7 +82,8 @@ def _answer(
         reason = f"{wish.reason}; just that was asked at {asked.at:%H:%M} UTC and is asked again at {again:%H:%M}"
         return dg.SensorResult(skip_reason=reason, dynamic_partitions_requests=adds)
     order = [*context.instance.get_dynamic_partitions(SYMBOLS), *added]
-    runs = ranges.plan_runs(order, wish.symbols, regimes)
+    # Each run over cells is a look at their families, and looks spend level at the gate: never one a symbol.
+    runs = [ranges.covering(order, wish.symbols, regimes)] if regimes else ranges.plan_runs(order, wish.symbols)
     context.log.info(wish.reason)
     return dg.SensorResult(
         run_requests=[
@@ -124,6 +125,7 @@ def training_wish(settings: Settings, ledger: Ledger, clock: Clock) -> Wish:
         clock.now(),
         after_bars=settings.retrain_after_bars,
         after=timedelta(days=settings.retrain_after_days),
+        apart=timedelta(days=settings.retrain_round_days),
         least_bars=settings.learning.min_rows,
         drifted=confirmed_symbols(ledger),
         drifted_after_bars=settings.drift.stride,

@@ -67,6 +67,7 @@ def training_wanted(
     *,
     after_bars: int,
     after: timedelta,
+    apart: timedelta,
     least_bars: int,
     drifted: Collection[str] = (),
     drifted_after_bars: int = 1,
@@ -74,35 +75,62 @@ def training_wanted(
     """The symbols with a cell that has enough new bars since its last training, or an old model and something new.
 
     A cell never looked at is wanted once its symbol holds ``least_bars``; one that was, until the last bar, is not,
-    whatever came of it. ``drifted`` are the symbols whose drift realised loss bears out: they are due after fewer bars,
-    but not at every one, because each attempt at the gate spends level.
+    whatever came of it. ``drifted`` are the symbols whose drift realised loss bears out: they are due after fewer bars.
+
+    A cell that is due waits until the newest look at its regime, at whichever symbol, lies ``apart`` behind. Each round
+    is an attempt of its families at the gate, and attempt k may spend 1/k² of the first's level: a few symbols a day,
+    each due for reasons of its own, left no power after a year.
     """
+    rounds = _newest_look(candidates)
     marks: dict[str, str] = {}
     early = []
+    waiting: dict[str, datetime] = {}
     for member in members:
         symbol = member["symbol"]
         state = states.get(symbol, {})
         bars = state.get("bars") or 0
         if not bars or state.get("features_until") != state.get("last_bar"):
             continue
-        cells = [candidates.get((symbol, regime)) for regime in REGIMES]
-        wanted = any(
-            bars >= least_bars if cell is None else _is_due(cell, bars, now, after_bars, after) for cell in cells
-        )
-        if not wanted and symbol in drifted:
-            wanted = any(cell is not None and _new(cell, bars) >= drifted_after_bars for cell in cells)
-            early += [symbol] if wanted else []
-        if wanted:
+        cells = {regime: candidates.get((symbol, regime)) for regime in REGIMES}
+        due = [
+            regime
+            for regime, cell in cells.items()
+            if (bars >= least_bars if cell is None else _is_due(cell, bars, now, after_bars, after))
+        ]
+        if not due and symbol in drifted:
+            due = [regime for regime, cell in cells.items() if cell and _new(cell, bars) >= drifted_after_bars]
+            early += [symbol] if due else []
+        if not due:
+            continue
+        open_at = min(rounds[regime] + apart if regime in rounds else now for regime in due)
+        if now < open_at:
+            waiting[symbol] = open_at
+        else:
             marks[symbol] = str(state["last_bar"])
-    if not marks:
+    if not marks and not waiting:
         return Wish(
             [],
             f"no symbol of {len(members)} has {after_bars} new bars or a model older than {after.days} days with news",
         )
-    symbols = sorted(marks)
+    symbols = sorted(marks or waiting)
+    reason = f"{len(symbols)} of {len(members)} symbols are due for a training, first {symbols[0]}"
+    if not marks:
+        wait = (
+            f", and wait for the round of {min(waiting.values()):%Y-%m-%d %H:%M} UTC, because each spends level at the "
+            "gate; «alpha-assets train» waits for none"
+        )
+        return Wish([], reason + wait)
+    early = [symbol for symbol in early if symbol in marks]
     because = f"; {len(early)} because their drift is confirmed, first {min(early)}" if early else ""
-    due = f"{len(symbols)} of {len(members)} symbols are due for a training, first {symbols[0]}"
-    return Wish(symbols, due + because, marks)
+    return Wish(symbols, reason + because, marks)
+
+
+def _newest_look(candidates: Mapping[tuple[str, str], Row]) -> dict[str, datetime]:
+    """By regime when any of its cells was last looked at."""
+    newest: dict[str, datetime] = {}
+    for (_, regime), cell in candidates.items():
+        newest[regime] = max(_looked(cell), newest.get(regime, _looked(cell)))
+    return newest
 
 
 def _new(cell: Row, bars: int) -> int:
@@ -114,9 +142,12 @@ def _is_due(cell: Row, bars: int, now: datetime, after_bars: int, after: timedel
 
     A regime may rest for months: its model stays as it was, and the bar until which it was last looked at moves on.
     """
-    looked = max(cell["trained_at"], cell.get("trained_until") or cell["trained_at"])
     new = _new(cell, bars)
-    return new >= after_bars or (new > 0 and now - looked > after)
+    return new >= after_bars or (new > 0 and now - _looked(cell) > after)
+
+
+def _looked(cell: Row) -> datetime:
+    return max(cell["trained_at"], cell.get("trained_until") or cell["trained_at"])
 
 
 def decisions_wanted(due: Mapping[tuple[str, str], str], decisions: Mapping[tuple[str, str], Row]) -> dict[str, Wish]:

@@ -52,8 +52,8 @@ def unfinished(world: World, job: str, status: dg.DagsterRunStatus, tags: Mappin
 
 
 def candidates(*symbols: str, **known: Any) -> list[dict[str, Any]]:
-    """As if every regime of these symbols had been trained yesterday, on 600 bars."""
-    row = {"state": "trained", "reason": "trained", "bars": 600, "trained_at": NOW - timedelta(days=1), **known}
+    """As if every regime of these symbols had been trained a week ago, on 600 bars: old enough for another round."""
+    row = {"state": "trained", "reason": "trained", "bars": 600, "trained_at": NOW - timedelta(days=7), **known}
     return [{"symbol": symbol, "regime": regime, **row} for symbol in symbols for regime in REGIMES]
 
 
@@ -276,6 +276,26 @@ def test_a_drift_that_the_loss_bears_out_asks_for_a_training_and_one_that_it_doe
     (request,) = tick(world, retraining).run_requests
     assert (request.job_name, span(request)) == ("train", cells("BBB", "BBB"))
     assert request.tags["alpha/reason"].endswith("1 because their drift is confirmed, first BBB")
+
+
+def test_a_few_symbols_apart_are_trained_in_one_run_because_each_run_is_a_look_at_their_families(world: World) -> None:
+    world.follow("AAA", "BBB", "CCC")
+    world.ledger.note_candidates(candidates("AAA", "BBB", "CCC"))
+    holds(world, "AAA", "CCC", bars=700)
+    holds(world, "BBB", bars=600)
+    (request,) = tick(world, retraining).run_requests
+    assert span(request) == cells("AAA", "CCC")
+    assert "all|BBB" not in request.run_config["ops"]["candidate_model"]["config"]["only"]
+
+
+def test_symbols_that_are_due_the_day_after_a_training_wait_for_the_next_round(world: World) -> None:
+    world.follow("AAA", "BBB")
+    world.ledger.note_candidates(candidates("AAA", "BBB", trained_at=NOW - timedelta(days=1)))
+    holds(world, "AAA", bars=700)
+    holds(world, "BBB", bars=600)
+    said = tick(world, retraining)
+    assert said.run_requests == []
+    assert "wait for the round of" in said.skip_message
 
 
 def test_why_no_training_is_due_is_said(world: World) -> None:

@@ -30,7 +30,7 @@ def training(state: Row, candidate: Row | None, **limits: Any) -> Wish:
     whole = {"last_bar": NEWEST, "features_until": NEWEST, **state}
     whole_cell = None if candidate is None else {"trained_at": NOW - DAY, **candidate}
     candidates = {("A", regime): whole_cell for regime in REGIMES if whole_cell}
-    rules = {"after_bars": 100, "after": timedelta(days=7), "least_bars": 500} | limits
+    rules = {"after_bars": 100, "after": timedelta(days=7), "apart": timedelta(0), "least_bars": 500} | limits
     return training_wanted(members("A"), {"A": whole}, candidates, NOW, **rules)
 
 
@@ -100,7 +100,7 @@ def test_a_model_whose_regime_rests_is_looked_at_as_seldom_as_the_others() -> No
 
 def test_one_cell_that_nobody_has_looked_at_makes_its_symbol_due_once_it_holds_enough_bars() -> None:
     known = {("A", regime): {"trained_at": NOW, "bars": 900} for regime in REGIMES[:-1]}
-    rules = {"after_bars": 100, "after": timedelta(days=7), "least_bars": 500}
+    rules = {"after_bars": 100, "after": timedelta(days=7), "apart": timedelta(0), "least_bars": 500}
     state = {"bars": 900, "last_bar": NEWEST, "features_until": NEWEST}
     assert training_wanted(members("A"), {"A": state}, known, NOW, **rules).symbols == ["A"]
     known["A", REGIMES[-1]] = {"trained_at": NOW, "bars": 900}
@@ -159,3 +159,38 @@ def test_the_pause_doubles_while_the_same_wish_stays_unfulfilled_up_to_a_day() -
 
 def test_an_empty_cursor_remembers_nothing() -> None:
     assert Asked.read(None).again(Wish(["A"], "")) is None
+
+
+def rounds(looked: dict[str, datetime], now: datetime = NOW) -> Wish:
+    """What is wanted where each of these symbols has 200 new bars, a week lying between rounds."""
+    known = {(symbol, regime): {"trained_at": at, "bars": 800} for symbol, at in looked.items() for regime in REGIMES}
+    states = {symbol: {"bars": 1000, "last_bar": NEWEST, "features_until": NEWEST} for symbol in [*looked, "NEW"]}
+    rules = {"after_bars": 100, "after": timedelta(days=7), "apart": timedelta(days=7), "least_bars": 500}
+    return training_wanted(members(*states), states, known, now, **rules)
+
+
+def test_whoever_is_due_waits_for_the_next_round_and_the_reason_says_when_and_why() -> None:
+    wish = rounds({"A": NOW - 30 * DAY, "B": NOW - 2 * DAY})
+    assert wish.symbols == []
+    assert wish.reason == (
+        "3 of 3 symbols are due for a training, first A, and wait for the round of 2024-01-15 12:00 UTC, because each "
+        "spends level at the gate; «alpha-assets train» waits for none"
+    )
+    assert rounds({"A": NOW - 30 * DAY, "B": NOW - 2 * DAY}, NOW + 5 * DAY).symbols == ["A", "B", "NEW"]
+
+
+def test_symbols_that_fall_due_day_by_day_are_trained_in_one_round_a_week() -> None:
+    looked = {symbol: NOW - number * DAY for number, symbol in enumerate("ABCDEFG", start=20)}
+    asked = []
+    for day in range(28):
+        wish = rounds(looked, NOW + day * DAY)
+        looked |= dict.fromkeys(wish.symbols, NOW + day * DAY)
+        asked += [day] if wish.symbols else []
+    assert asked == [0, 7, 14, 21]
+
+
+def test_a_regime_that_nobody_has_looked_at_waits_for_no_round() -> None:
+    known = {("A", regime): {"trained_at": NOW, "bars": 900} for regime in REGIMES[:-1]}
+    rules = {"after_bars": 100, "after": timedelta(days=7), "apart": timedelta(days=7), "least_bars": 500}
+    state = {"bars": 900, "last_bar": NEWEST, "features_until": NEWEST}
+    assert training_wanted(members("A"), {"A": state}, known, NOW, **rules).symbols == ["A"]

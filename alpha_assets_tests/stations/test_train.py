@@ -271,7 +271,7 @@ def files_of(line: Line, symbol: str) -> dict[str, bytes]:
 
 def wanted(line: Line, now: datetime) -> list[str]:
     """What automation would have trained."""
-    rules: dict[str, Any] = {"after_bars": 100, "after": timedelta(days=7), "least_bars": 500}
+    rules: dict[str, Any] = {"after_bars": 100, "after": timedelta(days=7), "apart": timedelta(0), "least_bars": 500}
     ledger = line.ledger
     return training_wanted(ledger.universe(), ledger.states(), ledger.candidates(), now, **rules).symbols
 
