@@ -120,6 +120,7 @@ def test_the_gate_is_honest_and_finds_what_is_there() -> None:
     assert {name: figures[f"{name}_skill"] for name in nulls if figures[f"{name}_skill"] > 0.05} == {}
     assert figures["mixed_false"] <= 0.10
     assert figures["power_015"] >= 0.9
+    assert figures["power_015_shared"] >= 0.9
     assert figures["leak_caught"] == 1.0
     assert all(figures[f"whole_{name}"] >= 0.5 for name in ("sample", "skill", "suspicion", "deflated_sharpe"))
 
