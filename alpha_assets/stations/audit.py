@@ -21,28 +21,31 @@ from alpha_assets.stores.ledger import Ledger
 
 LABEL_OVERLAP = "label_overlap"
 
-#: The key of a candidate's predictions.
-_OF_CANDIDATE = ["symbol", "regime", "training_id"]
+#: The key of a model's predictions.
+_OF_MODEL = ["symbol", "regime", "training_id"]
 
 
 def overlap_verdict(lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[str], now: datetime) -> Verdict:
-    """The days on which an out-of-fold prediction of a present candidate was made by a fit that had seen its window.
+    """The days on which an out-of-fold prediction of a model was made by a fit that had seen its window.
+
+    Models are the present candidates, canaries and what is in production, which may be an older training.
 
     Looks at those of ``symbols`` and remembers what it finds; the verdict is over what is found and not cleared in the
     whole universe. The sentence counts what was looked at, and what does not say how far its fit had learnt.
     """
-    candidates = [{name: row[name] for name in _OF_CANDIDATE} for row in ledger.candidates().values()]
-    present = pl.DataFrame(candidates, schema=dict.fromkeys(_OF_CANDIDATE, pl.String()))
-    columns = [*_OF_CANDIDATE, "timestamp", "origin", "learnt_until"]
+    rows = [row for cells in (ledger.candidates(), ledger.canaries(), ledger.production()) for row in cells.values()]
+    models = [{name: row[name] for name in _OF_MODEL} for row in rows]
+    present = pl.DataFrame(models, schema=dict.fromkeys(_OF_MODEL, pl.String()))
+    columns = [*_OF_MODEL, "timestamp", "origin", "learnt_until"]
     said = (
         lake.read("predictions", symbols=symbols, columns=columns)
         .filter(pl.col("origin") == OUT_OF_FOLD)
-        .join(present, on=_OF_CANDIDATE, how="semi")
+        .join(present, on=_OF_MODEL, how="semi")
     )
     found = overlapping(with_known_at(said, settings, calendars_of(ledger)))
     days = found.select("symbol", rule=pl.lit(LABEL_OVERLAP), day=pl.col("timestamp").dt.date()).unique()
-    rows = days.with_columns(seen_at=pl.lit(now, TIME)).to_dicts()
-    ledger.note_findings(dict.fromkeys(symbols), [LABEL_OVERLAP], rows)
+    found_on = days.with_columns(seen_at=pl.lit(now, TIME)).to_dicts()
+    ledger.note_findings(dict.fromkeys(symbols), [LABEL_OVERLAP], found_on)
     verdict = findings_verdict(ledger, [LABEL_OVERLAP], "days were predicted by a fit that had seen their window")
     silent = said["learnt_until"].null_count()
     looked = f"{said.height - silent:,} predictions of {said['symbol'].n_unique()} symbols looked at"

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from alpha_assets.quant.schema import TIME
 from alpha_assets.stations.audit import overlap_verdict
+from alpha_assets.stations.decisions import row_of
 from alpha_assets.stations.inspect import Verdict
 from alpha_assets.stations.series import calendars_of, with_known_at
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied
@@ -71,6 +73,20 @@ def test_only_the_training_of_the_present_candidate_counts(line: Line) -> None:
     assert verdict.sentence.endswith(
         f"; {line.predictions().height - held.height:,} predictions of 3 symbols looked at"
     )
+
+
+def test_an_older_training_counts_too_while_it_serves(line: Line) -> None:
+    held = rewritten(line, "SIM01", pl.col("known_at"), training="another")
+    served = {**line.ledger.candidates()["SIM01", "all"], "training_id": "another"}
+    said: dict[str, Any] = {
+        "verdict": "promote",
+        "stage": "production",
+        "reason": "it did",
+        "who": "gate",
+        "evidence": {},
+    }
+    line.ledger.decide([row_of(served, ("SIM01", "all"), last=None, production=None, now=NOW, **said)])
+    assert looked(line).count == held.height
 
 
 def test_predictions_that_do_not_say_what_their_fit_had_learnt_are_counted_and_not_passed_off(line: Line) -> None:
