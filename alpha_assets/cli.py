@@ -198,7 +198,9 @@ def _deciding(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         verb = _verb(verbs, name, what, _call("decide", name))
         verb.set_defaults(verb_name=name)
         _cell(verb)
-        verb.add_argument("--version", metavar="N", help="the version meant")
+        verb.add_argument(
+            "--version", metavar="N", help="the version meant: its number, or MODEL/N where two models have it"
+        )
         verb.add_argument("--why", metavar="REASON", required=True, help="recorded with the decision and who took it")
         _format(verb)
 

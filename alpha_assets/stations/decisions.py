@@ -157,7 +157,7 @@ def reject_version(
 def roll_back(ledger: Ledger, cell: tuple[str, str], number: str | None, *, why: str, who: str, now: datetime) -> Row:
     """A person's word that production goes back to the version before, or to ``number``; to none where there is none.
 
-    Raises DecisionRefused where nothing is in production, or where ``number`` is not below it in the line.
+    Raises DecisionRefused where nothing is in production, or where ``number`` is not below it in the line, or of two.
     """
     history, stands, _ = _known(ledger, cell)
     if stands.production is None:
@@ -168,7 +168,7 @@ def roll_back(ledger: Ledger, cell: tuple[str, str], number: str | None, *, why:
     below = stands.line[:-1]
     to = stands.previous
     if number is not None:
-        to = next((row for row in reversed(below) if row["model_version"] == number), None)
+        to = _named_version(list(reversed(below)), cell, number)
         if to is None:
             could = ", ".join(str(row["model_version"]) for row in reversed(below)) or "none: without --version it "
             could += "" if below else "leaves no version in production"
@@ -195,8 +195,7 @@ def _wanted(
     """The version that a person means: the one named, else the one that waits for a decision."""
     trained = candidate if candidate is not None and candidate["model_version"] is not None else None
     if number is not None:
-        decided = [row for row in reversed(history) if row["model_version"] == number]
-        found = next(iter([*([trained] if trained and trained["model_version"] == number else []), *decided]), None)
+        found = _named_version([*([trained] if trained else []), *reversed(history)], cell, number)
         if found is None:
             raise DecisionRefused(
                 f"{_named(cell)} has no version {number}: «alpha-assets models {cell[0]}» lists those there are"
@@ -207,6 +206,20 @@ def _wanted(
     if waiting is None:
         raise DecisionRefused(f"{_named(cell)} has no version that waits for a decision: name one with --version")
     return waiting
+
+
+def _named_version(rows: Sequence[Mapping[str, Any]], cell: tuple[str, str], number: str) -> Mapping[str, Any] | None:
+    """The first of ``rows`` on the version ``number``, or «name/number».
+
+    A cell's own fits and the pooled ones that stand in for them are numbered apart: a number that both have is refused.
+    """
+    name, _, number = number.rpartition("/")
+    meant = [row for row in rows if row["model_version"] == number and name in ("", row["model_name"])]
+    names = sorted({str(row["model_name"]) for row in meant})
+    if len(names) > 1:
+        could = " or ".join(f"--version {other}/{number}" for other in names)
+        raise DecisionRefused(f"{_named(cell)}: version {number} may be that of {' or '.join(names)}: say {could}")
+    return meant[0] if meant else None
 
 
 def _state(stands: Standing, row: Mapping[str, Any]) -> str | None:

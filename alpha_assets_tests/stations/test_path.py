@@ -15,7 +15,7 @@ from alpha_assets.quant.parameters import PromotionParameters
 from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations import decisions as station
 from alpha_assets.stations import promote as gate_station
-from alpha_assets.stations.decisions import DecisionRefused, promote_version, reject_version, roll_back
+from alpha_assets.stations.decisions import DecisionRefused, promote_version, reject_version, roll_back, row_of
 from alpha_assets.stations.promote import due, reconcile
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.lake import PREDICTIONS
@@ -340,6 +340,16 @@ class TestAPerson:
             decide(settled, act, number, cell)
         assert sentence in str(refused.value)
         assert settled.ledger.decisions() == before
+
+    def test_says_which_model_where_its_own_fit_and_a_pooled_one_have_the_same_number(self, settled: Line) -> None:
+        history = settled.ledger.history([CHOSEN])[CELL]
+        pooled = {**history[-1], "model_name": "pooled.all"}
+        said: dict[str, Any] = {"verdict": "hold", "stage": "staging", "reason": "a person looks", "who": "gate"}
+        row = row_of(pooled, CELL, last=history[-1], production=history[-1], evidence={}, now=later(days=4), **said)
+        settled.ledger.decide([row])
+        with pytest.raises(DecisionRefused, match=r"say --version SIM02\.all/1 or --version pooled\.all/1"):
+            decide(settled, reject_version, "1")
+        assert decide(settled, reject_version, "pooled.all/1")["model_name"] == "pooled.all"
 
     def test_cannot_turn_down_twice(self, second: Line) -> None:
         decide(second, reject_version)
