@@ -90,13 +90,20 @@ def picture(settings: Settings, options: Namespace) -> None:
 
 
 def _sentences(told: Mapping[str, Any]) -> list[str]:
+    from alpha_assets.quant.gate import REGISTERED
+
     named = f"{told['symbol']} {told['regime']}: {told['model_name']} version {told['model_version']}"
     said = [f"{named} is in production since {told['decided_at']}, by {told['who']}: {told['reason']}"]
     if told["previous_version"]:
         said.append(f"Before it version {told['previous_version']} was in production.")
     if told["judged_at"]:
         said.append(
-            f"Judged at {told['judged_at']}, attempt {told['attempt']} of its family, level {told['level']:.4f}."
+            f"Judged at {told['judged_at']}, attempt {told['attempt']} of its family, level {told['level']:.4f}, by "
+            + (
+                "the thresholds that this release registered."
+                if told["gate"] in REGISTERED.values()
+                else f"other thresholds of the gate than those registered ({told['gate'] or 'not remembered'})."
+            )
         )
     if told["window"]:
         window = told["window"]

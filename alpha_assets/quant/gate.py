@@ -5,6 +5,8 @@ one-sided bound over blocks of dates (``quant.evidence``); GATE.md has the defin
 to the pool's (``quant.shrinkage``).
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +15,7 @@ from typing import Any, Literal
 import polars as pl
 
 from alpha_assets.quant import gate_lines as lines_of
-from alpha_assets.quant.evidence import Sample, refuse
+from alpha_assets.quant.evidence import Estimate, Sample, refuse
 from alpha_assets.quant.gate_lines import Drift, Line
 from alpha_assets.quant.parameters import GateParameters
 from alpha_assets.quant.sharpe import Trials
@@ -28,6 +30,10 @@ VERBS: Mapping[Decision, str] = {
     "block": "blocked",
 }
 
+#: The one configuration that each release registered before it was used on any market: thresholds that are chosen with
+#: the verdicts in sight promote noise. A change of a default is a new release and a line here.
+REGISTERED = {"0.1.0": "44e435bb5c2b"}
+
 #: Whose predictions were judged and should serve: the candidate's own, or those of the learned linear rival.
 Serving = Literal["candidate", "linear"]
 
@@ -37,7 +43,8 @@ class PoolVerdict:
     """What the evidence of a whole family is worth.
 
     ``level`` is this attempt's share of the family's yearly level; ``figures`` are told beside the lines and never
-    decide: XS-IC, macro-F1, the Sharpe ratio that later trials are compared with, and others.
+    decide: XS-IC, macro-F1, the Sharpe ratio that later trials are compared with, and others. ``configuration`` names
+    the thresholds, as ``configuration_of`` does.
     """
 
     decision: Decision
@@ -51,6 +58,7 @@ class PoolVerdict:
     symbols: int
     effective_sample: float
     serves: Serving
+    configuration: str
 
     @property
     def unmatched(self) -> str | None:
@@ -157,6 +165,7 @@ def judge(
         symbols=len(sample.names),
         effective_sample=sample.effective_sample,
         serves=serves,
+        configuration=configuration_of(parameters),
     )
     return Judgement(pool=pool, symbols=_symbol_verdicts(sample, pool, drift or {}))
 
@@ -180,6 +189,12 @@ def sharpe_of(evidence: pl.DataFrame, parameters: GateParameters, *, horizon: in
     sample, _, _ = _serving(Sample(evidence, parameters, horizon))
     found = lines_of.portfolio(sample)
     return found.sharpe if found is not None else None
+
+
+def configuration_of(parameters: GateParameters) -> str:
+    """A digest of every threshold and of which lines decide."""
+    told = json.dumps(asdict(parameters), sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def attempt_level(level: float, attempt: int) -> float:
@@ -258,6 +273,9 @@ def _symbol_verdicts(sample: Sample, pool: PoolVerdict, drift: Mapping[str, Drif
         ic, error = _defined(effects.ic[number]), _defined(effects.error[number])
         effect, probability = _defined(effects.effect[number]), _defined(effects.probability[number])
         decision, reason = _symbol_decision(pool, probability, ic, threshold)
+        leak = _suspected(ic, error, sample)
+        if leak is not None and pool.decision in ("promote", "canary"):
+            decision, reason = "block", leak
         found = drift.get(name)
         if decides and found is not None and found.alarmed and found.confirmed and decision in ("promote", "canary"):
             decision, reason = "reject", f"rejected: {found.sentence}"
@@ -290,6 +308,21 @@ def _symbol_decision(
     return pool.decision, (
         f"{VERBS[pool.decision]}: P(effect > 0) {probability:.3f} ≥ {threshold:.2f}, own TS-IC {ic:.3f} "
         f"shrunk to a pool that {passed}"
+    )
+
+
+def _suspected(ic: float | None, error: float | None, sample: Sample) -> str | None:
+    """Why a symbol's own figure is too good to be true; a leak into one of twenty does not show in the pool's."""
+    parameters = sample.parameters
+    if ic is None or error is None or "suspicion" not in parameters.deciding_lines:
+        return None
+    level = parameters.suspicion_level
+    bound = Estimate(ic, error, 0.0, sample.blocks - 1).bound(level)
+    if bound <= parameters.suspicion_ic:
+        return None
+    return (
+        f"blocked: lower bound of its own TS-IC {bound:.3f} > {parameters.suspicion_ic:.2f} at level {level:.2g}: too "
+        "good to be true, a person has to look for a leak"
     )
 
 

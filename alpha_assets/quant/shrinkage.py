@@ -28,7 +28,7 @@ def symbol_effects(sample: Sample) -> Effects:
 
     What is shrunk is free of the bias of demeaning (``Panel.purged``). Fisher's z of a symbol has the variance
     design / (n - 3), n its rows. The design factor is what overlap and clustering do to it: the variance of the
-    symbol's IC under the block bootstrap over 1 / n, averaged over the symbols, because a single symbol's is too noisy
+    symbol's IC under the block bootstrap over 1 / n, taken over all symbols, because a single symbol's is too noisy
     to be believed, and at least 1.
     """
     nothing = np.full(len(sample.names), np.nan)
@@ -51,7 +51,7 @@ def symbol_effects(sample: Sample) -> Effects:
 
 
 def _design_factor(sample: Sample, ic: Array, known: Array) -> float:
-    """Mean over symbols of n x the block-bootstrap variance of the IC's influence (``Panel.ic``)."""
+    """Over all symbols, n x the block-bootstrap variance of the ICs' influences (``Panel.ic``) over the plain ones."""
     rows = sample.held.sum(axis=0)
     of_score = over(np.sqrt(rows), np.sqrt((sample.score**2).sum(axis=0)))
     of_return = over(np.sqrt(rows), np.sqrt((sample.earned**2).sum(axis=0)))
@@ -59,7 +59,9 @@ def _design_factor(sample: Sample, ic: Array, known: Array) -> float:
     influence = (sample.purged(sample.score) * of_score * y - ic * (x**2 + y**2) / 2)[:, known]
     variance = (sample.block_sums(influence) ** 2).mean(axis=0) / sample.block * sample.dates
     plain = rows[known] * (1 - ic[known] ** 2) ** 2
-    return max(float(np.mean(variance / plain)), 1.0)
+    # Of the sums and not the mean of ratios: one symbol with an IC of 1, a leak, has a plain variance of nothing, and
+    # made the error of every other one infinite.
+    return max(float(variance.sum() / plain.sum()), 1.0)
 
 
 #: The grid over which the prior of the symbols' effects is averaged: share of zeros, mean and spread of the rest

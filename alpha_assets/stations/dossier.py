@@ -134,6 +134,7 @@ def explanation(ledger: Ledger, cell: Cell) -> Row | None:
         "judged_by": judged["who"] if judged else None,
         "lines": _lines(evidence),
         "attempt": evidence.get("pool", {}).get("attempt"),
+        "gate": evidence.get("pool", {}).get("configuration"),
         "level": evidence.get("pool", {}).get("level"),
         "baseline": evidence.get("baseline"),
         "window": evidence.get("window"),

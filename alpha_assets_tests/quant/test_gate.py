@@ -8,6 +8,7 @@ import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,15 @@ import pytest
 from scipy.stats import binom
 
 from alpha_assets.quant.evidence import Panel
-from alpha_assets.quant.gate import Judgement, against_pool, attempt_level, judge, sharpe_of
+from alpha_assets.quant.gate import (
+    REGISTERED,
+    Judgement,
+    against_pool,
+    attempt_level,
+    configuration_of,
+    judge,
+    sharpe_of,
+)
 from alpha_assets.quant.gate_lines import Drift
 from alpha_assets.quant.metrics import direction, ts_ic, xs_ic
 from alpha_assets.quant.parameters import GATE_LINES, GateParameters
@@ -91,6 +100,29 @@ def test_a_leak_is_blocked_until_a_person_has_looked() -> None:
     assert judgement.pool.reason.startswith("blocked: lower bound of TS-IC 0.3")
     assert "a person has to look" in judgement.pool.reason
     assert {verdict.decision for verdict in judgement.symbols.values()} == {"block"}
+
+
+def test_a_leak_into_one_symbol_of_twenty_is_blocked_though_the_pool_does_not_show_it() -> None:
+    clean = planted(3, 1500, 20, 0.10)
+    leaker = clean["symbol"][0]
+    seen = clean.with_columns(score=pl.when(pl.col("symbol") == leaker).then("scaled_return").otherwise("score"))
+    assert judge(clean, PARAMETERS, horizon=1).symbols[leaker].decision == "promote"
+    judgement = judge(seen, PARAMETERS, horizon=1)
+    assert judgement.pool.decision == "promote"
+    verdict = judgement.symbols.pop(leaker)
+    assert verdict.decision == "block"
+    assert verdict.reason.startswith("blocked: lower bound of its own TS-IC 0.9")
+    assert "a person has to look" in verdict.reason
+    assert "block" not in {one.decision for one in judgement.symbols.values()}
+    told = judge(seen, without("suspicion"), horizon=1).symbols[leaker]
+    assert told.decision == "promote", "where the line does not decide, nothing is blocked"
+
+
+def test_the_thresholds_are_those_that_this_release_registered() -> None:
+    """They are chosen once a release, before any evidence is seen: a change here needs a new release beside it."""
+    assert REGISTERED[version("alpha_assets")] == configuration_of(GateParameters())
+    assert judge(noise(2, 600, 5), PARAMETERS, horizon=1).pool.configuration in REGISTERED.values()
+    assert configuration_of(replace(PARAMETERS, suspicion_ic=0.2)) not in REGISTERED.values()
 
 
 def test_directions_too_often_right_are_a_suspicion_of_their_own() -> None:
