@@ -66,6 +66,7 @@ def test_the_ingest_benchmark_prints_its_documented_figures_and_says_where_the_s
     assert all(figure > 0 for name, figure in figures.items() if name.endswith(("_s", "_growth")))
 
 
+@pytest.mark.slow
 def test_the_registry_benchmark_prints_its_documented_figures(capsys: pytest.CaptureFixture[str]) -> None:
     registry.main(["--small", "2", "--large", "4", "--repeats", "2", "--format", "json"])
     figures = json.loads(capsys.readouterr().out)

@@ -89,6 +89,7 @@ def assert_names_the_two_other_sources(sentence: str) -> None:
     assert "`ALPHA_SOURCE=simulated`" in sentence
 
 
+@pytest.mark.slow
 def test_offline_the_main_job_stops_with_one_sentence_and_leaves_nothing_behind_but_the_wish(desk: Desk) -> None:
     desk.yahoo.refuse()
     done = desk("run", "AAPL", "MSFT")

@@ -660,6 +660,7 @@ def runs_through_the_same_code(crypto: Crypto, home: Path, shared_data: Path, st
     assert_frame_equal(chunks.lake.read(TABLE), once.lake.read(TABLE), rel_tol=0, abs_tol=1e-12)
 
 
+@pytest.mark.slow
 def test_seven_years_of_hours_run_through_the_same_code(shared_data: Path, tmp_path: Path) -> None:
     stops = (timedelta(days=40, hours=5), timedelta(days=40, hours=4), timedelta(days=9))
     runs_through_the_same_code(HOURS, tmp_path, shared_data, stops)

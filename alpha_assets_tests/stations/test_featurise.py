@@ -634,6 +634,7 @@ def test_a_rewrite_while_the_old_table_is_built_leaves_no_table_behind(house: Ho
     assert_frame_equal(ours, theirs, rel_tol=1e-6, abs_tol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", EVERY)
 def test_a_kill_at_any_write_leaves_old_and_new_table_as_an_undisturbed_run_does(
     house: House, days: list[date], every: int
@@ -715,6 +716,7 @@ def begun_and_whole_158(
     return begun, whole
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(sizes=SIZES)
 def test_chunks_of_any_size_give_alpha158_of_one_rebuild_and_only_a_split_reads_the_past_again(

@@ -135,6 +135,7 @@ def test_any_chunks_store_what_one_run_stores_many_times_over(dirt: Dirt, places
     chunks_equal_one_run(dirt, places)
 
 
+@pytest.mark.slow
 def test_session_by_session_stores_what_one_run_stores_with_every_kind_of_dirt_in_between(tmp_path: Path) -> None:
     market = dirty_market([(place % 3, 40 + 2 * place, rule) for place, rule in enumerate(DIRT)])
     chunks, once = in_chunks_and_at_once(tmp_path, market, market.sessions()[38:84])
@@ -586,6 +587,7 @@ def eventful(days: list[date]) -> Market:
     return market
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", EVERY)
 def test_a_run_killed_at_any_write_and_run_again_leaves_the_tables_of_an_undisturbed_run(
     tmp_path: Path, days: list[date], every: int
@@ -607,6 +609,7 @@ def test_a_run_killed_at_any_write_and_run_again_leaves_the_tables_of_an_undistu
     assert writes > 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", EVERY)
 def test_a_first_load_killed_at_any_write_and_run_again_is_whole(tmp_path: Path, days: list[date], every: int) -> None:
     market = eventful(days)
@@ -676,6 +679,7 @@ def test_a_hint_that_is_missing_is_read_from_the_lake(house: House, market: Mark
 # --- Two at once
 
 
+@pytest.mark.slow
 def test_two_ingests_at_once_double_and_lose_nothing(tmp_path: Path, days: list[date]) -> None:
     market = eventful(days)
     prepared = House(tmp_path / "prepared", market)

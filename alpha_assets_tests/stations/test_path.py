@@ -175,6 +175,7 @@ class TestCanary:
         assert third.promote([CHOSEN], later(days=2)).states() == {"in_shadow": 1}
         assert len(third.ledger.decisions(CHOSEN)) == 2
 
+    @pytest.mark.slow
     def test_a_version_whose_evidence_is_too_little_is_at_most_canary_whatever_its_shadow_shows(
         self, line: Line, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -419,6 +420,7 @@ def of_regime(row: dict[str, Any], regime: str) -> dict[str, Any]:
     return {**{name: value for name, value in row.items() if name != "id"}, **more}
 
 
+@pytest.mark.slow
 def test_versions_that_several_symbols_share_are_named_by_the_newest_decision(line: Line) -> None:
     """A pooled model serves many cells; they need not stand at the same version."""
     pooled = "pooled.trending"

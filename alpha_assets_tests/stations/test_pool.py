@@ -174,6 +174,7 @@ def test_the_pool_speaks_of_patterns_where_a_symbol_has_too_few_events(featured:
     assert pools(line, ("all",)).states() == line.train(["SIM01"]).states() == {"unchanged": 1}
 
 
+@pytest.mark.slow
 def test_a_search_is_made_once_a_family_counted_and_followed_by_its_symbols(featured: Path, tmp_path: Path) -> None:
     learning = replace(QUICK, search_trials=3, min_leaf_rows=400, seed=2)
     line = copied(featured, tmp_path / "home", learning=learning)

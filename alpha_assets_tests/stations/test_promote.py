@@ -86,6 +86,7 @@ def test_a_second_look_at_the_same_candidates_changes_nothing(line: Line) -> Non
     assert (line.ledger.decisions(), line.runs()) == before
 
 
+@pytest.mark.slow
 def test_the_evidence_is_that_of_all_symbols_even_where_the_run_holds_one(
     line: Line, trained: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_the_same_evidence_looked_at_twice_spends_one_attempt_and_new_evidence_a
     ]
 
 
+@pytest.mark.slow
 def test_decisions_are_only_ever_appended_and_the_former_version_becomes_previous(line: Line) -> None:
     line.promote()
     first = line.ledger.decisions()
@@ -169,6 +171,7 @@ class Killed(BaseException):
     """As final as a signal."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["aliases", "project", "open_sitting", "log_decisions"])
 def test_a_crash_between_the_decision_and_the_alias_is_healed_by_the_next_reconcile(
     line: Line, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -207,6 +210,7 @@ def decided_runs(line: Line, query: str = "") -> list[Any]:
     return list(line.registry.client.search_runs([experiment.experiment_id], query))
 
 
+@pytest.mark.slow
 def test_only_the_sittings_without_a_finished_run_are_mirrored_each_once(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:

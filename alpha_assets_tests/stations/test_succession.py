@@ -46,6 +46,7 @@ def judged(line: Line) -> dict[str, Any]:
     return {told["name"]: told for told in decision["evidence"]["pool"]["lines"]}
 
 
+@pytest.mark.slow
 def test_another_configuration_is_another_trial_that_lifts_the_threshold_and_a_refit_is_none(line: Line) -> None:
     line.promote()
     assert (judged(line)["trials"]["figure"], judged(line)["deflated_sharpe"]["threshold"]) == (1, 0)

@@ -95,6 +95,7 @@ class TestTraining:
         assert {figures["version"] for figures in report.partitions.values()} == {"1"}
         assert (line.versions(), line.runs(), line.ledger.candidates(), line.lake.version("predictions")) == before
 
+    @pytest.mark.slow
     def test_with_any_number_of_workers_makes_the_same_models(
         self, featured: Path, trained: Path, tmp_path: Path
     ) -> None:
@@ -248,6 +249,7 @@ def train_two(line: Line, writes: int) -> int:
     return life["left"]
 
 
+@pytest.mark.slow
 def test_a_training_killed_before_any_write_and_repeated_doubles_nothing_and_loses_nothing(
     featured: Path, tmp_path: Path
 ) -> None:

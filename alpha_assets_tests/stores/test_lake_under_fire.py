@@ -35,6 +35,8 @@ from alpha_assets_tests.stores.test_lake import (
     on_s3,
 )
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 8
 FIRST = day("2023-12-20")
 

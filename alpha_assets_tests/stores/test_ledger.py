@@ -133,6 +133,7 @@ class TestSchema:
         ledger.migrate()
         assert [row["symbol"] for row in ledger.universe()] == ["AAA"]
 
+    @pytest.mark.slow
     def test_many_processes_may_migrate_and_write_at_once(self, settings: Settings, ledger: Ledger) -> None:
         environment = {"ALPHA_HOME": str(settings.home), "ALPHA_LEDGER_URL": settings.ledger}
         writers = [

@@ -123,6 +123,7 @@ def first_use(settings: Settings, processes: int) -> list[str]:
 
 
 class TestFirstUse:
+    @pytest.mark.slow
     def test_several_processes_may_open_a_fresh_store_at_once(self, tmp_path: Path) -> None:
         assert first_use(Settings(home=tmp_path), 2) == ["6 {}"] * 2  # MLflow's own «Default» is the sixth experiment
 
