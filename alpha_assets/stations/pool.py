@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from alpha_assets.quant.heads import enough
-from alpha_assets.quant.labels import untrainable_regimes
 from alpha_assets.quant.search import Trial
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
@@ -31,6 +30,7 @@ from alpha_assets.stations.train import (
     shut_from,
     task_of,
     torn_trainings,
+    untrainable,
     usable,
 )
 from alpha_assets.stations.trials import configuration, family, note_training, tried_so_far
@@ -67,7 +67,7 @@ def train_pools(
     rows, _ = labelled_rows(lake, settings, names, list(names))
     known = usable(rows)
     by_date = known.sort("timestamp", "symbol")
-    untrainable = untrainable_regimes(known.select("symbol", "timestamp", "regime"), settings.learning.horizon)
+    too_short = untrainable(lake, settings)
     fired, shut = pattern_events(lake, settings, list(names)), shut_from(lake, settings)
     tasks: dict[str, Task] = {}
     for regime in regimes:
@@ -75,7 +75,7 @@ def train_pools(
             f"{regime}|{EVERY}", by_date, regime, recipe_of(settings), settings.learning, fired, shut, pooled=True
         )
         refusal = enough(task.rows, settings.learning)
-        reason = untrainable.get(regime) or (refusal and f"over all symbols: {refusal.reason}")
+        reason = too_short.get(regime) or (refusal and f"over all symbols: {refusal.reason}")
         if reason is not None:
             report.say(regime, "refused", reason=reason)
             continue

@@ -157,6 +157,15 @@ def shut_from(lake: Lake, settings: Settings) -> datetime | None:
     return vault_begins(lake.read("bars", columns=["timestamp"])["timestamp"], share) if share else None
 
 
+def untrainable(lake: Lake, settings: Settings) -> Mapping[str, str]:
+    """``untrainable_regimes`` by the stored features of the whole universe: what a run trains is told by none of its own.
+
+    A symbol has few spells of a regime, and by those at hand another horizon would have been refused in each run.
+    """
+    regimes = lake.read(table_of(settings), columns=["symbol", "timestamp", "regime"])
+    return untrainable_regimes(regimes, settings.learning.horizon)
+
+
 def pattern_events(lake: Lake, settings: Settings, symbols: Sequence[str]) -> pl.DataFrame | None:
     """What the pattern heads learn from: every event of ``symbols`` that says a direction; None without such heads."""
     if not pattern_heads(settings.learning):
@@ -256,18 +265,11 @@ class _Desk:
         # Without MLflow's database there is no version left to point to: everything is logged anew.
         self._settled = SETTLED if registry.exists() else ()
         self._cells: dict[str, Cell] = {}
-        self._untrainable: Mapping[str, str] = {}
+        self._untrainable = untrainable(lake, settings)
         self._shut = shut_from(lake, settings)
 
     def sort(self, found: Mapping[Cell, pl.DataFrame], fired: pl.DataFrame | None) -> dict[str, Task]:
-        """The cells that have to be fitted, by name; all others are recorded. ``fired`` are their pattern events.
-
-        How long a regime lasts is told by the symbols at hand together: a symbol alone has too few spells of it.
-        """
-        by_symbol = {symbol: whole.select("symbol", "timestamp", "regime") for (symbol, _), whole in found.items()}
-        if by_symbol:
-            together = pl.concat(list(by_symbol.values()))
-            self._untrainable = untrainable_regimes(together, self._settings.learning.horizon)
+        """The cells that have to be fitted, by name; all others are recorded. ``fired`` are their pattern events."""
         work, settled = {}, []
         events = {} if fired is None else fired.partition_by("symbol", as_dict=True)
         for cell, whole in found.items():

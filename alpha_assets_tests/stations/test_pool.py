@@ -141,6 +141,17 @@ def test_a_horizon_longer_than_half_the_spells_of_a_regime_is_trained_for_all_ba
     assert line.ledger.candidates()["SIM01", "sideways"]["reason"] == cells["sideways|SIM01"]["reason"]
 
 
+def test_how_long_a_regime_lasts_is_told_by_the_universe_whoever_is_trained(featured: Path, tmp_path: Path) -> None:
+    """The regimes of SIM01 last; those of all others change with every bar."""
+    line = copied(featured, tmp_path / "home", learning=replace(QUICK, min_rows=150, min_labels=50))
+    table, others = table_of(line.settings), list(SYMBOLS[1:])
+    restless = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("sideways")).otherwise(pl.lit("volatile"))
+    line.lake.replace(table, line.lake.read(table, symbols=others).with_columns(regime=restless), others)
+    reason = line.train(["SIM01"], regimes=("sideways",)).partitions["sideways|SIM01"]["reason"]
+    assert "median spell of sideways (1 bars)" in reason
+    assert pools(line, ("sideways",)).partitions["sideways"]["reason"] == reason
+
+
 def test_a_regime_with_history_enough_gets_a_model_of_its_own_bars(featured: Path, tmp_path: Path) -> None:
     line = copied(featured, tmp_path / "home", learning=replace(QUICK, min_rows=150, min_labels=50))
     report = line.train(["SIM01"], regimes=("sideways",))
