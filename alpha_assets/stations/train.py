@@ -198,7 +198,7 @@ def train(
     (points to the version there is), refused (too little data and no pooled model, or a horizon too long for the
     regime's spells, with the reason), failed (the fit raised; the others go on), held (an action that cannot be),
     quarantined, too_few_bars and empty (nothing to learn from, with the reason). ``tags`` go on every MLflow run.
-    What was looked at is recorded whatever the state, or automation would ask for the same look again and again.
+    Where no version is made, one that these settings made before stays the cell's candidate. What was looked at is recorded whatever the state, or automation would ask for the same look again and again.
     """
     started = time.perf_counter()
     report = Report()
@@ -210,7 +210,8 @@ def train(
     for symbol in symbols:
         if symbol not in found and symbol not in idle:
             idle[symbol] = lacking(states.get(symbol), settings) or ("empty", NO_FEATURES)
-    ledger.note_candidates(_looked_at([cell for cell in cells if cell[0] in idle], idle, states, now))
+    known = ledger.candidates()
+    ledger.note_candidates(_looked_at([cell for cell in cells if cell[0] in idle], idle, states, known, now))
     for cell in cells:
         if cell[0] in idle:
             state, reason = idle[cell[0]]
@@ -322,6 +323,8 @@ class _Desk:
             and before["training_id"] == identity
             and before["state"] in states
             and before["state"] in self._settled
+            # One that was refused and kept its version is known by that: of these very rows it is trained again.
+            and (before["state"] != "refused" or before["model_version"] is None)
         )
 
     def _settle(
@@ -334,6 +337,8 @@ class _Desk:
         version = None if pool is None else pool[0]
         told = {} if version is None else {"version": version.number, "model": version.name}
         self._report.say(key_of(cell), state, reason=reason, rows=task.rows.height, **told)
+        if version is None:
+            return self._without_version(cell, identity, state, reason, task.rows.height)
         return self._record(cell, identity, state, reason, task.rows.height, version)
 
     def _unchanged(self, cell: Cell, before: Row | None) -> Row | None:
@@ -356,7 +361,7 @@ class _Desk:
         cell = self._cells[fit.name]
         if fit.files is None or fit.evidence is None:
             state = "failed" if fit.failed else "refused"
-            row = self._record(cell, fit.training_id, state, str(fit.problem), task.rows.height, None)
+            row = self._without_version(cell, fit.training_id, state, str(fit.problem), task.rows.height)
             self._ledger.note_candidates([row])
             self._report.say(fit.name, state, reason=fit.problem)
             return
@@ -371,6 +376,18 @@ class _Desk:
         shown = {name: figure for name, figure in figures.items() if name in ("ts_ic", "accuracy")}
         seconds = round(fit.seconds, 3)
         self._report.say(fit.name, "trained", version=version.number, rows=task.rows.height, seconds=seconds, **shown)
+
+    def _without_version(self, cell: Cell, identity: str, state: str, reason: str, rows: int) -> Row:
+        """Record a look that made no version; one that these settings made before stays the cell's candidate.
+
+        What it said out of fold is as true as it was. Left out, its symbol would fall out of the family's evidence, and
+        come back with the next fit: two other families to judge, each of which spends level.
+        """
+        row = self._record(cell, identity, state, reason, rows, None)
+        before = self._known.get(cell)
+        if before is None or before["model_version"] is None or not _is_of(before, self._settings):
+            return row
+        return {**before, **{name: row[name] for name in ("state", "reason", "bars", "trained_until")}}
 
     def _record(
         self, cell: Cell, identity: str, state: str, reason: str, rows: int, version: Version | None
@@ -422,7 +439,11 @@ def why_untrained(candidate: Row | None, state: Row | None, settings: Settings) 
 
 
 def _looked_at(
-    cells: Sequence[Cell], idle: Mapping[str, tuple[str, str]], states: Mapping[str, Row], now: datetime
+    cells: Sequence[Cell],
+    idle: Mapping[str, tuple[str, str]],
+    states: Mapping[str, Row],
+    known: Mapping[Cell, Row],
+    now: datetime,
 ) -> list[Row]:
     """What was seen of the symbols that gave nothing to train on; the version they may have stays theirs."""
     return [
@@ -433,11 +454,23 @@ def _looked_at(
             "reason": idle[symbol][1],
             "bars": states[symbol]["bars"],
             "trained_until": states[symbol]["last_bar"],
-            "trained_at": now,
+            "trained_at": _made_at(known.get((symbol, regime))) or now,
         }
         for symbol, regime in cells
         if states.get(symbol, {}).get("bars")
     ]
+
+
+def _is_of(candidate: Row, settings: Settings) -> bool:
+    """Whether these settings made a candidate; of one from before that was remembered its feature set alone tells."""
+    table = table_of(settings)
+    made_by = (None, configuration(table, settings.learning))
+    return bool(candidate["features_set"] == table and candidate["configuration"] in made_by)
+
+
+def _made_at(before: Row | None) -> datetime | None:
+    """When the version of a cell was trained: its age is not the age of the last look."""
+    return None if before is None or before["model_version"] is None else before["trained_at"]
 
 
 def thinned(rows: pl.DataFrame, parameters: LearningParameters) -> pl.DataFrame:
