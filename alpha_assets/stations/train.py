@@ -53,6 +53,9 @@ SETTLED = ("trained", "pooled", "refused")
 #: The tag of a pooled version that says what a search made of its parameters, as JSON.
 TURNED = "searched"
 
+#: The tag of a pooled version that says when it was trained, in ISO format: its age is not that of who leans on it.
+TRAINED_AT = "trained_at"
+
 #: Fits whose predictions share one commit of the lake; so many are logged before the next ones are looked at.
 FITS_A_COMMIT = 16
 
@@ -151,6 +154,17 @@ def _labels(bars: pl.DataFrame, learning: LearningParameters) -> pl.DataFrame:
     return labels.join(met.select(*KEYED, "barrier"), on=list(KEYED), how="left", maintain_order="left")
 
 
+def data_versions(lake: Lake, settings: Settings) -> dict[str, str]:
+    """Tags that name the versions of the tables that a training is about to read.
+
+    To be asked before it reads: a refresh beside it makes newer ones, which no fit of it has seen.
+    """
+    return {
+        "bars_version": str(lake.version("bars")),
+        "features_version": str(lake.version(table_of(settings))),
+    }
+
+
 def shut_from(lake: Lake, settings: Settings) -> datetime | None:
     """Where the vault begins, by the dates of the whole universe: one border for all, whoever is trained now."""
     share = settings.learning.vault_share
@@ -158,9 +172,9 @@ def shut_from(lake: Lake, settings: Settings) -> datetime | None:
 
 
 def untrainable(lake: Lake, settings: Settings) -> Mapping[str, str]:
-    """``untrainable_regimes`` by the stored features of the whole universe: what a run trains is told by none of its own.
+    """``untrainable_regimes`` by the stored regimes of the whole universe.
 
-    A symbol has few spells of a regime, and by those at hand another horizon would have been refused in each run.
+    A symbol has few spells of a regime: by those of its own symbols each run would have refused another horizon.
     """
     regimes = lake.read(table_of(settings), columns=["symbol", "timestamp", "regime"])
     return untrainable_regimes(regimes, settings.learning.horizon)
@@ -198,11 +212,13 @@ def train(
     (points to the version there is), refused (too little data and no pooled model, or a horizon too long for the
     regime's spells, with the reason), failed (the fit raised; the others go on), held (an action that cannot be),
     quarantined, too_few_bars and empty (nothing to learn from, with the reason). ``tags`` go on every MLflow run.
-    Where no version is made, one that these settings made before stays the cell's candidate. What was looked at is recorded whatever the state, or automation would ask for the same look again and again.
+    What was looked at is recorded whatever the state, or automation would ask for the same look again and again; where
+    no version is made, one that these settings made before stays the cell's candidate.
     """
     started = time.perf_counter()
     report = Report()
     symbols = list(dict.fromkeys(symbol for symbol, _ in cells))
+    told = {**(tags or {}), **data_versions(lake, settings)}
     rows, held = labelled_rows(lake, settings, calendars_of(ledger), symbols)
     states = ledger.states()
     found = {str(symbol): part for (symbol,), part in usable(rows).group_by("symbol", maintain_order=True)}
@@ -216,7 +232,7 @@ def train(
         if cell[0] in idle:
             state, reason = idle[cell[0]]
             report.say(key_of(cell), state, reason=reason)
-    desk = _Desk(lake, ledger, registry, settings, states, now, tags or {}, report)
+    desk = _Desk(lake, ledger, registry, settings, states, now, told, report)
     fired = pattern_events(lake, settings, symbols)
     work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
     note_training(ledger, settings, desk.regimes(), now)
@@ -337,9 +353,11 @@ class _Desk:
         version = None if pool is None else pool[0]
         told = {} if version is None else {"version": version.number, "model": version.name}
         self._report.say(key_of(cell), state, reason=reason, rows=task.rows.height, **told)
-        if version is None:
+        if pool is None:
             return self._without_version(cell, identity, state, reason, task.rows.height)
-        return self._record(cell, identity, state, reason, task.rows.height, version)
+        row = self._record(cell, identity, state, reason, task.rows.height, version)
+        made = pool[1].get(TRAINED_AT)
+        return row if made is None else {**row, "trained_at": datetime.fromisoformat(made)}
 
     def _unchanged(self, cell: Cell, before: Row | None) -> Row | None:
         """Further bars may have left a candidate as it was: they are noted; when it was trained stays true."""
@@ -368,7 +386,7 @@ class _Desk:
         symbol, regime = cell
         trials = str(tried_so_far(self._ledger, self._settings, regime))
         tags = {**self._tags, "symbol": symbol, "regime": regime, "trials_so_far": trials}
-        version, figures = register(self._lake, self._registry, self._settings, model_name(*cell), fit, task, tags)
+        version, figures = register(self._registry, self._settings, model_name(*cell), fit, task, tags)
         reason = f"trained on {task.rows.height} bars until {task.rows['timestamp'][-1]:%Y-%m-%d}"
         self._ledger.note_candidates(
             [self._record(cell, fit.training_id, "trained", reason, task.rows.height, version)]
@@ -621,7 +639,6 @@ def pooled_candidate(registry: Registry, settings: Settings, regime: str) -> Row
 
 
 def register(
-    lake: Lake,
     registry: Registry,
     settings: Settings,
     name: str,
@@ -633,7 +650,8 @@ def register(
 ) -> tuple[Version, Mapping[str, Any]]:
     """The version of a fit, logged unless this very training made one before, and the figures of its evidence.
 
-    ``drawn``: with its picture, which takes longer than to log the rest.
+    ``tags`` hold the ``data_versions`` that it was read from. ``drawn``: with its picture, which takes longer than to
+    log the rest.
     """
     assert fit.files is not None
     assert fit.evidence is not None
@@ -653,8 +671,6 @@ def register(
         "symbols": str(rows["symbol"].n_unique()),
         "trained_from": str(rows["timestamp"].dt.date().min()),
         "trained_until": str(rows["timestamp"].dt.date().max()),
-        "bars_version": str(lake.version("bars")),
-        "features_version": str(lake.version(recipe.table)),
     }
     # Another training of the same rows may have come to this point too: who is second finds the version of the first.
     with registry.naming(name):

@@ -93,13 +93,14 @@ def test_a_second_training_of_unchanged_pools_writes_nothing(line: Line) -> None
 
 
 def test_a_cell_with_too_little_history_has_the_pooled_model_as_its_candidate(line: Line) -> None:
-    report = line.train(regimes=REGIMES)
+    report = line.train(regimes=REGIMES, now=later(days=40))
     assert report.states() == {"pooled": 2 * len(SYMBOLS)}
     for (_, regime), row in line.ledger.candidates().items():
         version, tags = line.registry.newest(pool_name(regime)) or pytest.fail("no pool")
         assert (row["model_name"], row["model_version"]) == (version.name, version.number)
         assert (row["model_location"], row["model_digest"]) == (version.location, version.digest)
         assert row["training_id"] == tags["training_id"]
+        assert row["trained_at"] == NOW, "it is as old as the pool, whoever leans on it later"
         assert "labelled rows" in row["reason"]
         assert f"{version.name} version 1" in row["reason"]
     assert len(line.ledger.candidates()) == 2 * len(SYMBOLS)

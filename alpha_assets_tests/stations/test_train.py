@@ -204,6 +204,26 @@ class Moody(BoostedDirection):
         return super().fit(rows)
 
 
+def test_a_training_names_the_data_that_it_read_though_a_refresh_comes_beside_it(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = copied(featured, tmp_path / "home", learning=QUICK)
+    table = recipe_of(line.settings).table
+    seen = {name: str(line.lake.version(name)) for name in ("bars", table)}
+
+    def beside(*those: Any) -> Any:
+        rows = labelled_rows(*those)
+        for name, other in (("bars", pl.col("volume") * 2), (table, pl.lit("volatile").alias("regime"))):
+            line.lake.replace(name, line.lake.read(name, symbols=["SIM02"]).with_columns(other), ["SIM02"])
+        return rows
+
+    monkeypatch.setattr("alpha_assets.stations.train.labelled_rows", beside)
+    assert line.train(["SIM01"]).states() == {"trained": 1}
+    _, tags = line.registry.newest("SIM01.all") or pytest.fail("no version")
+    assert (tags["bars_version"], tags["features_version"]) == (seen["bars"], seen[table])
+    assert all(str(line.lake.version(name)) != version for name, version in seen.items())
+
+
 def test_a_fit_that_fails_is_recorded_while_the_others_go_on_and_is_tried_again(
     featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
