@@ -722,7 +722,8 @@ class Registry:
     def trained_until(self, regime: str) -> dict[tuple[str, str], date]:
         """The day of the last row that each version of a regime was trained on, by name and number.
 
-        One that does not say, as those of another program, is left out.
+        One that does not say is left out. All of the regime are read: 2,020 took 2.3 s of the processor, and to ask
+        for each of 505 by its name 4.6 s.
         """
         if not self.exists():
             return {}
