@@ -109,7 +109,7 @@ def test_the_training_benchmark_prints_its_documented_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(market, "SP500", tmp_path / "sp500.parquet")
-    small = ("--symbols", "3", "--versions", "4", "--predicted", "3", "--minute-rows", "3000", "--format", "json")
+    small = ("--symbols", "3", "--versions", "4", "--predicted", "5", "--minute-rows", "3000", "--format", "json")
     training.main(small)
     figures = json.loads(capsys.readouterr().out)
     states = {name for name in figures if name.startswith("cells_")}
@@ -117,6 +117,7 @@ def test_the_training_benchmark_prints_its_documented_figures(
     assert sum(figures[name] for name in states) == figures["cells"] == 3 * 5
     assert figures["minute_state"] == "trained"
     assert figures["versions"] >= 4, "three symbols and the pool of all bars"
+    assert figures["predicted"] == 5, "the newest bar of more symbols than were trained"
 
 
 @pytest.mark.slow

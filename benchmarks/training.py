@@ -14,8 +14,9 @@ Every figure is of one run on this machine.
   ``ic_difference`` ours less theirs; ``…_error`` by leaving out blocks of dates in turn, all symbols at once.
 - ``minute_train_s``, ``minute_peak_gib``: those three heads over one symbol of ``minute_rows`` minute bars, trained,
   walked forward and logged, in a process of its own.
-- ``predict505_cold_s``: a new process reads 505 versions, verifies them and predicts a bar each, from its start to its
-  end; ``predict505_warm_s``: the same bars once more in that process.
+- ``predict505_cold_s``: a new process reads the newest features of 505 symbols from the lake and 505 versions, verifies
+  these and has each predict the newest bar of its symbol, from its start to its end; ``predict505_warm_s``: the same
+  once more in that process. ``predicted`` is how many there were.
 """
 
 import json
@@ -27,6 +28,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import date
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,7 @@ from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.train import labelled_rows, model_name, train, usable
 from alpha_assets.stores.registry import HEADS, Registry, digest_of, quieten
 from benchmarks import pandas_twin
-from benchmarks.frame import Figure, lap, run
+from benchmarks.frame import Figure, Lap, lap, run
 from benchmarks.market import (
     MINUTES_FROM,
     Home,
@@ -80,21 +82,28 @@ def measure(options: Namespace) -> dict[str, Figure]:
     """Every figure by its documented key."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        rows, data = daily_rows(options)
-        source = as_source_rows(rows)
-        symbols = sorted(source["symbol"].unique())
-        last = rows["timestamp"].max()
-        home, _ = loaded_home(place, source, symbols, last)  # type: ignore[arg-type]
-        with lap() as features:
-            featurise(home.lake, home.ledger, home.settings, symbols)
+        home, symbols, last, data, features = _featured(place, options, options.symbols)
         recognise(home.lake, home.ledger, home.settings, symbols)
         figures: dict[str, Figure] = {"data": data, "symbols": len(symbols)}
-        figures |= _universe(home, symbols, evening(last))  # type: ignore[arg-type]
+        figures |= _universe(home, symbols, evening(last))
         files = _samples(home)
         figures |= _registry(place / "registry", home, files, options.versions)
         figures |= _plain(home, symbols, features.seconds)
-        figures |= _predictions(place / "predictions", home, files, options.predicted)
+        wide = home if options.predicted <= len(symbols) else _featured(place / "wide", options, options.predicted)[0]
+        figures |= _predictions(place / "predictions", wide, files, options.predicted)
         return figures | _minutes(place / "minutes", options.minute_rows)
+
+
+def _featured(folder: Path, options: Namespace, count: int) -> tuple[Home, list[str], date, str, Lap]:
+    """A home with the features of so many symbols at most, its symbols, the last day, what data it is, and the time."""
+    folder.mkdir(exist_ok=True)
+    rows, data = daily_rows(Namespace(**{**vars(options), "symbols": count}))
+    source = as_source_rows(rows)
+    symbols, last = sorted(source["symbol"].unique()), max(rows["timestamp"].to_list())
+    home, _ = loaded_home(folder, source, symbols, last)
+    with lap() as taken:
+        featurise(home.lake, home.ledger, home.settings, symbols)
+    return home, symbols, last, data, taken
 
 
 def _universe(home: Home, symbols: Sequence[str], now: Any) -> dict[str, Figure]:
@@ -353,50 +362,60 @@ def _minute_train(home: Home, symbol: str) -> tuple[float, float | None, str]:
 
 # -- predictions --------------------------------------------------------------------------------------------------
 
-#: What the process of the cold prediction does with the list of versions in the file of its first argument.
+#: What the process of the cold prediction does with the versions, a list a symbol, in the file of its first argument.
 COLD = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
+from alpha_assets.quant.heads import features_of
 from alpha_assets.settings import Settings
+from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.registry import Registry
 
 listed = json.loads(Path(sys.argv[1]).read_text())
-registry = Registry(Settings(home=Path(sys.argv[2])))
-row = np.zeros((1, listed["columns"]))
+settings = Settings(home=Path(sys.argv[2]))
+lake, registry = Lake(settings), Registry(settings)
+table, versions = listed["table"], listed["versions"]
 
 def everybody():
     started = time.perf_counter()
-    for place in listed["versions"]:
-        assert np.isfinite(registry.candidate(*place).predict(row, [place[0]])["p_up"]).all()
-    return time.perf_counter() - started
+    newest = lake.read(table, since=lake.last_times(table, list(versions)))
+    bars = {symbol: bar for (symbol,), bar in newest.group_by("symbol")}
+    said = 0
+    for symbol, place in versions.items():
+        candidate = registry.candidate(*place)
+        answer = candidate.predict(features_of(bars[symbol], candidate), [symbol])
+        assert answer["p_up"].shape == (1,) and np.isfinite(answer["p_up"]).all()
+        said += 1
+    return said, time.perf_counter() - started
 
-first = everybody()
-print(json.dumps({"first": first, "again": everybody()}))
+said, first = everybody()
+print(json.dumps({"said": said, "first": first, "again": everybody()[1]}))
 """
 
 
 def _predictions(folder: Path, home: Home, files: Sequence[Mapping[str, bytes]], count: int) -> dict[str, Figure]:
-    columns = len(recipe_of(home.settings).columns)
-    versions = []
-    for number, some in enumerate(islice(cycle(files), count)):
+    table = recipe_of(home.settings).table
+    symbols = home.lake.read(table, columns=["symbol"])["symbol"].unique().sort().head(count).to_list()
+    versions = {}
+    for number, (symbol, some) in enumerate(zip(symbols, cycle(files), strict=False)):
         # A space more in its index makes each a version of its own.
         own = {**some, INDEX: some[INDEX] + b" " * number}
         place = folder / f"version-{number}"
         (place / HEADS).mkdir(parents=True)
         for name, content in own.items():
             (place / HEADS / name).write_bytes(content)
-        versions.append((f"SYM{number}", "1", str(place), digest_of(own)))
+        versions[symbol] = (model_name(symbol), "1", str(place), digest_of(own))
     listed = folder / "versions.json"
-    listed.write_text(json.dumps({"columns": columns, "versions": versions}))
+    listed.write_text(json.dumps({"table": table, "versions": versions}))
     started = time.perf_counter()
     ended = subprocess.run(
-        [sys.executable, "-c", COLD, str(listed), str(folder)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", COLD, str(listed), str(home.settings.home)], capture_output=True, text=True, check=True
     )
     cold = time.perf_counter() - started
     said = json.loads(ended.stdout)
     return {
-        "predicted": count,
+        "predicted": said["said"],
         "version_kib": round(sum(map(len, files[0].values())) / 1024),
         "predict505_cold_s": round(cold, 2),
         "predict505_warm_s": round(said["again"], 2),
@@ -407,7 +426,7 @@ def _options(parser: ArgumentParser) -> None:
     daily_options(parser)
     parser.set_defaults(symbols=75)
     parser.add_argument("--versions", type=int, default=200, help="versions logged to time the registry (200)")
-    parser.add_argument("--predicted", type=int, default=505, help="versions read and asked (505)")
+    parser.add_argument("--predicted", type=int, default=505, help="versions read and asked, one a symbol (505)")
     parser.add_argument("--minute-rows", type=int, default=1_850_000, help="bars of the minute history (1,850,000)")
 
 

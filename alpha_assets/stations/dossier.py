@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from alpha_assets.quant.lifecycle import PRODUCTION, STAGING, Standing, standing, version_of
+from alpha_assets.quant.lifecycle import PRODUCTION, STAGING, Standing, VersionKey, standing, version_of
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
 
 Cell = tuple[str, str]
+
+#: Parameters and metrics of the run that trained a version, by version.
+Figures = Mapping[VersionKey, tuple[Mapping[str, str], Mapping[str, float]]]
 
 LINE_FIELDS = ("line", "figure", "error", "bound", "threshold", "passed", "decides", "sentence")
 
@@ -171,39 +174,48 @@ def ml_profile(ledger: Ledger, registry: Registry, settings: Settings, symbol: s
     """The models of one symbol by regime, ready for JSON.
 
     Per regime: the newest training with its result, how many versions there are, the version in production with its
-    age, parameters and metrics, the canary, and the last decision with its reason.
+    age, the canary, and the last decision with its reason. Parameters and metrics stand beside both versions, unless
+    they are one: then beside that in production.
     """
-    histories, candidates = ledger.history([symbol]), ledger.candidates()
+    histories = ledger.history([symbol])
+    candidates = {cell: row for cell, row in ledger.candidates().items() if cell[0] == symbol}
+    stands = {cell: standing(histories.get(cell, [])) for cell in histories.keys() | candidates.keys()}
+    serving = [one.production for one in stands.values() if one.production is not None]
+    keys = {version_of(row) for row in [*serving, *candidates.values()]}
+    figures = registry.figures_of({key for key in keys if key is not None})
     return {
-        regime: _of_regime(
-            registry, settings, histories.get((symbol, regime), []), candidates.get((symbol, regime)), now
-        )
-        for regime in REGIMES
-        if (symbol, regime) in histories or (symbol, regime) in candidates
+        cell[1]: _of_regime(figures, settings, histories.get(cell, []), stands[cell], candidates.get(cell), now)
+        for cell in ((symbol, regime) for regime in REGIMES)
+        if cell in stands
     }
 
 
 def _of_regime(
-    registry: Registry, settings: Settings, history: Sequence[Row], candidate: Row | None, now: datetime
+    figures: Figures,
+    settings: Settings,
+    history: Sequence[Row],
+    stands: Standing,
+    candidate: Row | None,
+    now: datetime,
 ) -> Row:
-    stands = standing(history)
     versions = set(stands.states) | ({version_of(candidate)} if candidate and version_of(candidate) else set())
     document: Row = {"versions": len(versions), "status": _status(stands, candidate)}
     if candidate is not None:
         names = ("state", "reason", "model_name", "model_version", "rows", "features_set", "training_id")
         document["training"] = {**{name: candidate[name] for name in names}, "at": _iso(candidate["trained_at"])}
     serving = stands.production
-    if serving is not None:
+    own, served = (version_of(row) if row is not None else None for row in (candidate, serving))
+    if own is not None and own != served:
+        document["training"] |= _figures(figures, own)
+    if serving is not None and served is not None:
         since = serving["trained_at"] or serving["decided_at"]
-        parameters, metrics = registry.figures_of(serving["model_name"], serving["model_version"])
         document[PRODUCTION] = {
             "model_name": serving["model_name"],
             "model_version": serving["model_version"],
             "since": _iso(serving["decided_at"]),
             "age_days": round((now - since) / timedelta(days=1), 2),
             "expires_in_days": round(settings.promotion.expiry_days - (now - since) / timedelta(days=1), 2),
-            "parameters": parameters,
-            "metrics": metrics,
+            **_figures(figures, served),
         }
     if stands.canary is not None:
         about = ("model_name", "model_version", "reason")
@@ -214,6 +226,12 @@ def _of_regime(
     if history:
         document["last_decision"] = _told(history[-1])
     return document
+
+
+def _figures(figures: Figures, version: VersionKey) -> Row:
+    """Nothing is told of a version that MLflow no longer knows."""
+    parameters, metrics = figures.get(version, ({}, {}))
+    return {"parameters": parameters, "metrics": metrics}
 
 
 def _status(stands: Standing, candidate: Row | None) -> str:

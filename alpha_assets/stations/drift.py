@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -125,7 +125,7 @@ def drift(
             for symbol in ours:
                 report.say(f"{regime}|{symbol}", "unreadable", reason=f"its model reads {table}, no longer kept")
             continue
-        found, calibration = _look(lake, ledger, settings, recipe, regime, pool, ours)
+        found, calibration = _look(lake, ledger, registry, settings, recipe, regime, pool, ours)
         _log(registry, regime, calibration, found, tags or {})
         looked += found
         progress("regimes looked at for drift", done, len(groups))
@@ -171,6 +171,7 @@ def _recipe(ledger: Ledger, settings: Settings, table: str) -> Recipe | None:
 def _look(
     lake: Lake,
     ledger: Ledger,
+    registry: Registry,
     settings: Settings,
     recipe: Recipe,
     regime: str,
@@ -181,7 +182,7 @@ def _look(
     parameters = settings.drift
     rows = _rows(lake, recipe, regime, [symbol for symbol, _ in pool])
     predictions = _predictions(lake, pool)
-    reference, newest = _cut(rows, predictions, parameters)
+    reference, newest = _cut(rows, _seen(pool, predictions, registry.trained_until(regime)), parameters)
     calibration = calibrate(reference, recipe.columns, parameters)
     findings = examine_all(newest.filter(pl.col("symbol").is_in(ours)), calibration, parameters)
     for symbol in ours:
@@ -222,22 +223,33 @@ def _predictions(lake: Lake, pool: Mapping[Cell, Row]) -> pl.DataFrame:
     return stored.join(ours, on=KEY).with_columns(p_up=voice).drop("linear")
 
 
-def _cut(
-    rows: pl.DataFrame, predictions: pl.DataFrame, parameters: DriftParameters
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The reference and the newest two windows of each symbol.
+def _seen(pool: Mapping[Cell, Row], predictions: pl.DataFrame, told: Mapping[tuple[str, str], date]) -> pl.DataFrame:
+    """Symbol and ``trained_until``, the end of what the last fit of its version has seen.
 
-    The reference ends with the last row predicted out of fold, which is the last that the version's own fit has seen;
-    what came between it and the windows is in neither.
+    That has seen more than was predicted out of fold: what is served is fitted on the vault too. ``told`` is the day
+    of the last row by version; where nothing is told of one, it is the last of its predictions. A symbol of which
+    nothing was predicted has no reference: a pooled version may have been trained before its time.
     """
-    trained = (
+    predicted = (
         predictions.filter(pl.col("origin") == OUT_OF_FOLD)
         .group_by("symbol")
-        .agg(trained_until=pl.col("timestamp").max())
+        .agg(predicted_until=pl.col("timestamp").max())
     )
+    days = [(symbol, told.get((row["model_name"], row["model_version"]))) for (symbol, _), row in pool.items()]
+    named = pl.DataFrame(days, schema={"symbol": pl.String, "day": pl.Date}, orient="row")
+    end_of_day = pl.col("day").dt.offset_by("1d").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    until = pl.coalesce(end_of_day - timedelta(microseconds=1), "predicted_until")
+    return predicted.join(named, on="symbol").select("symbol", trained_until=until)
+
+
+def _cut(rows: pl.DataFrame, seen: pl.DataFrame, parameters: DriftParameters) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The reference and the newest two windows of each symbol.
+
+    The reference ends with what the version has ``seen``; what came between it and the windows is in neither.
+    """
     place = pl.col("timestamp").rank("ordinal", descending=True).over("symbol")
     newest = rows.filter(place <= parameters.pair)
-    older = rows.filter(place > parameters.pair).join(trained, on="symbol", how="left")
+    older = rows.filter(place > parameters.pair).join(seen, on="symbol", how="left")
     return older.filter(pl.col("timestamp") <= pl.col("trained_until")).drop("trained_until"), newest
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from alpha_assets.quant.heads import enough
-from alpha_assets.quant.labels import untrainable_regimes
 from alpha_assets.quant.search import Trial
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
@@ -19,10 +18,12 @@ from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stations.train import (
+    TRAINED_AT,
     TURNED,
     Fit,
     Task,
     append_predictions,
+    data_versions,
     fitted,
     labelled_rows,
     pattern_events,
@@ -31,6 +32,7 @@ from alpha_assets.stations.train import (
     shut_from,
     task_of,
     torn_trainings,
+    untrainable,
     usable,
 )
 from alpha_assets.stations.trials import configuration, family, note_training, tried_so_far
@@ -64,10 +66,11 @@ def train_pools(
     started = time.perf_counter()
     report = Report()
     names = calendars_of(ledger)
+    read = data_versions(lake, settings)
     rows, _ = labelled_rows(lake, settings, names, list(names))
     known = usable(rows)
     by_date = known.sort("timestamp", "symbol")
-    untrainable = untrainable_regimes(known.select("symbol", "timestamp", "regime"), settings.learning.horizon)
+    too_short = untrainable(lake, settings)
     fired, shut = pattern_events(lake, settings, list(names)), shut_from(lake, settings)
     tasks: dict[str, Task] = {}
     for regime in regimes:
@@ -75,7 +78,7 @@ def train_pools(
             f"{regime}|{EVERY}", by_date, regime, recipe_of(settings), settings.learning, fired, shut, pooled=True
         )
         refusal = enough(task.rows, settings.learning)
-        reason = untrainable.get(regime) or (refusal and f"over all symbols: {refusal.reason}")
+        reason = too_short.get(regime) or (refusal and f"over all symbols: {refusal.reason}")
         if reason is not None:
             report.say(regime, "refused", reason=reason)
             continue
@@ -89,8 +92,9 @@ def train_pools(
     for done, (regime, fit) in enumerate(zip(tasks, fitted(tasks.values(), settings), strict=True), start=1):
         append_predictions(lake, [fit], now, torn)
         note_search(ledger, settings, regime, fit.found.trials, now)
-        told = {**(tags or {}), "trials_so_far": str(tried_so_far(ledger, settings, regime))}
-        _keep(lake, registry, settings, regime, fit, tasks[regime], told, report)
+        trials = str(tried_so_far(ledger, settings, regime))
+        told = {**(tags or {}), **read, TRAINED_AT: now.isoformat(), "trials_so_far": trials}
+        _keep(registry, settings, regime, fit, tasks[regime], told, report)
         progress("pooled models trained", done, len(tasks))
     report.totals = {
         "symbols": len(names),
@@ -111,7 +115,6 @@ def note_search(ledger: Ledger, settings: Settings, regime: str, trials: Sequenc
 
 
 def _keep(
-    lake: Lake,
     registry: Registry,
     settings: Settings,
     regime: str,
@@ -126,6 +129,6 @@ def _keep(
     told = {**tags, "symbol": EVERY, "regime": regime}
     if fit.found.trials:
         told[TURNED] = json.dumps(dict(fit.found.turned))
-    version, figures = register(lake, registry, settings, pool_name(regime), fit, task, told, drawn=True)
+    version, figures = register(registry, settings, pool_name(regime), fit, task, told, drawn=True)
     shown = {name: figure for name, figure in figures.items() if name in ("ts_ic", "accuracy")}
     report.say(regime, "trained", version=version.number, rows=task.rows.height, seconds=round(fit.seconds, 3), **shown)

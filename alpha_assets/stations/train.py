@@ -53,6 +53,9 @@ SETTLED = ("trained", "pooled", "refused")
 #: The tag of a pooled version that says what a search made of its parameters, as JSON.
 TURNED = "searched"
 
+#: The tag of a pooled version that says when it was trained, in ISO format: its age is not that of who leans on it.
+TRAINED_AT = "trained_at"
+
 #: Fits whose predictions share one commit of the lake; so many are logged before the next ones are looked at.
 FITS_A_COMMIT = 16
 
@@ -151,10 +154,30 @@ def _labels(bars: pl.DataFrame, learning: LearningParameters) -> pl.DataFrame:
     return labels.join(met.select(*KEYED, "barrier"), on=list(KEYED), how="left", maintain_order="left")
 
 
+def data_versions(lake: Lake, settings: Settings) -> dict[str, str]:
+    """Tags that name the versions of the tables that a training is about to read.
+
+    To be asked before it reads: a refresh beside it makes newer ones, which no fit of it has seen.
+    """
+    return {
+        "bars_version": str(lake.version("bars")),
+        "features_version": str(lake.version(table_of(settings))),
+    }
+
+
 def shut_from(lake: Lake, settings: Settings) -> datetime | None:
     """Where the vault begins, by the dates of the whole universe: one border for all, whoever is trained now."""
     share = settings.learning.vault_share
     return vault_begins(lake.read("bars", columns=["timestamp"])["timestamp"], share) if share else None
+
+
+def untrainable(lake: Lake, settings: Settings) -> Mapping[str, str]:
+    """``untrainable_regimes`` by the stored regimes of the whole universe.
+
+    A symbol has few spells of a regime: by those of its own symbols each run would have refused another horizon.
+    """
+    regimes = lake.read(table_of(settings), columns=["symbol", "timestamp", "regime"])
+    return untrainable_regimes(regimes, settings.learning.horizon)
 
 
 def pattern_events(lake: Lake, settings: Settings, symbols: Sequence[str]) -> pl.DataFrame | None:
@@ -189,11 +212,13 @@ def train(
     (points to the version there is), refused (too little data and no pooled model, or a horizon too long for the
     regime's spells, with the reason), failed (the fit raised; the others go on), held (an action that cannot be),
     quarantined, too_few_bars and empty (nothing to learn from, with the reason). ``tags`` go on every MLflow run.
-    What was looked at is recorded whatever the state, or automation would ask for the same look again and again.
+    What was looked at is recorded whatever the state, or automation would ask for the same look again and again; where
+    no version is made, one that these settings made before stays the cell's candidate.
     """
     started = time.perf_counter()
     report = Report()
     symbols = list(dict.fromkeys(symbol for symbol, _ in cells))
+    told = {**(tags or {}), **data_versions(lake, settings)}
     rows, held = labelled_rows(lake, settings, calendars_of(ledger), symbols)
     states = ledger.states()
     found = {str(symbol): part for (symbol,), part in usable(rows).group_by("symbol", maintain_order=True)}
@@ -201,12 +226,13 @@ def train(
     for symbol in symbols:
         if symbol not in found and symbol not in idle:
             idle[symbol] = lacking(states.get(symbol), settings) or ("empty", NO_FEATURES)
-    ledger.note_candidates(_looked_at([cell for cell in cells if cell[0] in idle], idle, states, now))
+    known = ledger.candidates()
+    ledger.note_candidates(_looked_at([cell for cell in cells if cell[0] in idle], idle, states, known, now))
     for cell in cells:
         if cell[0] in idle:
             state, reason = idle[cell[0]]
             report.say(key_of(cell), state, reason=reason)
-    desk = _Desk(lake, ledger, registry, settings, states, now, tags or {}, report)
+    desk = _Desk(lake, ledger, registry, settings, states, now, told, report)
     fired = pattern_events(lake, settings, symbols)
     work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
     note_training(ledger, settings, desk.regimes(), now)
@@ -256,18 +282,11 @@ class _Desk:
         # Without MLflow's database there is no version left to point to: everything is logged anew.
         self._settled = SETTLED if registry.exists() else ()
         self._cells: dict[str, Cell] = {}
-        self._untrainable: Mapping[str, str] = {}
+        self._untrainable = untrainable(lake, settings)
         self._shut = shut_from(lake, settings)
 
     def sort(self, found: Mapping[Cell, pl.DataFrame], fired: pl.DataFrame | None) -> dict[str, Task]:
-        """The cells that have to be fitted, by name; all others are recorded. ``fired`` are their pattern events.
-
-        How long a regime lasts is told by the symbols at hand together: a symbol alone has too few spells of it.
-        """
-        by_symbol = {symbol: whole.select("symbol", "timestamp", "regime") for (symbol, _), whole in found.items()}
-        if by_symbol:
-            together = pl.concat(list(by_symbol.values()))
-            self._untrainable = untrainable_regimes(together, self._settings.learning.horizon)
+        """The cells that have to be fitted, by name; all others are recorded. ``fired`` are their pattern events."""
         work, settled = {}, []
         events = {} if fired is None else fired.partition_by("symbol", as_dict=True)
         for cell, whole in found.items():
@@ -320,6 +339,8 @@ class _Desk:
             and before["training_id"] == identity
             and before["state"] in states
             and before["state"] in self._settled
+            # One that was refused and kept its version is known by that: of these very rows it is trained again.
+            and (before["state"] != "refused" or before["model_version"] is None)
         )
 
     def _settle(
@@ -332,7 +353,11 @@ class _Desk:
         version = None if pool is None else pool[0]
         told = {} if version is None else {"version": version.number, "model": version.name}
         self._report.say(key_of(cell), state, reason=reason, rows=task.rows.height, **told)
-        return self._record(cell, identity, state, reason, task.rows.height, version)
+        if pool is None:
+            return self._without_version(cell, identity, state, reason, task.rows.height)
+        row = self._record(cell, identity, state, reason, task.rows.height, version)
+        made = pool[1].get(TRAINED_AT)
+        return row if made is None else {**row, "trained_at": datetime.fromisoformat(made)}
 
     def _unchanged(self, cell: Cell, before: Row | None) -> Row | None:
         """Further bars may have left a candidate as it was: they are noted; when it was trained stays true."""
@@ -354,14 +379,14 @@ class _Desk:
         cell = self._cells[fit.name]
         if fit.files is None or fit.evidence is None:
             state = "failed" if fit.failed else "refused"
-            row = self._record(cell, fit.training_id, state, str(fit.problem), task.rows.height, None)
+            row = self._without_version(cell, fit.training_id, state, str(fit.problem), task.rows.height)
             self._ledger.note_candidates([row])
             self._report.say(fit.name, state, reason=fit.problem)
             return
         symbol, regime = cell
         trials = str(tried_so_far(self._ledger, self._settings, regime))
         tags = {**self._tags, "symbol": symbol, "regime": regime, "trials_so_far": trials}
-        version, figures = register(self._lake, self._registry, self._settings, model_name(*cell), fit, task, tags)
+        version, figures = register(self._registry, self._settings, model_name(*cell), fit, task, tags)
         reason = f"trained on {task.rows.height} bars until {task.rows['timestamp'][-1]:%Y-%m-%d}"
         self._ledger.note_candidates(
             [self._record(cell, fit.training_id, "trained", reason, task.rows.height, version)]
@@ -369,6 +394,18 @@ class _Desk:
         shown = {name: figure for name, figure in figures.items() if name in ("ts_ic", "accuracy")}
         seconds = round(fit.seconds, 3)
         self._report.say(fit.name, "trained", version=version.number, rows=task.rows.height, seconds=seconds, **shown)
+
+    def _without_version(self, cell: Cell, identity: str, state: str, reason: str, rows: int) -> Row:
+        """Record a look that made no version; one that these settings made before stays the cell's candidate.
+
+        What it said out of fold is as true as it was. Left out, its symbol would fall out of the family's evidence, and
+        come back with the next fit: two other families to judge, each of which spends level.
+        """
+        row = self._record(cell, identity, state, reason, rows, None)
+        before = self._known.get(cell)
+        if before is None or before["model_version"] is None or not _is_of(before, self._settings):
+            return row
+        return {**before, **{name: row[name] for name in ("state", "reason", "bars", "trained_until")}}
 
     def _record(
         self, cell: Cell, identity: str, state: str, reason: str, rows: int, version: Version | None
@@ -420,7 +457,11 @@ def why_untrained(candidate: Row | None, state: Row | None, settings: Settings) 
 
 
 def _looked_at(
-    cells: Sequence[Cell], idle: Mapping[str, tuple[str, str]], states: Mapping[str, Row], now: datetime
+    cells: Sequence[Cell],
+    idle: Mapping[str, tuple[str, str]],
+    states: Mapping[str, Row],
+    known: Mapping[Cell, Row],
+    now: datetime,
 ) -> list[Row]:
     """What was seen of the symbols that gave nothing to train on; the version they may have stays theirs."""
     return [
@@ -431,11 +472,23 @@ def _looked_at(
             "reason": idle[symbol][1],
             "bars": states[symbol]["bars"],
             "trained_until": states[symbol]["last_bar"],
-            "trained_at": now,
+            "trained_at": _made_at(known.get((symbol, regime))) or now,
         }
         for symbol, regime in cells
         if states.get(symbol, {}).get("bars")
     ]
+
+
+def _is_of(candidate: Row, settings: Settings) -> bool:
+    """Whether these settings made a candidate; of one from before that was remembered its feature set alone tells."""
+    table = table_of(settings)
+    made_by = (None, configuration(table, settings.learning))
+    return bool(candidate["features_set"] == table and candidate["configuration"] in made_by)
+
+
+def _made_at(before: Row | None) -> datetime | None:
+    """When the version of a cell was trained: its age is not the age of the last look."""
+    return None if before is None or before["model_version"] is None else before["trained_at"]
 
 
 def thinned(rows: pl.DataFrame, parameters: LearningParameters) -> pl.DataFrame:
@@ -586,7 +639,6 @@ def pooled_candidate(registry: Registry, settings: Settings, regime: str) -> Row
 
 
 def register(
-    lake: Lake,
     registry: Registry,
     settings: Settings,
     name: str,
@@ -598,7 +650,8 @@ def register(
 ) -> tuple[Version, Mapping[str, Any]]:
     """The version of a fit, logged unless this very training made one before, and the figures of its evidence.
 
-    ``drawn``: with its picture, which takes longer than to log the rest.
+    ``tags`` hold the ``data_versions`` that it was read from. ``drawn``: with its picture, which takes longer than to
+    log the rest.
     """
     assert fit.files is not None
     assert fit.evidence is not None
@@ -618,8 +671,6 @@ def register(
         "symbols": str(rows["symbol"].n_unique()),
         "trained_from": str(rows["timestamp"].dt.date().min()),
         "trained_until": str(rows["timestamp"].dt.date().max()),
-        "bars_version": str(lake.version("bars")),
-        "features_version": str(lake.version(recipe.table)),
     }
     # Another training of the same rows may have come to this point too: who is second finds the version of the first.
     with registry.naming(name):

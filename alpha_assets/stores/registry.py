@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -31,7 +31,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stores.trouble import StoreTrouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from mlflow import MlflowClient
     from sqlalchemy import Engine
@@ -703,16 +703,41 @@ class Registry:
         signature = Model.load(str(file)).signature
         return [] if signature is None else [str(name) for name in signature.inputs.required_input_names()]
 
-    def figures_of(self, name: str, number: str) -> tuple[dict[str, str], dict[str, float]]:
-        """Parameters and metrics of the run that trained a version; none where this store does not know it."""
+    def figures_of(
+        self, versions: "Collection[tuple[str, str]]"
+    ) -> dict[tuple[str, str], tuple[dict[str, str], dict[str, float]]]:
+        """Parameters and metrics of the run that trained each (name, number) that this store knows."""
+        if not versions or not self.exists():
+            return {}
+        client, runs = self.client, dict[str, tuple[str, str]]()
+        for name, number in versions:
+            with _known_versions_only():
+                runs[str(client.get_model_version(name, number).run_id)] = (name, number)
+        if not runs:
+            return {}
+        wanted = ", ".join(f"'{run_id}'" for run_id in runs)
+        found = client.search_runs([self._experiments[TRAINING]], f"attributes.run_id IN ({wanted})")
+        return {runs[run.info.run_id]: (dict(run.data.params), dict(run.data.metrics)) for run in found}
+
+    def trained_until(self, regime: str) -> dict[tuple[str, str], date]:
+        """The day of the last row that each version of a regime was trained on, by name and number.
+
+        One that does not say is left out. All of the regime are read: 2,020 took 2.3 s of the processor, and to ask
+        for each of 505 by its name 4.6 s.
+        """
         if not self.exists():
-            return {}, {}
-        client = self.client
-        with _known_versions_only():
-            run_id = client.get_model_version(name, number).run_id
-            run = client.get_run(str(run_id))
-            return dict(run.data.params), dict(run.data.metrics)
-        return {}, {}
+            return {}
+        found, token = dict[tuple[str, str], date](), None
+        while True:
+            page = self.client.search_model_versions(f"tags.regime = '{regime}'", max_results=10_000, page_token=token)
+            found |= {
+                (version.name, str(version.version)): date.fromisoformat(version.tags["trained_until"])
+                for version in page
+                if "trained_until" in version.tags
+            }
+            token = page.token
+            if not token:
+                return found
 
     def trainings(self) -> dict[str, dict[str, float]]:
         """The metrics of every finished training by its ``training_id``."""

@@ -110,6 +110,9 @@ class TestReading:
         assert told["production"]["parameters"]["features_set"] == told["training"]["features_set"]
         assert told["last_decision"]["verdict"] == "promote"
         assert ("production" in other, other["status"]) == (False, "failed")
+        assert "metrics" not in told["training"], "it is the version in production, where they stand"
+        assert other["training"]["parameters"]["heads"]
+        assert other["training"]["metrics"]["oof_ts_ic"] == pytest.approx(0, abs=0.2)
         assert {"all.status", "all.production.age_days"} <= {row["field"] for row in rows}
 
     @pytest.mark.parametrize(

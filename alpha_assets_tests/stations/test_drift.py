@@ -1,5 +1,6 @@
 """Drift of the versions of a home: found where the features moved, confirmed where the loss did, remembered for all."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alpha_assets.quant.drift import Calibration, calibrate
 from alpha_assets.quant.parameters import DriftParameters
 from alpha_assets.quant.schema import empty
 from alpha_assets.stations.base import Report
@@ -27,6 +29,7 @@ from alpha_assets.stations.train import ALL
 from alpha_assets.stores.lake import PREDICTIONS
 from alpha_assets.stores.registry import DRIFT
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+from alpha_assets_tests.stations.market import QUICK
 
 pytestmark = pytest.mark.xdist_group("line")
 
@@ -201,6 +204,29 @@ def test_too_little_reference_is_told_and_is_no_health(trained: Path, tmp_path: 
     verdict = drift_verdict(shipped.ledger)
     assert verdict.passed
     assert verdict.sentence.endswith("of 4 nothing can be told yet")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_reference_ends_where_the_training_did_which_saw_the_vault_too(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, told: bool
+) -> None:
+    """A version of before that was said, or whose page is gone, is held against what it predicted out of fold."""
+    line = copied(featured, tmp_path / "home", learning=replace(QUICK, vault_share=0.3), drift=SHORT)
+    assert line.train(["SIM01"]).states() == {"trained": 1}
+    if not told:
+        line.registry.client.delete_model_version_tag("SIM01.all", "1", "trained_until")
+    references = []
+
+    def noting(reference: pl.DataFrame, *rest: Any) -> Calibration:
+        references.append(reference)
+        return calibrate(reference, *rest)
+
+    monkeypatch.setattr("alpha_assets.stations.drift.calibrate", noting)
+    look(line, "SIM01")
+    stamps = line.lake.read(recipe_of(line.settings).table, symbols=["SIM01"])["timestamp"]
+    before_the_windows, predicted = stamps[-SHORT.pair - 1], line.predictions()["timestamp"].max()
+    assert predicted < before_the_windows
+    assert references[0]["timestamp"].max() == (before_the_windows if told else predicted)
 
 
 def test_a_symbol_without_a_version_and_one_whose_features_are_no_longer_kept_stop_no_other(line: Line) -> None:

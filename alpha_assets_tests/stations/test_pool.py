@@ -93,13 +93,14 @@ def test_a_second_training_of_unchanged_pools_writes_nothing(line: Line) -> None
 
 
 def test_a_cell_with_too_little_history_has_the_pooled_model_as_its_candidate(line: Line) -> None:
-    report = line.train(regimes=REGIMES)
+    report = line.train(regimes=REGIMES, now=later(days=40))
     assert report.states() == {"pooled": 2 * len(SYMBOLS)}
     for (_, regime), row in line.ledger.candidates().items():
         version, tags = line.registry.newest(pool_name(regime)) or pytest.fail("no pool")
         assert (row["model_name"], row["model_version"]) == (version.name, version.number)
         assert (row["model_location"], row["model_digest"]) == (version.location, version.digest)
         assert row["training_id"] == tags["training_id"]
+        assert row["trained_at"] == NOW, "it is as old as the pool, whoever leans on it later"
         assert "labelled rows" in row["reason"]
         assert f"{version.name} version 1" in row["reason"]
     assert len(line.ledger.candidates()) == 2 * len(SYMBOLS)
@@ -139,6 +140,17 @@ def test_a_horizon_longer_than_half_the_spells_of_a_regime_is_trained_for_all_ba
     assert cells["all|SIM01"]["state"] == "trained"
     assert cells["sideways|SIM01"]["state"] == "refused"
     assert line.ledger.candidates()["SIM01", "sideways"]["reason"] == cells["sideways|SIM01"]["reason"]
+
+
+def test_how_long_a_regime_lasts_is_told_by_the_universe_whoever_is_trained(featured: Path, tmp_path: Path) -> None:
+    """The regimes of SIM01 last; those of all others change with every bar."""
+    line = copied(featured, tmp_path / "home", learning=replace(QUICK, min_rows=150, min_labels=50))
+    table, others = table_of(line.settings), list(SYMBOLS[1:])
+    restless = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("sideways")).otherwise(pl.lit("volatile"))
+    line.lake.replace(table, line.lake.read(table, symbols=others).with_columns(regime=restless), others)
+    reason = line.train(["SIM01"], regimes=("sideways",)).partitions["sideways|SIM01"]["reason"]
+    assert "median spell of sideways (1 bars)" in reason
+    assert pools(line, ("sideways",)).partitions["sideways"]["reason"] == reason
 
 
 def test_a_regime_with_history_enough_gets_a_model_of_its_own_bars(featured: Path, tmp_path: Path) -> None:

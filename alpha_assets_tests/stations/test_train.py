@@ -204,6 +204,26 @@ class Moody(BoostedDirection):
         return super().fit(rows)
 
 
+def test_a_training_names_the_data_that_it_read_though_a_refresh_comes_beside_it(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = copied(featured, tmp_path / "home", learning=QUICK)
+    table = recipe_of(line.settings).table
+    seen = {name: str(line.lake.version(name)) for name in ("bars", table)}
+
+    def beside(*those: Any) -> Any:
+        rows = labelled_rows(*those)
+        for name, other in (("bars", pl.col("volume") * 2), (table, pl.lit("volatile").alias("regime"))):
+            line.lake.replace(name, line.lake.read(name, symbols=["SIM02"]).with_columns(other), ["SIM02"])
+        return rows
+
+    monkeypatch.setattr("alpha_assets.stations.train.labelled_rows", beside)
+    assert line.train(["SIM01"]).states() == {"trained": 1}
+    _, tags = line.registry.newest("SIM01.all") or pytest.fail("no version")
+    assert (tags["bars_version"], tags["features_version"]) == (seen["bars"], seen[table])
+    assert all(str(line.lake.version(name)) != version for name, version in seen.items())
+
+
 def test_a_fit_that_fails_is_recorded_while_the_others_go_on_and_is_tried_again(
     featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +238,42 @@ def test_a_fit_that_fails_is_recorded_while_the_others_go_on_and_is_tried_again(
     monkeypatch.setattr(Moody, "hated", None)
     assert line.train().states() == {"unchanged": 3, "trained": 1}
     assert line.versions() == {model_name(symbol): ["1"] for symbol in SYMBOLS}
+
+
+@pytest.mark.parametrize(("rows", "state"), [(-5, "failed"), (100, "refused")])
+def test_a_look_that_makes_no_version_leaves_the_one_there_was_as_the_candidate(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, state: str
+) -> None:
+    """Dropped, its symbol fell out of the evidence of its family, and came back with the next fit."""
+
+    def unlucky(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("bad luck")
+
+    line = copied(trained, tmp_path / "home")
+    before = line.ledger.candidates()["SIM01", "all"]
+    others = [{**before, "regime": regime} for regime in REGIMES[1:]]
+    line.ledger.note_candidates([*others, {**before, "bars": before["bars"] - 10}])
+    monkeypatch.setattr("alpha_assets.stations.train.learn", unlucky)
+    monkeypatch.setattr("alpha_assets.stations.train.usable", lambda known: usable(known).head(rows))
+    for _ in range(2):
+        report = line.train(["SIM01"], later(days=30))
+        assert report.states() == {state: 1}
+        after = line.ledger.candidates()["SIM01", "all"]
+        assert after == {**before, "state": state, "reason": report.partitions["all|SIM01"]["reason"]}
+    assert "SIM01" not in wanted(line, later(days=30)), "it was looked at"
+    line.ledger.note_state([{"symbol": "SIM01", "bars": before["bars"] + 100}])
+    assert "SIM01" in wanted(line, later(days=30))
+    line.ledger.note_state([{"symbol": "SIM01", "bars": before["bars"]}])
+    monkeypatch.undo()
+    assert line.train(["SIM01"], later(days=30)).states() == {"trained": 1}
+    assert line.ledger.candidates()["SIM01", "all"] == {**before, "trained_at": later(days=30)}
+
+
+def test_what_other_settings_made_is_no_candidate_of_these(trained: Path, tmp_path: Path) -> None:
+    line = copied(trained, tmp_path / "home", learning=replace(LIGHT, min_rows=5000))
+    assert line.train(["SIM01"]).states() == {"refused": 1}
+    assert line.ledger.candidates()["SIM01", "all"]["model_version"] is None
+    assert line.train(["SIM01"]).states() == {"unchanged": 1}
 
 
 class Killed(BaseException):
@@ -345,9 +401,10 @@ def test_a_held_symbol_keeps_its_version_and_is_trained_again_once_it_can_be(tra
     line = copied(trained, tmp_path / "home")
     before = what_is_known(line)["SIM01"]
     impossible(line, "SIM01")
-    assert line.train(["SIM01"]).states() == {"held": 1}
+    assert line.train(["SIM01"], later(days=5)).states() == {"held": 1}
     held = what_is_known(line)["SIM01"]
     assert {**held, "state": before["state"], "reason": before["reason"]} == before
+    assert line.ledger.candidates()["SIM01", "all"]["trained_at"] == NOW, "its version is as old as it was"
     action = line.lake.read("actions", symbols=["SIM01"])
     wrong = action.filter(pl.col("value") == 1e6).select("symbol", "ex_date", "kind")
     line.lake.replace("actions", action.filter(pl.col("value") != 1e6), ["SIM01"], gone=wrong)
