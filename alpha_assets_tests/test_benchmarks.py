@@ -35,7 +35,8 @@ FEATURES = {
 TRAINING = {
     *("data", "symbols", "cells", "versions", "universe75_s", "pool_s", "candidates_s", "gate_s", "fit_cpu_s"),
     *("registry_versions", "registry_ms", "registry_last_ms", "default_logging_ms", "vs_default_logging"),
-    *("ours_s", "plain_s", "vs_plain", "ours_ic", "plain_ic", "ic_difference", "ic_difference_error"),
+    *("ours_s", "plain_s", "vs_plain"),
+    *(name + tail for name in ("ours_ic", "plain_ic", "ic_difference") for tail in ("", "_error")),
     *("predicted", "version_kib", "predict505_cold_s", "predict505_warm_s"),
     *("minute_rows", "minute_state", "minute_train_s", "minute_peak_gib"),
 }
