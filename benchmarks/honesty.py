@@ -25,6 +25,7 @@ import numpy as np
 from alpha_assets.quant.evidence import Panel
 from alpha_assets.quant.gate import Judgement, attempt_level, judge
 from alpha_assets.quant.parameters import GATE_LINES, GateParameters
+from alpha_assets.quant.sharpe import Trials
 from benchmarks.frame import Figure, run
 from benchmarks.market import SP500
 from benchmarks.pools import (
@@ -44,8 +45,6 @@ from benchmarks.pools import (
 )
 
 PARAMETERS = GateParameters()
-#: A quarter of the level is left where both a linear rival and a pooled model were compared.
-SHARED = replace(PARAMETERS, level=PARAMETERS.level / 4)
 #: Bars that the first attempt judges, and those that each later one has more: a week.
 JUDGED, WEEK = 500, 5
 LEARNERS = ("pooled", "own", "momentum", "contrarian")
@@ -77,20 +76,20 @@ def _skilled(labels: Labels, said: Predictions, attempt: int) -> bool:
     return skill.bound(attempt_level(PARAMETERS.level, attempt)) > 0
 
 
-def verdict(labels: Labels, said: Predictions, attempt: int = 1, parameters: GateParameters = PARAMETERS) -> Judgement:
-    """The whole gate on these predictions."""
-    return judge(evidence(labels, said), parameters, horizon=labels.horizon, attempt=attempt)
+def verdict(labels: Labels, said: Predictions, attempt: int = 1, compared: int = 0) -> Judgement:
+    """The whole gate on these predictions, which were ``compared`` with so many rivals before they were judged."""
+    parameters = replace(PARAMETERS, level=PARAMETERS.level / 2**compared)
+    trials = Trials(1).beside(compared)
+    return judge(evidence(labels, said), parameters, horizon=labels.horizon, attempt=attempt, trials=trials)
 
 
-def found(
-    ic: float, bars: int, pool: int, horizon: int = 1, edged: int = SYMBOLS, parameters: GateParameters = PARAMETERS
-) -> Judgement:
+def found(ic: float, bars: int, pool: int, horizon: int = 1, edged: int = SYMBOLS, compared: int = 0) -> Judgement:
     """The verdict on the first attempt at a market with a planted edge, over so many judged bars."""
     random = np.random.default_rng([round(1000 * ic), bars, pool, horizon, edged])
     made = planted(random, PAST + LEARNT + bars + horizon, ic, horizon, edged)
     labels = labelled(made.returns, horizon)
     said = Procedure(made, labels, "pooled", LOOKBACKS[0]).predictions(PAST + LEARNT + bars)
-    return verdict(labels, said, parameters=parameters)
+    return verdict(labels, said, compared=compared)
 
 
 def leaked(pool: int) -> Judgement:
@@ -139,22 +138,22 @@ def powers(options: Namespace, each: Callable[..., list]) -> dict[str, Figure]:
     """How often the deciding lines find a planted edge, the realised IC beside it.
 
     ``…_shared`` where who is judged was chosen twice, against a linear rival and a pooled model: each choice halves the
-    level.
+    level, and each rival is a trial.
     """
     figures: dict[str, Figure] = {}
     for ic, bars in product((0.05, 0.10, 0.15), (2500, 500)):
         name = f"power_{round(100 * ic):03}" + ("" if bars == 2500 else f"_{bars}")
         judged = each(name, partial(_told, ic, bars), options.power_pools)
         figures |= share([decision == "promote" for decision, _, _ in judged], name)
-        shared = each(f"{name}_shared", partial(_told, ic, bars, parameters=SHARED), options.power_pools)
+        shared = each(f"{name}_shared", partial(_told, ic, bars, compared=2), options.power_pools)
         figures |= share([decision == "promote" for decision, _, _ in shared], f"{name}_shared")
         figures |= share([realised for _, realised, _ in judged], f"{name}_ic")
         figures |= share([symbols for _, _, symbols in judged], f"{name}_symbols")
     return figures
 
 
-def _told(ic: float, bars: int, pool: int, parameters: GateParameters = PARAMETERS) -> tuple[str, float, float]:
-    judgement = found(ic, bars, pool, parameters=parameters)
+def _told(ic: float, bars: int, pool: int, compared: int = 0) -> tuple[str, float, float]:
+    judgement = found(ic, bars, pool, compared=compared)
     promoted = [one.decision == "promote" for one in judgement.symbols.values()]
     return judgement.pool.decision, judgement.pool.line("skill").figure or 0.0, float(np.mean(promoted))
 

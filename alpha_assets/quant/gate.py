@@ -129,9 +129,9 @@ def judge(
     ``horizon`` is the label's, in bars; ``attempt`` counts this family's looks within the rolling year, from 1;
     ``champions`` hold symbol, timestamp and score of the one to be succeeded and, after it, of those before it that
     still count; ``trials`` are the configurations whose out-of-sample score was seen, none but this one where it is
-    None; ``drift`` is what was found of the drift of each symbol's features, by symbol; ``pooled`` is what
-    ``against_pool`` said, where it chose whose predictions these are. The same arguments give the same verdict,
-    whatever the order of the rows.
+    None; beside each count the linear rival and the pooled model that it was compared with. ``drift`` is what was found
+    of the drift of each symbol's features, by symbol; ``pooled`` is what ``against_pool`` said, where it chose whose
+    predictions these are. The same arguments give the same verdict, whatever the order of the rows.
 
     Raises ValueError for an attempt or horizon below 1, a missing column or two rows of one key.
     """
@@ -140,10 +140,11 @@ def judge(
     refuse(evidence)
     level = attempt_level(parameters.level, attempt)
     sample, serves, linear = _serving(Sample(evidence, parameters, horizon))
-    # Of two the better was taken on the same dates: each may spend half.
+    # Of two the better was taken on the same dates: each may spend half, and the score of each was seen.
     choices = [line for line in (linear, pooled) if line is not None]
-    level_of_each = level / 2 ** sum(line.figure is not None for line in choices)
-    trials = trials or Trials(1)
+    compared = sum(line.figure is not None for line in choices)
+    level_of_each = level / 2**compared
+    trials = (trials or Trials(1)).beside(compared)
     lines = _lines(sample, level_of_each, champions, trials, drift)
     lines += choices
     lines.append(lines_of.trials_line(trials))

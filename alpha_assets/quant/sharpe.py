@@ -33,6 +33,10 @@ class Trials:
         known = [score for score in scores if score is not None]
         return cls(len(scores), variance(known) if len(known) > 1 else 0.0)
 
+    def beside(self, rivals: int) -> "Trials":
+        """These where each was compared out of sample with so many others, whose scores were seen as well."""
+        return Trials(self.count * (1 + rivals), self.variance)
+
     def threshold(self, dates: float) -> float:
         """The Sharpe ratio that the best of the trials is expected to reach by luck, on so many independent dates.
 

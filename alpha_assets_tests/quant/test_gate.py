@@ -406,6 +406,8 @@ def test_a_tree_as_good_as_the_linear_rival_stays_the_candidate_and_two_share_a_
     assert both.line("skill").figure == alone.line("skill").figure
     assert both.line("skill").bound < alone.line("skill").bound
     assert "at level 0.015 " in both.line("skill").sentence
+    assert (alone.line("trials").figure, both.line("trials").figure) == (1, 2)
+    assert both.line("deflated_sharpe").threshold > alone.line("deflated_sharpe").threshold == 0
 
 
 def test_a_linear_rival_that_said_nothing_costs_no_level() -> None:
