@@ -60,7 +60,11 @@ TOLD = {PRODUCTION: "promoted", CANARY: "canary", FAILED: "rejected", STAGING: "
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger says of every cell, read once a pass."""
+    """What the ledger says of every cell, read once a pass.
+
+    At one instant: read one after the other they may lie before and after another pass's decisions, whose candidates
+    then look open though ``last`` holds their decision, and would be decided on twice.
+    """
 
     candidates: Mapping[Cell, Row]
     decided: Mapping[Cell, Row]
@@ -72,14 +76,15 @@ class Known:
     @classmethod
     def of(cls, ledger: Ledger) -> "Known":
         """Read from the ledger."""
-        return cls(
-            ledger.candidates(),
-            ledger.decided(),
-            ledger.last_decisions(),
-            ledger.production(),
-            ledger.canaries(),
-            ledger.states(),
-        )
+        with ledger.snapshot() as then:
+            return cls(
+                then.candidates(),
+                then.decided(),
+                then.last_decisions(),
+                then.production(),
+                then.canaries(),
+                then.states(),
+            )
 
 
 def promote(
@@ -160,7 +165,9 @@ def _watched(
     serving = {cell: known.production[cell] for cell in cells if cell in known.production}
     losing = _losing(lake, ledger, settings, serving)
     histories = ledger.history(sorted({symbol for symbol, _ in losing})) if losing else {}
-    rows = [_taken_back(histories[cell], verdict, now, dagster_run) for cell, verdict in losing.items()]
+    rows = [
+        _taken_back(histories[cell], known.last[cell], verdict, now, dagster_run) for cell, verdict in losing.items()
+    ]
     watched = {cell: known.canaries[cell] for cell in cells if cell in known.canaries and cell not in losing}
     shadows = shadow_verdicts(lake, ledger, settings, watched) if watched else {}
     capped = _capped(ledger, watched)
@@ -175,7 +182,12 @@ def _watched(
     return rows
 
 
-def _taken_back(history: Sequence[Row], verdict: LiveVerdict, now: datetime, dagster_run: str | None) -> Row:
+def _taken_back(
+    history: Sequence[Row], last: Row, verdict: LiveVerdict, now: datetime, dagster_run: str | None
+) -> Row:
+    """The rollback of what served when this pass read; ``last`` is the newest decision that it knew of."""
+    # Who was decided on since is not who lost: with the seq after ``last`` the INSERT is refused.
+    history = [row for row in history if row["seq"] <= last["seq"]]
     to = standing(history).previous
     back = f"back to version {to['model_version']}" if to else "no version before it, so none serves"
     return rollback_row(

@@ -458,3 +458,22 @@ def test_a_person_and_the_gate_decide_at_once_and_one_of_them_is_told(second: Li
     stands = standing(second.ledger.history([CHOSEN])[CELL])
     assert (stands.production or {})["model_version"] == "2"
     assert aliases(second) == {"production": "2", "previous": "1"}
+
+
+def test_who_is_promoted_while_the_watch_looks_at_its_predecessor_is_not_taken_back_for_it(
+    second: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losing(second)
+    whole = gate_station.live_verdicts
+
+    def meanwhile(*asked: Any) -> Any:
+        found = whole(*asked)
+        decide(second, promote_version)
+        return found
+
+    monkeypatch.setattr(gate_station, "live_verdicts", meanwhile)
+    with pytest.raises(station.StoreTrouble, match="already taken by another run"):
+        second.promote([CHOSEN], later(days=6))
+    assert second.ledger.production()[CELL]["model_version"] == "2"
+    assert [row["verdict"] for row in second.ledger.decisions(CHOSEN)] == ["promote", "hold", "promote"]
+    assert aliases(second) == {"production": "2", "previous": "1"}
