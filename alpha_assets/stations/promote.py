@@ -24,7 +24,16 @@ import polars as pl
 from alpha_assets.quant import gate
 from alpha_assets.quant.gate import Judgement
 from alpha_assets.quant.gate_lines import Line
-from alpha_assets.quant.lifecycle import CANARY, FAILED, PRODUCTION, STAGING, standing
+from alpha_assets.quant.lifecycle import (
+    CANARY,
+    FAILED,
+    PRODUCTION,
+    STAGING,
+    Decision,
+    VersionKey,
+    standing,
+    taken_back,
+)
 from alpha_assets.quant.watch import LiveVerdict, ShadowVerdict
 from alpha_assets.settings import Settings
 from alpha_assets.stations import drift, projection
@@ -63,7 +72,8 @@ class Known:
     """What the ledger says of every cell, read once a pass.
 
     At one instant: read one after the other they may lie before and after another pass's decisions, whose candidates
-    then look open though ``last`` holds their decision, and would be decided on twice.
+    then look open though ``last`` holds their decision, and would be decided on twice. ``taken_back`` is of the cells
+    whose last decision is a rollback.
     """
 
     candidates: Mapping[Cell, Row]
@@ -72,18 +82,22 @@ class Known:
     production: Mapping[Cell, Row]
     canaries: Mapping[Cell, Row]
     states: Mapping[str, Row]
+    taken_back: Mapping[Cell, Mapping[VersionKey, Decision]]
 
     @classmethod
     def of(cls, ledger: Ledger) -> "Known":
         """Read from the ledger."""
         with ledger.snapshot() as then:
+            last = then.last_decisions()
+            back = sorted({symbol for (symbol, _), row in last.items() if row["verdict"] == "rollback"})
             return cls(
                 then.candidates(),
                 then.decided(),
-                then.last_decisions(),
+                last,
                 then.production(),
                 then.canaries(),
                 then.states(),
+                {cell: taken_back(history) for cell, history in then.history(back).items()},
             )
 
 
@@ -182,9 +196,7 @@ def _watched(
     return rows
 
 
-def _taken_back(
-    history: Sequence[Row], last: Row, verdict: LiveVerdict, now: datetime, dagster_run: str | None
-) -> Row:
+def _taken_back(history: Sequence[Row], last: Row, verdict: LiveVerdict, now: datetime, dagster_run: str | None) -> Row:
     """The rollback of what served when this pass read; ``last`` is the newest decision that it knew of."""
     # Who was decided on since is not who lost: with the seq after ``last`` the INSERT is refused.
     history = [row for row in history if row["seq"] <= last["seq"]]
@@ -233,9 +245,8 @@ def _is_open(cell: Cell, known: Known, settings: Settings, report: Report) -> bo
     if candidate is None or candidate["model_version"] is None:
         report.say(_key(cell), "no_candidate", reason=_why_none(cell, known, settings))
     elif decided is not None:
-        last = known.last[cell]
-        taken_back = last["verdict"] == "rollback" and last["previous_version"] == candidate["model_version"]
-        told = last if taken_back else decided
+        key = (candidate["model_name"], candidate["model_version"])
+        told = max(decided, known.taken_back.get(cell, {}).get(key, decided), key=lambda row: int(row["seq"]))
         report.say(_key(cell), "unchanged", verdict=told["verdict"], reason=told["reason"])
     elif (reason := _of_other_settings(candidate, settings)) is not None:
         report.say(_key(cell), "held", reason=reason)

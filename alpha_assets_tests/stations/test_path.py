@@ -16,6 +16,7 @@ from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations import decisions as station
 from alpha_assets.stations import promote as gate_station
 from alpha_assets.stations.decisions import DecisionRefused, promote_version, reject_version, roll_back, row_of
+from alpha_assets.stations.dossier import version_rows
 from alpha_assets.stations.promote import due, reconcile
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.lake import PREDICTIONS
@@ -79,6 +80,10 @@ def aliases(line: Line, name: str = f"{CHOSEN}.all") -> dict[str, str]:
     return {alias: number for alias, number in line.registry.aliases()[name].items() if alias != "staging"}
 
 
+def run_names(line: Line) -> list[str]:
+    return [name for name, status in line.runs() if status == "FINISHED"]
+
+
 def states(line: Line) -> dict[str, str]:
     found = line.registry.client.search_model_versions(f"name='{CHOSEN}.all'")
     return {str(version.version): version.tags["state"] for version in found}
@@ -129,6 +134,7 @@ class TestCanary:
         second.signal([CHOSEN], now)
         assert views(second, "shadow").height == 1
         assert second.promote([CHOSEN], now).states() == {state: 1}
+        assert (f"reject {CHOSEN}.all 2" in run_names(second)) == (state == "rejected"), "an alias was taken away"
 
     def test_a_shadow_is_compared_with_what_the_serving_version_said_of_the_same_bars(self, second: Line) -> None:
         for days in (2, 3, 4):
@@ -264,9 +270,23 @@ class TestRollback:
         assert report.partitions[CHOSEN]["reason"].endswith("no version before it, so none serves")
         assert CELL not in line.ledger.production()
         assert aliases(line) == {}
+        assert f"rollback {CHOSEN}.all to none" in run_names(line)
         line.signal([CHOSEN], later(days=1))
         assert line.ledger.signals([CHOSEN])[0]["signal"] == "HOLD"
         assert reconcile(line.ledger, line.registry) == 0
+
+    def test_of_a_pooled_version_says_nothing_of_an_own_fit_that_has_the_same_number(self, line: Line) -> None:
+        rejected = next(row for row in line.ledger.decisions() if row["verdict"] == "reject")
+        cell = (rejected["symbol"], "all")
+        pooled = {**rejected, "model_name": "all.pooled", "training_id": "pooled"}
+        said: dict[str, Any] = {"verdict": "promote", "stage": "production", "reason": "it passes", "who": "gate"}
+        row = row_of(pooled, cell, last=rejected, production=None, evidence={}, now=later(days=1), **said)
+        line.ledger.decide([row])
+        roll_back(line.ledger, cell, None, why="it lost", who="ann", now=later(days=2))
+        told = line.promote([rejected["symbol"]], later(days=3)).partitions[rejected["symbol"]]
+        assert (told["verdict"], told["reason"]) == ("reject", rejected["reason"])
+        reasons = {row["model"]: row["reason"] for row in version_rows(line.ledger, [rejected["symbol"]])}
+        assert reasons == {rejected["model_name"]: rejected["reason"], "all.pooled": "it lost"}
 
     def test_few_outcomes_take_nothing_back(self, line: Line) -> None:
         losing(line, bars=5)
@@ -291,8 +311,7 @@ class TestAPerson:
         assert aliases(second) == {"production": "1"}
         told = [(row["verdict"], row["who"], row["reason"]) for row in second.ledger.decisions(CHOSEN)[-2:]]
         assert told == [("promote", "ann", "because I say so"), ("rollback", "ann", "because I say so")]
-        names = [name for name, status in second.runs() if status == "FINISHED"]
-        assert {f"promote {CHOSEN}.all 2", f"rollback {CHOSEN}.all 1"} <= set(names)
+        assert {f"promote {CHOSEN}.all 2", f"rollback {CHOSEN}.all 1"} <= set(run_names(second))
         page = second.registry.client.get_model_version(f"{CHOSEN}.all", "1").description
         assert "**rollback** by ann" in str(page)
 
@@ -318,8 +337,9 @@ class TestAPerson:
         assert held.promote([CHOSEN]).states() == {"held": 1}
         assert states(held) == {"1": "staging"}
         assert held.ledger.production() == {}
+        assert held.registry.aliases()[f"{CHOSEN}.all"] == {"staging": "1"}
         assert decide(held, promote_version)["model_version"] == "1"
-        assert aliases(held) == {"production": "1"}
+        assert held.registry.aliases()[f"{CHOSEN}.all"] == {"production": "1"}
 
     @pytest.mark.parametrize(
         ("act", "number", "cell", "sentence"),
@@ -410,7 +430,7 @@ class TestRegimes:
         assert decided == {f"trending|{CHOSEN}", f"volatile|{CHOSEN}"}
         rows = line.ledger.history([CHOSEN])
         assert [len(rows[CHOSEN, regime]) for regime in ("trending", "volatile")] == [1, 1]
-        names = [name for name, status in line.runs() if status == "FINISHED"]
+        names = run_names(line)
         assert names.count("gate trending, volatile") == 1
         assert names.count("gate trending") == names.count("gate volatile") == 1
 
