@@ -38,13 +38,13 @@ from alpha_assets.quant.watch import LiveVerdict, ShadowVerdict
 from alpha_assets.settings import Settings
 from alpha_assets.stations import drift, projection
 from alpha_assets.stations.base import Progress, Report, silent
-from alpha_assets.stations.champions import champions, scores_of
+from alpha_assets.stations.champions import champions, scores_of, succeeded, who_serves
 from alpha_assets.stations.decisions import GATE, WATCH, rollback_row, row_of
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, pooled_candidate, why_untrained
 from alpha_assets.stations.trials import configuration, family, tried
-from alpha_assets.stations.watch import live_verdicts, shadow_verdicts
+from alpha_assets.stations.watch import live_verdicts, looks_elsewhere, shadow_verdicts
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
@@ -247,7 +247,9 @@ def _is_open(cell: Cell, known: Known, settings: Settings, report: Report) -> bo
     elif decided is not None:
         key = (candidate["model_name"], candidate["model_version"])
         told = max(decided, known.taken_back.get(cell, {}).get(key, decided), key=lambda row: int(row["seq"]))
-        report.say(_key(cell), "unchanged", verdict=told["verdict"], reason=told["reason"])
+        watched = [rows[cell] for rows in (known.canaries, known.production) if cell in rows]
+        unjudged = [why for row in watched if (why := looks_elsewhere(row, settings)) is not None]
+        report.say(_key(cell), "unchanged", verdict=told["verdict"], reason="; ".join([told["reason"], *unjudged]))
     elif (reason := _of_other_settings(candidate, settings)) is not None:
         report.say(_key(cell), "held", reason=reason)
     else:
@@ -358,7 +360,8 @@ def _judge(
 ) -> tuple[Judgement, Mapping[str, Row], dict[str, str]]:
     """The judgement, the version of each symbol that it is about, and why there is no evidence of some symbols."""
     symbols = list(candidates)
-    said = lake.read("predictions", symbols=symbols).filter(pl.col("regime") == regime, pl.col("origin") == OUT_OF_FOLD)
+    stored = lake.read("predictions", symbols=symbols).filter(pl.col("origin") == OUT_OF_FOLD)
+    said = stored.filter(pl.col("regime") == regime)
     labelled, missing = labelled_rows(lake, settings, calendars_of(ledger), symbols)
     followed = labelled.select(
         *("symbol", "timestamp", "label_return", "scaled_return", "up", "past_return", "momentum_return")
@@ -367,8 +370,9 @@ def _judge(
     models, against = _serving(candidates, pool, said, followed, settings)
     trainings = {symbol: row["training_id"] for symbol, row in models.items()}
     evidence = _evidence(trainings, said, followed)
-    histories = {symbol: rows for (symbol, other), rows in ledger.history(symbols).items() if other == regime}
-    served = champions(histories, trainings, now - YEAR)
+    histories = ledger.history(symbols)
+    before = {symbol: succeeded(histories, (symbol, regime)) for symbol in symbols}
+    served = champions(before, trainings, now - YEAR)
     score = gate.sharpe_of(evidence, rules, horizon=horizon)
     seen = sorted(row["training_id"] for row in [*candidates.values(), *([pool] if pool and against else [])])
     digest = hashlib.sha256("|".join(seen).encode()).hexdigest()
@@ -378,7 +382,7 @@ def _judge(
         rules,
         horizon=horizon,
         attempt=attempt,
-        champions=[scores_of(said, generation) for generation in served],
+        champions=[scores_of(stored, generation) for generation in served],
         trials=tried(ledger, settings, regime, score, now),
         drift=drift.on_record(ledger, regime, models, production),
         pooled=against,
@@ -443,13 +447,12 @@ def _decision(
     if stands_in:
         name = f"{model['model_name']} version {model['model_version']}"
         reason = f"{reason}; {name} stands in for its own fit: {judgement.pool.line('pooled').sentence}"
-    # The regime's bars are served by «all» where it has no model of its own.
-    serving = production or known.production.get((cell[0], ALL))
+    before = who_serves(known.production, cell)
     rules = settings.promotion
-    unmatched = judgement.pool.unmatched if production and "champion" in settings.gate.deciding_lines else None
+    unmatched = judgement.pool.unmatched if before and "champion" in settings.gate.deciding_lines else None
     if unmatched:
         reason = f"{reason}; {unmatched}"
-    watched = rules.shadow_bars and (serving is not None or rules.shadow_first)
+    watched = rules.shadow_bars and (before is not None or rules.shadow_first)
     if stage == PRODUCTION and (watched or unmatched):
         verb, stage = "hold", CANARY
         bars = max(rules.shadow_bars, 1)
@@ -467,7 +470,7 @@ def _decision(
         evidence={
             "pool": asdict(judgement.pool),
             "symbol": asdict(verdict),
-            "baseline": {name: production[name] for name in names} if production else None,
+            "baseline": {name: before[name] for name in names} if before else None,
             "window": window,
         },
         now=now,

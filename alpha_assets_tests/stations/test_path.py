@@ -1,5 +1,6 @@
 """The path after the gate: a canary in shadow, what serves it or ends it, rollback, and what a person may decide."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from alpha_assets.stations.decisions import DecisionRefused, promote_version, re
 from alpha_assets.stations.dossier import version_rows
 from alpha_assets.stations.promote import due, reconcile
 from alpha_assets.stations.sets import table_of
+from alpha_assets.stations.watch import live_verdicts, shadow_verdicts
 from alpha_assets.stores.lake import PREDICTIONS
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
@@ -229,16 +231,20 @@ def judged(monkeypatch: pytest.MonkeyPatch, decision: str) -> None:
 
 def losing(line: Line, bars: int = 60) -> None:
     """As if the version in production had been wrong with confidence on its last bars."""
-    decision = line.ledger.production()[CELL]
+    said(line, line.ledger.production()[CELL], "live", bars, right=False)
+
+
+def said(line: Line, decision: dict[str, Any], origin: str, bars: int, *, right: bool) -> None:
+    """As if the version of a decision had been right, or wrong, with confidence on the last bars."""
     opens = line.lake.read("bars", symbols=[CHOSEN]).select("timestamp", "open")
     followed = opens.with_columns(up=pl.col("open").shift(-2) > pl.col("open").shift(-1)).drop_nulls().tail(bars)
     rows = followed.select(
         symbol=pl.lit(CHOSEN),
-        regime=pl.lit("all"),
+        regime=pl.lit(decision["regime"]),
         timestamp="timestamp",
         training_id=pl.lit(decision["training_id"]),
-        origin=pl.lit("live"),
-        p_up=pl.when("up").then(0.2).otherwise(0.8),
+        origin=pl.lit(origin),
+        p_up=pl.when(pl.col("up") == right).then(0.8).otherwise(0.2),
         made_at=pl.lit(decision["decided_at"] + timedelta(hours=1)),
     )
     missing = {name: kind for name, kind in PREDICTIONS.items() if name not in rows.columns}
@@ -287,6 +293,22 @@ class TestRollback:
         assert (told["verdict"], told["reason"]) == ("reject", rejected["reason"])
         reasons = {row["model"]: row["reason"] for row in version_rows(line.ledger, [rejected["symbol"]])}
         assert reasons == {rejected["model_name"]: rejected["reason"], "all.pooled": "it lost"}
+
+    def test_what_was_said_of_one_bar_is_not_judged_on_five_and_the_pass_says_so(self, second: Line) -> None:
+        losing(second)
+        said(second, second.ledger.canaries()[CELL], "shadow", bars=60, right=False)
+        longer = Line(second.settings.home, learning=replace(SECOND, horizon=5), promotion=SHORT)
+        stores = (longer.lake, longer.ledger, longer.settings)
+        assert live_verdicts(*stores, longer.ledger.production()) == {}
+        assert shadow_verdicts(*stores, longer.ledger.canaries()) == due(*stores) == {}
+        told = longer.promote([CHOSEN], later(days=3)).partitions[CHOSEN]
+        assert told["state"] == "unchanged"
+        for number in ("1", "2"):
+            why = (
+                f"{CHOSEN}.all version {number} looks 1 bars ahead and the settings 5: what it said live is not judged"
+            )
+            assert why in told["reason"]
+        assert due(second.lake, second.ledger, second.settings).keys() == {CELL}
 
     def test_few_outcomes_take_nothing_back(self, line: Line) -> None:
         losing(line, bars=5)
@@ -409,6 +431,17 @@ class TestRegimes:
         line.ledger.decide([{**of_regime(row, own), "seq": 2, "verdict": "rollback", "model_version": None}])
         line.signal([CHOSEN], later(days=2))
         assert line.ledger.signals([CHOSEN])[0]["model_name"] == f"{CHOSEN}.all"
+
+    def test_a_shadow_is_compared_with_all_where_that_serves_its_bars(self, line: Line) -> None:
+        everywhere = line.ledger.production()[CELL]
+        trial = {**of_regime(everywhere, "trending"), "verdict": "hold", "stage": "canary", "training_id": "trial"}
+        line.ledger.decide([trial])
+        said(line, everywhere, "live", bars=5, right=True)
+        said(line, trial, "shadow", bars=4, right=False)
+        cell = (CHOSEN, "trending")
+        verdict = shadow_verdicts(line.lake, line.ledger, line.settings, line.ledger.canaries())[cell]
+        assert (verdict.state, verdict.compared) == ("failed", 4)
+        assert verdict.excess == pytest.approx(math.log(0.8 / 0.2))
 
     def test_are_judged_each_by_itself_in_one_pass_with_one_run_of_the_whole(self, line: Line) -> None:
         candidate = line.ledger.candidates()[CELL]
