@@ -88,11 +88,11 @@ class Known:
     def of(cls, ledger: Ledger) -> "Known":
         """Read from the ledger."""
         with ledger.snapshot() as then:
-            last = then.last_decisions()
+            candidates, decided, last = then.candidates(), then.decided(), then.last_decisions()
             back = sorted({symbol for (symbol, _), row in last.items() if row["verdict"] == "rollback"})
             return cls(
-                then.candidates(),
-                then.decided(),
+                candidates,
+                decided,
                 last,
                 then.production(),
                 then.canaries(),

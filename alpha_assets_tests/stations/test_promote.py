@@ -188,16 +188,17 @@ def test_of_two_who_decide_at_once_the_second_is_told_and_changes_nothing(line: 
 def test_of_two_passes_that_look_at_once_the_second_does_not_decide_again_what_the_first_has(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Ledger.last_decisions
+    whole = Ledger.decided
 
     def meanwhile(ledger: Ledger) -> Any:
+        found = whole(ledger)
         with monkeypatch.context() as first:
-            first.setattr(Ledger, "last_decisions", whole)
+            first.setattr(Ledger, "decided", whole)
             line.promote()
-        return whole(ledger)
+        return found
 
     with monkeypatch.context() as second:
-        second.setattr(Ledger, "last_decisions", meanwhile)
+        second.setattr(Ledger, "decided", meanwhile)
         with pytest.raises(DecidedElsewhere, match="SIM01"):
             promote(line.lake, Ledger(line.settings), line.registry, line.settings, CELLS, later(days=1))
     assert [row["seq"] for row in line.ledger.decisions()] == [1] * len(SYMBOLS)
