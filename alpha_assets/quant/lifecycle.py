@@ -5,7 +5,7 @@ on top of the line of those that have served; a rollback takes versions off that
 so that a second rollback goes one further back and never forth again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,9 @@ Decision = Mapping[str, Any]
 VersionKey = tuple[str, str]
 
 STAGING, CANARY, PRODUCTION, ARCHIVED, FAILED = "staging", "canary", "production", "archived", "failed"
+
+#: A version that several symbols share has the state of the one for which it does most.
+RANK = (PRODUCTION, CANARY, STAGING, ARCHIVED, FAILED)
 
 #: The stage of a decision that is about no version: a rollback to nothing.
 NOBODY = "none"
@@ -81,6 +84,28 @@ def standing(history: Iterable[Decision]) -> Standing:
     states |= {_sure(canary): CANARY} if canary is not None else {}
     states |= {_sure(decision): PRODUCTION for decision in line[-1:]}
     return Standing(tuple(line), canary, states)
+
+
+def states_of(stands: Iterable[Standing]) -> dict[VersionKey, str]:
+    """The state of every version that was decided on, by ``RANK`` where symbols share it."""
+    states: dict[VersionKey, str] = {}
+    for stand in stands:
+        for key, state in stand.states.items():
+            states[key] = min(state, states.get(key, state), key=RANK.index)
+    return states
+
+
+def taken_back(history: Sequence[Decision]) -> dict[VersionKey, Decision]:
+    """By version the newest rollback that took it off the line of one (symbol, regime).
+
+    The rollback itself holds the number of what served alone, and a cell's own fits and pooled ones are numbered apart.
+    """
+    found: dict[VersionKey, Decision] = {}
+    for place, decision in enumerate(history):
+        if decision["verdict"] == "rollback":
+            line = list(standing(history[:place]).line)
+            found |= dict.fromkeys(_taken_back(line, version_of(decision)), decision)
+    return found
 
 
 def version_of(decision: Decision) -> VersionKey | None:

@@ -10,8 +10,32 @@ from datetime import datetime
 import polars as pl
 
 from alpha_assets.quant.lifecycle import Decision, standing
+from alpha_assets.stations.train import ALL
 
-SAID: Mapping[str, pl.DataType] = {"symbol": pl.String(), "training_id": pl.String(), "linear": pl.Boolean()}
+#: A symbol and a regime.
+Cell = tuple[str, str]
+
+SAID: Mapping[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "regime": pl.String(),
+    "training_id": pl.String(),
+    "linear": pl.Boolean(),
+}
+
+
+def who_serves(production: Mapping[Cell, Decision], cell: Cell) -> Decision | None:
+    """The decision on whoever speaks of the bars of this cell: where no model of its own serves, that of «all»."""
+    return production.get(cell) or production.get((cell[0], ALL))
+
+
+def succeeded(histories: Mapping[Cell, Sequence[Decision]], cell: Cell) -> Sequence[Decision]:
+    """The decisions on those whom a candidate of this cell would succeed.
+
+    Of «all» where the cell has no production of its own: else a regime's first model would be held against nobody, and
+    could take the regime's bars over from a better one.
+    """
+    own = histories.get(cell, ())
+    return own if standing(own).production is not None else histories.get((cell[0], ALL), ())
 
 
 def champions(
@@ -19,7 +43,7 @@ def champions(
 ) -> list[dict[str, Decision]]:
     """The decisions that brought the champions of a pool into production, by symbol; what serves now first.
 
-    ``histories`` are the decisions on each symbol of the pool's regime, ``pool`` the training of its candidate. Each
+    ``histories`` are each symbol's decisions as ``succeeded`` has them, ``pool`` the training of its candidate. Each
     of the following dicts goes one version further back, where a symbol has one that served after ``since``. A
     candidate that serves already succeeds nobody, and no training is its own rival.
     """
@@ -31,9 +55,11 @@ def champions(
 
 def scores_of(predictions: pl.DataFrame, generation: Mapping[str, Decision]) -> pl.DataFrame:
     """Symbol, timestamp and score of what these versions said, each by the voice that speaks for it."""
-    rows = [(symbol, row["training_id"], row["speaker"] == "linear") for symbol, row in generation.items()]
+    rows = [
+        (symbol, row["regime"], row["training_id"], row["speaker"] == "linear") for symbol, row in generation.items()
+    ]
     ours = pl.DataFrame(rows, schema=dict(SAID), orient="row")
-    joined = predictions.join(ours, on=["symbol", "training_id"])
+    joined = predictions.join(ours, on=["symbol", "regime", "training_id"])
     return joined.select("symbol", "timestamp", score=spoken("score"))
 
 

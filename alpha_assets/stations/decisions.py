@@ -28,6 +28,7 @@ MODEL = (
     "model_version",
     "model_location",
     "model_digest",
+    "horizon",
     "trained_at",
 )
 

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from alpha_assets.quant.lifecycle import PRODUCTION, STAGING, Standing, VersionKey, standing, version_of
+from alpha_assets.quant.lifecycle import (
+    PRODUCTION,
+    STAGING,
+    Decision,
+    Standing,
+    VersionKey,
+    standing,
+    taken_back,
+    version_of,
+)
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stores.ledger import Ledger, Row
@@ -77,10 +86,12 @@ def _versions(cell: Cell, history: Sequence[Row], candidate: Row | None) -> list
     stands = standing(history)
     training = candidate["state"] if candidate else None
     named = {"symbol": cell[0], "regime": cell[1], "training": training}
+    taken = taken_back(history)
     rows = []
     for key, state in stands.states.items():
         about = [row for row in history if version_of(row) == key]
-        last = _last_word(history, about)
+        # That which took a version back is a decision on it too, though it is about the version before.
+        last = max([about[-1], taken.get(key, about[-1])], key=lambda row: int(row["seq"]))
         rows.append({**named, **_shown(about[-1]), **_decision(last), "state": state})
     open_candidate = candidate is not None and version_of(candidate) not in stands.states
     if candidate is not None and open_candidate:
@@ -91,18 +102,11 @@ def _versions(cell: Cell, history: Sequence[Row], candidate: Row | None) -> list
     return rows
 
 
-def _last_word(history: Sequence[Row], about: Sequence[Row]) -> Row:
-    """The newest decision on a version; that which took it back is one, though it is about the version before."""
-    version = about[-1]["model_version"]
-    taken = [row for row in history if row["verdict"] == "rollback" and row["previous_version"] == version]
-    return max([*about, *taken], key=lambda row: int(row["seq"]))
-
-
 def _shown(row: Mapping[str, Any]) -> Row:
     return {"model": row["model_name"], "version": row["model_version"], "trained_at": row["trained_at"]}
 
 
-def _decision(row: Row) -> Row:
+def _decision(row: Decision) -> Row:
     return {name: row[name] for name in ("decided_at", "verdict", "who", "reason")}
 
 

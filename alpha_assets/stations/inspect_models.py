@@ -1,9 +1,9 @@
 """What is wrong with the models that serve: found for the symbols of a run, remembered for the whole universe."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from alpha_assets.quant.lifecycle import standing, version_of
+from alpha_assets.quant.lifecycle import STAGING, VersionKey, standing, states_of, version_of
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stations.inspect import Verdict, verdict_of
@@ -84,28 +84,37 @@ def models_verdict(ledger: Ledger, check: str) -> Verdict:
 
 
 def aliases_verdict(ledger: Ledger, registry: Registry) -> Verdict:
-    """The aliases of our models that no recorded decision explains; names of others in the same store are theirs."""
+    """The aliases of our models that no recorded decision explains; names of others in the same store are theirs.
+
+    ``staging`` is explained where none was taken, or where a person has to look.
+    """
     if not registry.exists():
         return verdict_of([], ALIASES_UNEXPLAINED)
-    explained = _explained(ledger)
+    explains = _explaining(ledger)
     wrong = [
         f"{name}@{alias} is version {number}"
         for name, aliases in sorted(registry.aliases().items())
         if name.rpartition(".")[2] in REGIMES or name in POOLS
         for alias, number in sorted(aliases.items())
-        if alias in ALIASES and (name, number) not in explained[alias]
+        if alias in ALIASES and not explains(alias, (name, number))
     ]
     return verdict_of(wrong, ALIASES_UNEXPLAINED)
 
 
-ALIASES_UNEXPLAINED = "aliases have no recorded decision: alpha-assets train, or any decision, sets them right"
+ALIASES_UNEXPLAINED = "aliases are not what was decided: alpha-assets train, or any decision, sets them right"
 
 
-def _explained(ledger: Ledger) -> dict[str, set[tuple[str, str] | None]]:
+def _explaining(ledger: Ledger) -> Callable[[str, VersionKey], bool]:
     stands = [standing(history) for history in ledger.history().values()]
     told = {
         "production": [stand.production for stand in stands],
         "canary": [stand.canary for stand in stands],
         "previous": [stand.previous for stand in stands],
     }
-    return {alias: {version_of(row) for row in rows if row is not None} for alias, rows in told.items()}
+    named = {alias: {version_of(row) for row in rows if row is not None} for alias, rows in told.items()}
+    states = states_of(stands)
+
+    def explains(alias: str, key: VersionKey) -> bool:
+        return states.get(key, STAGING) == STAGING if alias == STAGING else key in named[alias]
+
+    return explains

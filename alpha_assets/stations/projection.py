@@ -9,19 +9,25 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from alpha_assets.quant.lifecycle import ARCHIVED, CANARY, FAILED, PRODUCTION, STAGING, Standing, standing
+from alpha_assets.quant.lifecycle import (
+    CANARY,
+    PRODUCTION,
+    STAGING,
+    Decision,
+    Standing,
+    standing,
+    states_of,
+    version_of,
+)
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.stations.decisions import GATE, WATCH
 from alpha_assets.stations.portrait import portrait
-from alpha_assets.stations.train import pool_name
+from alpha_assets.stations.train import model_name, pool_name
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import WHOLE, Registry
 
 #: Sittings whose mirror in MLflow is looked for at first; where none of them has one, four times as many, and so on.
 SITTINGS = 20
-
-#: A version that several symbols share has the state of the one for which it does most.
-RANK = (PRODUCTION, CANARY, STAGING, ARCHIVED, FAILED)
 
 #: A sitting's evidence and rows as metrics.
 Figures = Callable[[Mapping[str, Any], Sequence[Row]], dict[str, float]]
@@ -44,43 +50,64 @@ def bring_into_line(ledger: Ledger, registry: Registry, figures: Figures, tags: 
 
 def _name(ledger: Ledger, registry: Registry, decided: Sequence[Row]) -> int:
     """Tags and aliases of the names that ``decided`` is about, and of those whose alias is not what was decided."""
-    aliased = registry.aliases()
-    serving = _by_name(ledger.production().values())
-    watched = _by_name(ledger.canaries().values())
-    ours = {row["model_name"] for row in ledger.candidates().values()} | serving.keys() | watched.keys()
-    ours |= set(map(pool_name, REGIMES))
-    differing = {
-        name
-        for name in ours & aliased.keys()
-        if any(
-            aliased[name].get(alias) != (wanted[name]["model_version"] if name in wanted else None)
-            for alias, wanted in ((PRODUCTION, serving), (CANARY, watched))
-        )
-    }
-    due = differing | {row["model_name"] for row in decided}
-    if not due:
-        return 0
+    aliased, candidates = registry.aliases(), ledger.candidates()
     stands = {cell: standing(history) for cell, history in ledger.history().items()}
+    about: dict[str, list[Standing]] = {}
+    for stand in stands.values():
+        for name in {name for name, _ in stand.states}:
+            about.setdefault(name, []).append(stand)
+    serving = _by_name(stand.production for stand in stands.values())
+    watched = _by_name(stand.canary for stand in stands.values())
+    waiting = _waiting(stands.values(), candidates.values(), aliased)
+    ours = {row["model_name"] for row in candidates.values()} | about.keys() | set(map(pool_name, REGIMES))
+    wanted = {name: _aliases(name, about.get(name, []), serving, watched, waiting) for name in ours - {None}}
+    due = {
+        name
+        for name in wanted.keys() & aliased.keys()
+        if any(aliased[name].get(alias) != number for alias, number in wanted[name].items())
+    }
+    due |= {row["model_name"] for row in decided}
     # The version before production may be of another name, a pooled model's: it is archived or named there.
     due |= {former["model_name"] for row in decided for former in stands[row["symbol"], row["regime"]].line[-2:]}
     moved = 0
     for name in sorted(due - {None}):
-        about = [stand for stand in stands.values() if any(key[0] == name for key in stand.states)]
-        wanted = _aliases(name, about, serving, watched)
         known = aliased.get(name, {})
-        changed = {alias: number for alias, number in wanted.items() if known.get(alias) != number}
-        registry.project(name, changed, *_pages(ledger, registry, name, about, decided, serving))
+        changed = {alias: number for alias, number in wanted[name].items() if known.get(alias) != number}
+        registry.project(name, changed, *_pages(ledger, registry, name, about.get(name, []), decided, serving))
         moved += bool(changed)
     return moved
 
 
-def _by_name(rows: Iterable[Row]) -> dict[str, Row]:
+def _by_name(rows: Iterable[Decision | None]) -> dict[str, Decision]:
     """By registered name the newest of these decisions: symbols that share a model may stand at different versions."""
-    return {str(row["model_name"]): row for row in sorted(rows, key=lambda row: int(row["id"]))}
+    known = [row for row in rows if row is not None]
+    return {str(row["model_name"]): row for row in sorted(known, key=lambda row: int(row["id"]))}
+
+
+def _waiting(
+    stands: Iterable[Standing], candidates: Iterable[Row], aliased: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """By registered name the number of the newest version that nobody decided on, or that is held for a person.
+
+    Among them what ``staging`` names already: a version has that alias before the ledger knows it, and of a pooled one
+    that stands in for nobody the ledger never does.
+    """
+    states = states_of(stands)
+    known = [
+        *map(version_of, candidates),
+        *((name, named[STAGING]) for name, named in aliased.items() if STAGING in named),
+    ]
+    waiting = {key for key in known if key is not None and key not in states}
+    waiting |= {key for key, state in states.items() if state == STAGING}
+    return dict(sorted(waiting, key=lambda key: int(key[1])))
 
 
 def _aliases(
-    name: str, about: Sequence[Standing], serving: Mapping[str, Row], watched: Mapping[str, Row]
+    name: str,
+    about: Sequence[Standing],
+    serving: Mapping[str, Decision],
+    watched: Mapping[str, Decision],
+    waiting: Mapping[str, str],
 ) -> dict[str, str | None]:
     newest = serving.get(name)
     previous = next(
@@ -92,10 +119,11 @@ def _aliases(
         None,
     )
     named = {"previous": previous, CANARY: watched.get(name), PRODUCTION: newest}
-    return {
+    numbers = {
         alias: str(row["model_version"]) if row is not None and row["model_name"] == name else None
         for alias, row in named.items()
     }
+    return {STAGING: waiting.get(name), **numbers}
 
 
 def _pages(
@@ -104,14 +132,10 @@ def _pages(
     name: str,
     about: Sequence[Standing],
     decided: Sequence[Row],
-    serving: Mapping[str, Row],
+    serving: Mapping[str, Decision],
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """Tags and description of the versions of ``name`` whose state may have changed."""
-    states: dict[str, str] = {}
-    for stand in about:
-        for (other, number), state in stand.states.items():
-            if other == name:
-                states[number] = min(state, states.get(number, state), key=RANK.index)
+    states = {number: state for (other, number), state in states_of(about).items() if other == name}
     changed = {str(row[key]) for row in decided for key in ("model_version", "previous_version") if row[key]}
     changed |= {number for number, state in states.items() if state in (PRODUCTION, CANARY)}
     tags = {number: {"state": states[number]} for number in sorted(changed & states.keys())}
@@ -129,7 +153,7 @@ def _pages(
     return tags, {number: described(registry, row, _judged(ledger, row))}
 
 
-def _judged(ledger: Ledger, row: Row) -> Mapping[str, Any]:
+def _judged(ledger: Ledger, row: Decision) -> Mapping[str, Any]:
     """What the gate saw when it judged the training of ``row``: a version that came through a shadow was judged before.
 
     What the decision itself was taken on is there too.
@@ -144,7 +168,7 @@ def _judged(ledger: Ledger, row: Row) -> Mapping[str, Any]:
     return {**judged, **own}
 
 
-def described(registry: Registry, row: Row, evidence: Mapping[str, Any]) -> str:
+def described(registry: Registry, row: Decision, evidence: Mapping[str, Any]) -> str:
     """Why a version stands where it does, as MLflow's pages show it: the decision, the window, the gate's table."""
     lines = evidence.get("pool", {}).get("lines", ())
     told = [
@@ -207,7 +231,7 @@ def _mirror(
 ) -> None:
     """One sitting: a run of the whole; below it one a regime where there are several, and one a moved alias.
 
-    What a person decided alone is a run by itself.
+    What a person decided alone is a run by itself. ``staging`` alone, which every decision takes away, makes no run.
     """
     evidence = ledger.evidence([row["id"] for row in rows])
     shared = {**tags, "sitting": digest, "decided_at": rows[0]["decided_at"].isoformat()}
@@ -222,7 +246,8 @@ def _mirror(
     whole = {**shared, "part": WHOLE, "regime": ", ".join(regimes)}
     parent = known.get(WHOLE) or registry.open_sitting(name, whole)
     for row in rows:
-        if row["stage"] in (PRODUCTION, CANARY):
+        # The watch takes back who serves, and ends shadows: whatever it decides takes an alias away.
+        if row["stage"] in (PRODUCTION, CANARY) or row["who"] == WATCH:
             part = f"{row['regime']}|{row['symbol']}"
             _log_single(registry, row, evidence[row["id"]], {**shared, "part": part}, parent, known)
     by_regime = {regime: [row for row in rows if row["regime"] == regime] for regime in regimes}
@@ -271,7 +296,8 @@ def _log_single(
     parent: str | None,
     known: Mapping[str, str],
 ) -> None:
-    about = {name: str(row[name]) for name in ("symbol", "regime", "verdict", "stage", "who", "model_name")}
+    about = {name: str(row[name]) for name in ("symbol", "regime", "verdict", "stage", "who")}
+    about["model_name"] = row["model_name"] or model_name(row["symbol"], row["regime"])
     versions = {name: str(row[name]) for name in ("model_version", "previous_version") if row[name] is not None}
     said = {"reason": row["reason"][:5000], "mlflow.note.content": described(registry, row, evidence)}
     judged = evidence.get("symbol") or {}
@@ -280,7 +306,7 @@ def _log_single(
     if row["seconds"] is not None:
         metrics["seconds"] = float(row["seconds"])
     registry.log_decisions(
-        f"{row['verdict']} {row['model_name']} {row['model_version'] or 'to none'}",
+        f"{row['verdict']} {about['model_name']} {row['model_version'] or 'to none'}",
         metrics=metrics,
         tags={**tags, **about, **versions, **said},
         report={"decision": {**about, **versions, "reason": row["reason"]}, "evidence": dict(evidence)},

@@ -24,18 +24,27 @@ import polars as pl
 from alpha_assets.quant import gate
 from alpha_assets.quant.gate import Judgement
 from alpha_assets.quant.gate_lines import Line
-from alpha_assets.quant.lifecycle import CANARY, FAILED, PRODUCTION, STAGING, standing
+from alpha_assets.quant.lifecycle import (
+    CANARY,
+    FAILED,
+    PRODUCTION,
+    STAGING,
+    Decision,
+    VersionKey,
+    standing,
+    taken_back,
+)
 from alpha_assets.quant.watch import LiveVerdict, ShadowVerdict
 from alpha_assets.settings import Settings
 from alpha_assets.stations import drift, projection
 from alpha_assets.stations.base import Progress, Report, silent
-from alpha_assets.stations.champions import champions, scores_of
+from alpha_assets.stations.champions import champions, scores_of, succeeded, who_serves
 from alpha_assets.stations.decisions import GATE, WATCH, rollback_row, row_of
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, pooled_candidate, why_untrained
 from alpha_assets.stations.trials import configuration, family, tried
-from alpha_assets.stations.watch import live_verdicts, shadow_verdicts
+from alpha_assets.stations.watch import live_verdicts, looks_elsewhere, shadow_verdicts
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
@@ -60,7 +69,12 @@ TOLD = {PRODUCTION: "promoted", CANARY: "canary", FAILED: "rejected", STAGING: "
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger says of every cell, read once a pass."""
+    """What the ledger says of every cell, read once a pass.
+
+    At one instant: read one after the other they may lie before and after another pass's decisions, whose candidates
+    then look open though ``last`` holds their decision, and would be decided on twice. ``taken_back`` is of the cells
+    whose last decision is a rollback.
+    """
 
     candidates: Mapping[Cell, Row]
     decided: Mapping[Cell, Row]
@@ -68,18 +82,23 @@ class Known:
     production: Mapping[Cell, Row]
     canaries: Mapping[Cell, Row]
     states: Mapping[str, Row]
+    taken_back: Mapping[Cell, Mapping[VersionKey, Decision]]
 
     @classmethod
     def of(cls, ledger: Ledger) -> "Known":
         """Read from the ledger."""
-        return cls(
-            ledger.candidates(),
-            ledger.decided(),
-            ledger.last_decisions(),
-            ledger.production(),
-            ledger.canaries(),
-            ledger.states(),
-        )
+        with ledger.snapshot() as then:
+            candidates, decided, last = then.candidates(), then.decided(), then.last_decisions()
+            back = sorted({symbol for (symbol, _), row in last.items() if row["verdict"] == "rollback"})
+            return cls(
+                candidates,
+                decided,
+                last,
+                then.production(),
+                then.canaries(),
+                then.states(),
+                {cell: taken_back(history) for cell, history in then.history(back).items()},
+            )
 
 
 def promote(
@@ -160,7 +179,9 @@ def _watched(
     serving = {cell: known.production[cell] for cell in cells if cell in known.production}
     losing = _losing(lake, ledger, settings, serving)
     histories = ledger.history(sorted({symbol for symbol, _ in losing})) if losing else {}
-    rows = [_taken_back(histories[cell], verdict, now, dagster_run) for cell, verdict in losing.items()]
+    rows = [
+        _taken_back(histories[cell], known.last[cell], verdict, now, dagster_run) for cell, verdict in losing.items()
+    ]
     watched = {cell: known.canaries[cell] for cell in cells if cell in known.canaries and cell not in losing}
     shadows = shadow_verdicts(lake, ledger, settings, watched) if watched else {}
     capped = _capped(ledger, watched)
@@ -175,7 +196,10 @@ def _watched(
     return rows
 
 
-def _taken_back(history: Sequence[Row], verdict: LiveVerdict, now: datetime, dagster_run: str | None) -> Row:
+def _taken_back(history: Sequence[Row], last: Row, verdict: LiveVerdict, now: datetime, dagster_run: str | None) -> Row:
+    """The rollback of what served when this pass read; ``last`` is the newest decision that it knew of."""
+    # Who was decided on since is not who lost: with the seq after ``last`` the INSERT is refused.
+    history = [row for row in history if row["seq"] <= last["seq"]]
     to = standing(history).previous
     back = f"back to version {to['model_version']}" if to else "no version before it, so none serves"
     return rollback_row(
@@ -221,10 +245,11 @@ def _is_open(cell: Cell, known: Known, settings: Settings, report: Report) -> bo
     if candidate is None or candidate["model_version"] is None:
         report.say(_key(cell), "no_candidate", reason=_why_none(cell, known, settings))
     elif decided is not None:
-        last = known.last[cell]
-        taken_back = last["verdict"] == "rollback" and last["previous_version"] == candidate["model_version"]
-        told = last if taken_back else decided
-        report.say(_key(cell), "unchanged", verdict=told["verdict"], reason=told["reason"])
+        key = (candidate["model_name"], candidate["model_version"])
+        told = max(decided, known.taken_back.get(cell, {}).get(key, decided), key=lambda row: int(row["seq"]))
+        watched = [rows[cell] for rows in (known.canaries, known.production) if cell in rows]
+        unjudged = [why for row in watched if (why := looks_elsewhere(row, settings)) is not None]
+        report.say(_key(cell), "unchanged", verdict=told["verdict"], reason="; ".join([told["reason"], *unjudged]))
     elif (reason := _of_other_settings(candidate, settings)) is not None:
         report.say(_key(cell), "held", reason=reason)
     else:
@@ -335,7 +360,8 @@ def _judge(
 ) -> tuple[Judgement, Mapping[str, Row], dict[str, str]]:
     """The judgement, the version of each symbol that it is about, and why there is no evidence of some symbols."""
     symbols = list(candidates)
-    said = lake.read("predictions", symbols=symbols).filter(pl.col("regime") == regime, pl.col("origin") == OUT_OF_FOLD)
+    stored = lake.read("predictions", symbols=symbols).filter(pl.col("origin") == OUT_OF_FOLD)
+    said = stored.filter(pl.col("regime") == regime)
     labelled, missing = labelled_rows(lake, settings, calendars_of(ledger), symbols)
     followed = labelled.select(
         *("symbol", "timestamp", "label_return", "scaled_return", "up", "past_return", "momentum_return")
@@ -344,8 +370,9 @@ def _judge(
     models, against = _serving(candidates, pool, said, followed, settings)
     trainings = {symbol: row["training_id"] for symbol, row in models.items()}
     evidence = _evidence(trainings, said, followed)
-    histories = {symbol: rows for (symbol, other), rows in ledger.history(symbols).items() if other == regime}
-    served = champions(histories, trainings, now - YEAR)
+    histories = ledger.history(symbols)
+    before = {symbol: succeeded(histories, (symbol, regime)) for symbol in symbols}
+    served = champions(before, trainings, now - YEAR)
     score = gate.sharpe_of(evidence, rules, horizon=horizon)
     seen = sorted(row["training_id"] for row in [*candidates.values(), *([pool] if pool and against else [])])
     digest = hashlib.sha256("|".join(seen).encode()).hexdigest()
@@ -355,7 +382,7 @@ def _judge(
         rules,
         horizon=horizon,
         attempt=attempt,
-        champions=[scores_of(said, generation) for generation in served],
+        champions=[scores_of(stored, generation) for generation in served],
         trials=tried(ledger, settings, regime, score, now),
         drift=drift.on_record(ledger, regime, models, production),
         pooled=against,
@@ -420,13 +447,12 @@ def _decision(
     if stands_in:
         name = f"{model['model_name']} version {model['model_version']}"
         reason = f"{reason}; {name} stands in for its own fit: {judgement.pool.line('pooled').sentence}"
-    # The regime's bars are served by «all» where it has no model of its own.
-    serving = production or known.production.get((cell[0], ALL))
+    before = who_serves(known.production, cell)
     rules = settings.promotion
-    unmatched = judgement.pool.unmatched if production and "champion" in settings.gate.deciding_lines else None
+    unmatched = judgement.pool.unmatched if before and "champion" in settings.gate.deciding_lines else None
     if unmatched:
         reason = f"{reason}; {unmatched}"
-    watched = rules.shadow_bars and (serving is not None or rules.shadow_first)
+    watched = rules.shadow_bars and (before is not None or rules.shadow_first)
     if stage == PRODUCTION and (watched or unmatched):
         verb, stage = "hold", CANARY
         bars = max(rules.shadow_bars, 1)
@@ -444,7 +470,7 @@ def _decision(
         evidence={
             "pool": asdict(judgement.pool),
             "symbol": asdict(verdict),
-            "baseline": {name: production[name] for name in names} if production else None,
+            "baseline": {name: before[name] for name in names} if before else None,
             "window": window,
         },
         now=now,

@@ -423,6 +423,7 @@ class _Desk:
             "model_version": version.number if version else None,
             "model_location": version.location if version else None,
             "model_digest": version.digest if version else None,
+            "horizon": self._settings.learning.horizon,
             "rows": rows,
             "bars": self._states[symbol]["bars"],
             "trained_until": self._states[symbol]["last_bar"],
@@ -635,6 +636,7 @@ def pooled_candidate(registry: Registry, settings: Settings, regime: str) -> Row
         "model_version": version.number,
         "model_location": version.location,
         "model_digest": version.digest,
+        "horizon": settings.learning.horizon,
     }
 
 

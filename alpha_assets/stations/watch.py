@@ -7,6 +7,7 @@ past is watched like any other.
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 
@@ -14,6 +15,7 @@ from alpha_assets.quant.labels import MOMENTUM_BARS, open_to_open
 from alpha_assets.quant.schema import TIME
 from alpha_assets.quant.watch import LiveVerdict, ShadowVerdict, live_loss, shadow
 from alpha_assets.settings import Settings
+from alpha_assets.stations.champions import who_serves
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.train import OUT_OF_FOLD
 from alpha_assets.stores.lake import Lake
@@ -22,6 +24,7 @@ from alpha_assets.stores.ledger import Ledger, Row
 #: Origins of predictions beside the out-of-fold ones.
 LIVE, SHADOW = "live", "shadow"
 
+#: A symbol and a regime.
 Cell = tuple[str, str]
 
 KEY = ["symbol", "regime"]
@@ -37,11 +40,12 @@ def shadow_verdicts(
 ) -> dict[Cell, ShadowVerdict]:
     """How far the shadow of each of these canaries is; ``canaries`` holds the decision that made it one.
 
-    The champion is the version that serves the same cell: its live views of the same bars are compared.
+    One that looks another horizon than the settings' has no verdict (``looks_elsewhere``).
+
+    The champion is the version that serves the cell's bars: its live views of the same bars are compared.
     """
-    champions = {cell: row for cell, row in ledger.production().items() if cell in canaries}
-    live = _views(lake, LIVE, champions).select(*KEY, "timestamp", champion="p_up")
-    views = _views(lake, SHADOW, canaries).join(live, on=[*KEY, "timestamp"], how="left", maintain_order="left")
+    canaries = _looking_alike(canaries, settings)
+    views = _beside_champions(lake, _views(lake, SHADOW, canaries), ledger.production())
     known = _followed(lake, ledger, settings, views)
     fetched = lake.read("bars", symbols=sorted(set(views["symbol"])), columns=["symbol", "timestamp", "fetched_at"])
     told = known.join(fetched, on=["symbol", "timestamp"], how="left").with_columns(
@@ -50,14 +54,30 @@ def shadow_verdicts(
     return {cell: shadow(_of(told, cell), settings.promotion) for cell in canaries}
 
 
+def _beside_champions(lake: Lake, views: pl.DataFrame, production: Mapping[Cell, Row]) -> pl.DataFrame:
+    """The views with ``champion``, what who serves said of the same bar under its own regime; null where it did not."""
+    cells = list(views.select(KEY).unique().iter_rows())
+    champions = {cell: row for cell in cells if (row := who_serves(production, cell)) is not None}
+    served = pl.DataFrame(
+        [(*cell, row["regime"]) for cell, row in champions.items()],
+        schema=dict.fromkeys([*KEY, "served"], pl.String()),
+        orient="row",
+    )
+    spoken = _views(lake, LIVE, {(row["symbol"], row["regime"]): row for row in champions.values()})
+    theirs = spoken.select("symbol", "timestamp", served="regime", champion="p_up")
+    told = views.join(served, on=KEY, how="left", maintain_order="left")
+    return told.join(theirs, on=["symbol", "timestamp", "served"], how="left", maintain_order="left").drop("served")
+
+
 def live_verdicts(
     lake: Lake, ledger: Ledger, settings: Settings, production: Mapping[Cell, Row]
 ) -> dict[Cell, LiveVerdict]:
     """Whether each of these production versions is confirmed to lose against its baseline, since it was decided on.
 
     The baseline is the share of rising bars that the last out-of-fold fit had seen, 0.5 where there is none. A version
-    that has said nothing yet has no verdict.
+    that has said nothing yet has no verdict, nor has one that looks another horizon than the settings'.
     """
+    production = _looking_alike(production, settings)
     views = _views(lake, LIVE, production)
     if views.is_empty():
         return {}
@@ -68,7 +88,23 @@ def live_verdicts(
     return {cell: live_loss(rows, settings.promotion, horizon) for cell, rows in cells.items() if rows.height}
 
 
-def _views(lake: Lake, origin: str, decisions: Mapping[Cell, Row]) -> pl.DataFrame:
+def looks_elsewhere(decision: Row, settings: Settings) -> str | None:
+    """Why what this version said is not judged: outcomes are of the settings' horizon; None where it looks as far.
+
+    So it is taken for one of which no horizon is recorded.
+    """
+    looks, horizon = decision["horizon"], settings.learning.horizon
+    if looks in (None, horizon):
+        return None
+    name = f"{decision['model_name']} version {decision['model_version']}"
+    return f"{name} looks {looks} bars ahead and the settings {horizon}: what it said live is not judged"
+
+
+def _looking_alike(decisions: Mapping[Cell, Row], settings: Settings) -> dict[Cell, Row]:
+    return {cell: row for cell, row in decisions.items() if looks_elsewhere(row, settings) is None}
+
+
+def _views(lake: Lake, origin: str, decisions: Mapping[Cell, Mapping[str, Any]]) -> pl.DataFrame:
     """What was said under each of these decisions: predictions of its training, made since it was taken."""
     rows = [(*cell, row["training_id"], row["decided_at"]) for cell, row in decisions.items()]
     since = pl.DataFrame(rows, schema={**TRAINING, "decided_at": TIME}, orient="row")

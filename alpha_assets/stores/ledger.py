@@ -1,6 +1,7 @@
 """The ledger: what SQL is better at than a lake. Who is in the universe, what was decided, what was said last.
 
-Promises: every public method is one transaction, and writers take turns where they must. ``decide`` is the commit point
+Promises: every public method is one transaction, and writers take turns where they must; what is read in a ``snapshot``
+is one too. ``decide`` is the commit point
 of a promotion: a decision is there wholly or not at all, and never changes afterwards; of two that decide the same
 step, the second raises ``DecidedElsewhere``. Bar columns of ``symbol_state`` are hints that are written after the
 lake and may lag behind it. Reading creates and migrates nothing; the first write of a process migrates, however many do
@@ -130,9 +131,16 @@ class Ledger:
         return self._engine
 
     @contextmanager
-    def _connected(self, writing: bool = False, autocommit: bool = False) -> "Iterator[Connection]":
-        """A connection in one transaction (or in none), committed at the end."""
+    def _connected(
+        self, writing: bool = False, autocommit: bool = False, repeatable: bool = False
+    ) -> "Iterator[Connection]":
+        """A connection in one transaction (or in none), committed at the end.
+
+        ``repeatable``: all that is read in it is of one instant, as it always is on SQLite.
+        """
         engine = self.engine().execution_options(writing=writing, autocommit=autocommit)
+        if repeatable and engine.dialect.name == "postgresql":
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
         try:
             with engine.begin() as connection:
                 yield connection
@@ -158,7 +166,16 @@ class Ledger:
         if not self.exists():
             return []
         with self._connected() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return _found(connection, query)
+
+    @contextmanager
+    def snapshot(self) -> "Iterator[Ledger]":
+        """The ledger as it is now, for reading alone: of what others commit meanwhile nothing is seen."""
+        if not self.exists():
+            yield Snapshot(self._settings, None)
+            return
+        with self._connected(repeatable=True) as connection:
+            yield Snapshot(self._settings, connection)
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Insert, or overwrite the named columns of the row that has the key; rows must name the same columns."""
@@ -419,6 +436,22 @@ class Ledger:
     def profiles(self) -> Mapping[tuple[str, str], Row]:
         """Every profile document."""
         return {(row["symbol"], row["kind"]): row for row in self.rows(select(tables.profiles))}
+
+
+class Snapshot(Ledger):
+    """What ``Ledger.snapshot`` gives: every read goes through the one transaction; None is a fresh home."""
+
+    def __init__(self, settings: Settings, connection: Connection | None) -> None:
+        super().__init__(settings)
+        self._connection = connection
+
+    def rows(self, query: Any) -> list[Row]:
+        """What a query finds at the instant of the snapshot."""
+        return [] if self._connection is None else _found(self._connection, query)
+
+
+def _found(connection: Connection, query: Any) -> list[Row]:
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def _without_evidence() -> list[Column[Any]]:

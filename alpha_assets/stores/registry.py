@@ -73,8 +73,11 @@ LOCK_FILES = {FIRST_USE_LOCK: "mlflow.lock", PROJECTION_LOCK: "mlflow-projection
 #: The part of a sitting that is the whole of it: the run with every decision, which is finished last.
 WHOLE = "whole"
 
+#: The tag ``state`` of a version until something is decided on it.
+CANDIDATE = "candidate"
+
 #: The aliases that follow from decisions, in the order in which they are set: where the last is right, all are.
-ALIASES = ("previous", "canary", "production")
+ALIASES = ("staging", "previous", "canary", "production")
 
 
 #: A figure of an instant: name, instant, value. The step in MLflow is the ordinal of its date.
@@ -240,12 +243,14 @@ class Registry:
     def find(self, name: str, training_id: str) -> Version | None:
         """The version of ``name`` that this very training made, if any.
 
-        A kill right after the version was made leaves it without its link and alias: they are set again.
+        A kill right after the version was made leaves it without its link and alias: they are set again, but not of
+        one that was decided on since, which ``staging`` names no more.
         """
         found = self.client.search_model_versions(f"name='{name}' AND tags.training_id='{training_id}'")
         if not found:
             return None
-        self._introduce(name, str(found[0].version), str(found[0].source).removeprefix("models:/"))
+        if found[0].tags.get("state") == CANDIDATE:
+            self._introduce(name, str(found[0].version), str(found[0].source).removeprefix("models:/"))
         return _version(found[0])
 
     def naming(self, name: str) -> AbstractContextManager[None]:
@@ -307,7 +312,7 @@ class Registry:
         answers: "Sequence[str]",
     ) -> Any:
         """The files as a logged model that is READY; its tags are those that the version will have."""
-        version_tags = {**tags, "sha256": digest_of(files), "state": "candidate"}
+        version_tags = {**tags, "sha256": digest_of(files), "state": CANDIDATE}
         logged = self.client.create_logged_model(
             self._experiments[TRAINING],
             name=name.replace(".", "-"),  # registered models may hold a dot, logged models may not

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpha_assets.quant.lifecycle import standing, version_of
+from alpha_assets.quant.lifecycle import standing, states_of, taken_back, version_of
 
 #: A word and the version it is about; ``back`` takes production back as far as it says.
 WORDS = st.lists(
@@ -105,6 +105,27 @@ def test_the_path_of_three_versions_and_a_rollback() -> None:
     assert stands.states == {**states, ("AAA.all", "1"): "production", ("AAA.all", "2"): "failed"}
     assert stands.previous is None
     assert stands.canary is not None
+
+
+def test_a_rollback_takes_back_all_that_stood_above_and_no_version_of_another_model_with_its_number() -> None:
+    history = [
+        decision("promote", 1, "production", 1),
+        decision("reject", 3, "failed", 2),
+        decision("promote", 2, "production", 3),
+        {**decision("promote", 3, "production", 4), "model_name": "all.pooled"},
+        {**decision("rollback", 1, "production", 5), "previous_version": "3"},
+    ]
+    assert {key: row["seq"] for key, row in taken_back(history).items()} == {
+        ("AAA.all", "2"): 5,
+        ("all.pooled", "3"): 5,
+    }
+    assert taken_back(history[:4]) == {}
+
+
+def test_a_version_that_several_share_has_the_state_of_the_one_for_which_it_does_most() -> None:
+    serves, failed = ([decision(*said)] for said in (("promote", 1, "production"), ("reject", 1, "failed")))
+    for order in ((serves, failed), (failed, serves)):
+        assert states_of(map(standing, order)) == {("AAA.all", "1"): "production"}
 
 
 def test_a_canary_that_another_one_replaces_is_archived_and_one_turned_down_has_failed() -> None:

@@ -105,6 +105,16 @@ def test_an_alias_that_somebody_set_by_hand_is_named_and_the_next_reconcile_sets
     assert aliases_verdict(line.ledger, line.registry).passed
 
 
+def test_staging_is_explained_by_no_decision_and_is_named_where_there_is_one(line: Line) -> None:
+    client = line.registry.client
+    model = client.create_registered_model("NEW.all").name
+    client.create_model_version(model, client.get_model_version(f"{CHOSEN}.all", "1").source)
+    client.set_registered_model_alias(model, "staging", "1")
+    assert aliases_verdict(line.ledger, line.registry).passed
+    client.set_registered_model_alias(f"{CHOSEN}.all", "staging", "1")
+    assert aliases_verdict(line.ledger, line.registry).sample == [f"{CHOSEN}.all@staging is version 1"]
+
+
 def test_a_home_without_models_passes_and_creates_no_registry(tmp_path: Path) -> None:
     empty = Line(tmp_path / "home")
     assert aliases_verdict(empty.ledger, empty.registry).passed

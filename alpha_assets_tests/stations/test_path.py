@@ -1,5 +1,6 @@
 """The path after the gate: a canary in shadow, what serves it or ends it, rollback, and what a person may decide."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,8 +17,10 @@ from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations import decisions as station
 from alpha_assets.stations import promote as gate_station
 from alpha_assets.stations.decisions import DecisionRefused, promote_version, reject_version, roll_back, row_of
+from alpha_assets.stations.dossier import version_rows
 from alpha_assets.stations.promote import due, reconcile
 from alpha_assets.stations.sets import table_of
+from alpha_assets.stations.watch import live_verdicts, shadow_verdicts
 from alpha_assets.stores.lake import PREDICTIONS
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
@@ -79,6 +82,10 @@ def aliases(line: Line, name: str = f"{CHOSEN}.all") -> dict[str, str]:
     return {alias: number for alias, number in line.registry.aliases()[name].items() if alias != "staging"}
 
 
+def run_names(line: Line) -> list[str]:
+    return [name for name, status in line.runs() if status == "FINISHED"]
+
+
 def states(line: Line) -> dict[str, str]:
     found = line.registry.client.search_model_versions(f"name='{CHOSEN}.all'")
     return {str(version.version): version.tags["state"] for version in found}
@@ -129,6 +136,7 @@ class TestCanary:
         second.signal([CHOSEN], now)
         assert views(second, "shadow").height == 1
         assert second.promote([CHOSEN], now).states() == {state: 1}
+        assert (f"reject {CHOSEN}.all 2" in run_names(second)) == (state == "rejected"), "an alias was taken away"
 
     def test_a_shadow_is_compared_with_what_the_serving_version_said_of_the_same_bars(self, second: Line) -> None:
         for days in (2, 3, 4):
@@ -223,16 +231,20 @@ def judged(monkeypatch: pytest.MonkeyPatch, decision: str) -> None:
 
 def losing(line: Line, bars: int = 60) -> None:
     """As if the version in production had been wrong with confidence on its last bars."""
-    decision = line.ledger.production()[CELL]
+    said(line, line.ledger.production()[CELL], "live", bars, right=False)
+
+
+def said(line: Line, decision: dict[str, Any], origin: str, bars: int, *, right: bool) -> None:
+    """As if the version of a decision had been right, or wrong, with confidence on the last bars."""
     opens = line.lake.read("bars", symbols=[CHOSEN]).select("timestamp", "open")
     followed = opens.with_columns(up=pl.col("open").shift(-2) > pl.col("open").shift(-1)).drop_nulls().tail(bars)
     rows = followed.select(
         symbol=pl.lit(CHOSEN),
-        regime=pl.lit("all"),
+        regime=pl.lit(decision["regime"]),
         timestamp="timestamp",
         training_id=pl.lit(decision["training_id"]),
-        origin=pl.lit("live"),
-        p_up=pl.when("up").then(0.2).otherwise(0.8),
+        origin=pl.lit(origin),
+        p_up=pl.when(pl.col("up") == right).then(0.8).otherwise(0.2),
         made_at=pl.lit(decision["decided_at"] + timedelta(hours=1)),
     )
     missing = {name: kind for name, kind in PREDICTIONS.items() if name not in rows.columns}
@@ -264,9 +276,39 @@ class TestRollback:
         assert report.partitions[CHOSEN]["reason"].endswith("no version before it, so none serves")
         assert CELL not in line.ledger.production()
         assert aliases(line) == {}
+        assert f"rollback {CHOSEN}.all to none" in run_names(line)
         line.signal([CHOSEN], later(days=1))
         assert line.ledger.signals([CHOSEN])[0]["signal"] == "HOLD"
         assert reconcile(line.ledger, line.registry) == 0
+
+    def test_of_a_pooled_version_says_nothing_of_an_own_fit_that_has_the_same_number(self, line: Line) -> None:
+        rejected = next(row for row in line.ledger.decisions() if row["verdict"] == "reject")
+        cell = (rejected["symbol"], "all")
+        pooled = {**rejected, "model_name": "all.pooled", "training_id": "pooled"}
+        said: dict[str, Any] = {"verdict": "promote", "stage": "production", "reason": "it passes", "who": "gate"}
+        row = row_of(pooled, cell, last=rejected, production=None, evidence={}, now=later(days=1), **said)
+        line.ledger.decide([row])
+        roll_back(line.ledger, cell, None, why="it lost", who="ann", now=later(days=2))
+        told = line.promote([rejected["symbol"]], later(days=3)).partitions[rejected["symbol"]]
+        assert (told["verdict"], told["reason"]) == ("reject", rejected["reason"])
+        reasons = {row["model"]: row["reason"] for row in version_rows(line.ledger, [rejected["symbol"]])}
+        assert reasons == {rejected["model_name"]: rejected["reason"], "all.pooled": "it lost"}
+
+    def test_what_was_said_of_one_bar_is_not_judged_on_five_and_the_pass_says_so(self, second: Line) -> None:
+        losing(second)
+        said(second, second.ledger.canaries()[CELL], "shadow", bars=60, right=False)
+        longer = Line(second.settings.home, learning=replace(SECOND, horizon=5), promotion=SHORT)
+        stores = (longer.lake, longer.ledger, longer.settings)
+        assert live_verdicts(*stores, longer.ledger.production()) == {}
+        assert shadow_verdicts(*stores, longer.ledger.canaries()) == due(*stores) == {}
+        told = longer.promote([CHOSEN], later(days=3)).partitions[CHOSEN]
+        assert told["state"] == "unchanged"
+        for number in ("1", "2"):
+            why = (
+                f"{CHOSEN}.all version {number} looks 1 bars ahead and the settings 5: what it said live is not judged"
+            )
+            assert why in told["reason"]
+        assert due(second.lake, second.ledger, second.settings).keys() == {CELL}
 
     def test_few_outcomes_take_nothing_back(self, line: Line) -> None:
         losing(line, bars=5)
@@ -291,8 +333,7 @@ class TestAPerson:
         assert aliases(second) == {"production": "1"}
         told = [(row["verdict"], row["who"], row["reason"]) for row in second.ledger.decisions(CHOSEN)[-2:]]
         assert told == [("promote", "ann", "because I say so"), ("rollback", "ann", "because I say so")]
-        names = [name for name, status in second.runs() if status == "FINISHED"]
-        assert {f"promote {CHOSEN}.all 2", f"rollback {CHOSEN}.all 1"} <= set(names)
+        assert {f"promote {CHOSEN}.all 2", f"rollback {CHOSEN}.all 1"} <= set(run_names(second))
         page = second.registry.client.get_model_version(f"{CHOSEN}.all", "1").description
         assert "**rollback** by ann" in str(page)
 
@@ -318,8 +359,9 @@ class TestAPerson:
         assert held.promote([CHOSEN]).states() == {"held": 1}
         assert states(held) == {"1": "staging"}
         assert held.ledger.production() == {}
+        assert held.registry.aliases()[f"{CHOSEN}.all"] == {"staging": "1"}
         assert decide(held, promote_version)["model_version"] == "1"
-        assert aliases(held) == {"production": "1"}
+        assert held.registry.aliases()[f"{CHOSEN}.all"] == {"production": "1"}
 
     @pytest.mark.parametrize(
         ("act", "number", "cell", "sentence"),
@@ -390,6 +432,17 @@ class TestRegimes:
         line.signal([CHOSEN], later(days=2))
         assert line.ledger.signals([CHOSEN])[0]["model_name"] == f"{CHOSEN}.all"
 
+    def test_a_shadow_is_compared_with_all_where_that_serves_its_bars(self, line: Line) -> None:
+        everywhere = line.ledger.production()[CELL]
+        trial = {**of_regime(everywhere, "trending"), "verdict": "hold", "stage": "canary", "training_id": "trial"}
+        line.ledger.decide([trial])
+        said(line, everywhere, "live", bars=5, right=True)
+        said(line, trial, "shadow", bars=4, right=False)
+        cell = (CHOSEN, "trending")
+        verdict = shadow_verdicts(line.lake, line.ledger, line.settings, line.ledger.canaries())[cell]
+        assert (verdict.state, verdict.compared) == ("failed", 4)
+        assert verdict.excess == pytest.approx(math.log(0.8 / 0.2))
+
     def test_are_judged_each_by_itself_in_one_pass_with_one_run_of_the_whole(self, line: Line) -> None:
         candidate = line.ledger.candidates()[CELL]
         line.ledger.note_candidates(
@@ -410,7 +463,7 @@ class TestRegimes:
         assert decided == {f"trending|{CHOSEN}", f"volatile|{CHOSEN}"}
         rows = line.ledger.history([CHOSEN])
         assert [len(rows[CHOSEN, regime]) for regime in ("trending", "volatile")] == [1, 1]
-        names = [name for name, status in line.runs() if status == "FINISHED"]
+        names = run_names(line)
         assert names.count("gate trending, volatile") == 1
         assert names.count("gate trending") == names.count("gate volatile") == 1
 
@@ -457,4 +510,23 @@ def test_a_person_and_the_gate_decide_at_once_and_one_of_them_is_told(second: Li
         decide(second, reject_version)
     stands = standing(second.ledger.history([CHOSEN])[CELL])
     assert (stands.production or {})["model_version"] == "2"
+    assert aliases(second) == {"production": "2", "previous": "1"}
+
+
+def test_who_is_promoted_while_the_watch_looks_at_its_predecessor_is_not_taken_back_for_it(
+    second: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losing(second)
+    whole = gate_station.live_verdicts
+
+    def meanwhile(*asked: Any) -> Any:
+        found = whole(*asked)
+        decide(second, promote_version)
+        return found
+
+    monkeypatch.setattr(gate_station, "live_verdicts", meanwhile)
+    with pytest.raises(station.StoreTrouble, match="already taken by another run"):
+        second.promote([CHOSEN], later(days=6))
+    assert second.ledger.production()[CELL]["model_version"] == "2"
+    assert [row["verdict"] for row in second.ledger.decisions(CHOSEN)] == ["promote", "hold", "promote"]
     assert aliases(second) == {"production": "2", "previous": "1"}

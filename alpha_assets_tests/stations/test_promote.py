@@ -52,6 +52,24 @@ def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line)
         assert line.pictures(f"promote {symbol}.all 1") == [PICTURE]
 
 
+def test_staging_names_a_version_until_something_is_decided_on_it(line: Line) -> None:
+    chosen, *others = SYMBOLS
+    assert staging(line) == {f"{symbol}.all": "1" for symbol in SYMBOLS}
+    line.promote([chosen])
+    assert staging(line) == {f"{symbol}.all": "1" for symbol in others}
+    line.promote()
+    assert staging(line) == {}
+    line.registry.client.set_registered_model_alias(f"{chosen}.all", "staging", "1")
+    assert reconcile(line.ledger, line.registry) == 1
+    assert staging(line) == {}
+    assert reconcile(line.ledger, line.registry) == 0
+
+
+def staging(line: Line) -> dict[str, str]:
+    named = line.registry.aliases().items()
+    return {name: aliases["staging"] for name, aliases in named if "staging" in aliases}
+
+
 @pytest.mark.parametrize(("serves", "speaker"), [("linear", "linear"), ("candidate", None)])
 def test_whose_evidence_was_judged_is_who_speaks(
     line: Line, serves: str, speaker: str | None, monkeypatch: pytest.MonkeyPatch
@@ -165,6 +183,25 @@ def test_of_two_who_decide_at_once_the_second_is_told_and_changes_nothing(line: 
         promote(line.lake, Rival(line.settings), line.registry, line.settings, CELLS, NOW)
     assert [row["reason"] for row in line.ledger.decisions()] == ["the rival's"]
     assert line.registry.production_versions() == {}
+
+
+def test_of_two_passes_that_look_at_once_the_second_does_not_decide_again_what_the_first_has(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Ledger.decided
+
+    def meanwhile(ledger: Ledger) -> Any:
+        found = whole(ledger)
+        with monkeypatch.context() as first:
+            first.setattr(Ledger, "decided", whole)
+            line.promote()
+        return found
+
+    with monkeypatch.context() as second:
+        second.setattr(Ledger, "decided", meanwhile)
+        with pytest.raises(DecidedElsewhere, match="SIM01"):
+            promote(line.lake, Ledger(line.settings), line.registry, line.settings, CELLS, later(days=1))
+    assert [row["seq"] for row in line.ledger.decisions()] == [1] * len(SYMBOLS)
 
 
 class Killed(BaseException):
@@ -346,6 +383,7 @@ def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_n
         assert row["evidence"]["window"]["rows"] == of_pool.height
         assert row["trained_at"] == NOW
     assert line.registry.production_versions() == {"all.pooled": "1"}
+    assert staging(line) == {f"{symbol}.all": "1" for symbol in SYMBOLS}, "nobody has decided on their own fits"
     chosen = next(row["symbol"] for row in decisions if row["verdict"] == "promote")
     line.signal([chosen])
     (said,) = line.ledger.signals([chosen])
@@ -367,6 +405,7 @@ def test_where_own_fits_beat_the_pooled_model_they_are_judged_and_the_table_says
         told = lines_of(row)["pooled"]
         assert (told["passed"], told["threshold"], told["bound"] > 0) == (True, 0, True)
         assert "stands in" not in row["reason"]
+    assert staging(line) == {"all.pooled": "1"}, "nobody has decided on it, and no candidate names it"
 
 
 def test_a_symbol_that_the_pool_has_not_met_and_a_pool_of_other_settings_leave_own_fits_as_they_are(

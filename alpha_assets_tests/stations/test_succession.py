@@ -17,7 +17,7 @@ from alpha_assets.quant.parameters import PromotionParameters
 from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations.champions import champions
 from alpha_assets.stations.dossier import explanation
-from alpha_assets.stations.promote import due
+from alpha_assets.stations.promote import due, promote
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.train import labelled_rows
 from alpha_assets.stations.trials import configuration, family
@@ -150,6 +150,30 @@ def test_a_successor_worse_than_who_served_within_a_year_is_rejected_though_it_h
     told = explanation(late.ledger, CELL)
     assert told is not None
     assert {"champion", "trials", "drift"} <= {row["line"] for row in told["lines"]}
+
+
+def test_a_regimes_first_model_succeeds_that_of_all_which_serves_its_bars(line: Line, tmp_path: Path) -> None:
+    """It may have skill and still take the regime's bars over from a better one."""
+    own = line.lake.read("predictions")
+    line.lake.append("predictions", own.with_columns(regime=pl.lit("trending")))
+    candidates = line.ledger.candidates().values()
+    line.ledger.note_candidates([{**row, "regime": "trending"} for row in candidates])
+    said_out_of_fold(line, "strong", sees=0.4)
+    said_out_of_fold(line, "weak", sees=-0.4)
+    said_out_of_fold(line, "stranger", sees=0.4, first=12)
+    states = {}
+    for training in ("strong", "weak", "stranger"):
+        home = copied(line.settings.home, tmp_path / training, promotion=AT_ONCE)
+        served(home, training, days_ago=100, seq=1)
+        cells = [(CHOSEN, "trending")]
+        report = promote(home.lake, home.ledger, home.registry, home.settings, cells, NOW)
+        states |= dict.fromkeys([training], report.states())
+        decision = home.ledger.decisions(CHOSEN)[-1]
+        assert decision["evidence"]["baseline"] == {"model_name": f"{CHOSEN}.all", "model_version": "91"}
+        assert decision["previous_version"] is None
+        line_of = judged(home)["champion"]
+        assert (line_of["passed"], line_of["figure"] is None) == (training == "weak", training == "stranger")
+    assert states == {"strong": {"rejected": 1}, "weak": {"promoted": 1}, "stranger": {"canary": 1}}
 
 
 def test_a_successor_that_shares_too_few_dates_with_its_champion_is_canary_first_and_may_serve(line: Line) -> None:

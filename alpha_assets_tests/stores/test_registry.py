@@ -200,6 +200,17 @@ class TestVersions:
         assert registry.find("found", "t1") == version
         assert registry.find("found", "t2") is None
 
+    def test_a_training_found_again_is_staging_again_unless_something_was_decided_on_it(
+        self, registry: Registry
+    ) -> None:
+        version = log(registry, "decided", training_id="t1")
+        registry.project("decided", {"staging": None}, {})
+        registry.find("decided", "t1")
+        assert aliases_of(registry, "decided") == {"staging": "1"}
+        registry.project("decided", {"staging": None}, {version.number: {"state": "failed"}})
+        registry.find("decided", "t1")
+        assert aliases_of(registry, "decided") == {}
+
     def test_a_version_has_a_finished_run_with_what_it_was_made_of(self, registry: Registry) -> None:
         version = log(registry, "run-of-a-version")
         run = registry.client.get_run(version.run_id)

@@ -3,7 +3,7 @@
 from alpha_assets.stores.trouble import StoreTrouble
 
 #: The revision that ``tables.metadata`` describes: the last one under ``versions``.
-HEAD = "0005"
+HEAD = "0007"
 
 
 class LedgerOutdated(StoreTrouble):
