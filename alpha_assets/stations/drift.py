@@ -31,6 +31,7 @@ from alpha_assets.stations.inspect import SAMPLE, Verdict
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import Recipe, recipe_of, restored
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD
+from alpha_assets.stations.watch import looks_elsewhere
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import Registry
@@ -188,7 +189,8 @@ def _look(
     for symbol in ours:
         findings.setdefault(symbol, DriftFinding(symbol, None, f"{symbol}: no features are warm yet"))
     alarmed = [symbol for symbol in ours if findings[symbol].alarm]
-    outcomes = _outcomes(lake, ledger, settings, predictions, alarmed)
+    telling = [symbol for symbol in alarmed if looks_elsewhere(pool[symbol, regime], settings) is None]
+    outcomes = _outcomes(lake, ledger, settings, predictions, telling)
     return [
         Looked(
             symbol,

@@ -125,6 +125,14 @@ def test_drift_is_confirmed_by_live_views_that_lose_and_not_by_such_that_win(lin
     assert confirmed_verdict(line.ledger).sentence == "1 drifted models lose more than their training led to expect"
 
 
+def test_what_a_version_of_another_horizon_said_confirms_nothing(line: Line) -> None:
+    moved(line, "SIM01")
+    said_live(line, "SIM01", right=0.1)
+    elsewhere = Line(line.settings.home, learning=replace(QUICK, horizon=5), drift=SHORT)
+    assert look(elsewhere).partitions["all|SIM01"]["state"] == "drifted"
+    assert look(line).partitions["all|SIM01"]["state"] == "confirmed"
+
+
 def serve(line: Line, symbol: str, speaker: str | None) -> None:
     """Bring the candidate of a symbol into production by a person's word, with whoever speaks for it."""
     row = row_of(
