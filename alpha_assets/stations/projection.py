@@ -6,6 +6,7 @@ that run, finished, there is everything.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ from alpha_assets.stores.registry import WHOLE, Registry
 
 #: Sittings whose mirror in MLflow is looked for at first; where none of them has one, four times as many, and so on.
 SITTINGS = 20
+
+#: The tag that MLflow's pages show as the description, and how long it may be: MLflow cuts tags at 8,000 characters.
+NOTED, NOTE = "mlflow.note.content", 7_900
 
 #: A sitting's evidence and rows as metrics.
 Figures = Callable[[Mapping[str, Any], Sequence[Row]], dict[str, float]]
@@ -150,7 +154,9 @@ def _pages(
         "promoted_by": row["who"],
         **({"speaker": row["speaker"]} if row["speaker"] else {}),
     }
-    return tags, {number: described(registry, row, _judged(ledger, row))}
+    standing_there = [stand.production for stand in about if stand.production is not None]
+    serves = sorted(str(own["symbol"]) for own in standing_there if version_of(own) == (name, number))
+    return tags, {number: described(registry, row, _judged(ledger, row), serves)}
 
 
 def _judged(ledger: Ledger, row: Decision) -> Mapping[str, Any]:
@@ -168,22 +174,44 @@ def _judged(ledger: Ledger, row: Decision) -> Mapping[str, Any]:
     return {**judged, **own}
 
 
-def described(registry: Registry, row: Decision, evidence: Mapping[str, Any]) -> str:
-    """Why a version stands where it does, as MLflow's pages show it: the decision, the window, the gate's table."""
+def described(registry: Registry, row: Decision, evidence: Mapping[str, Any], serves: Sequence[str] = ()) -> str:
+    """Why a version stands where it does, as MLflow's pages show it: the decision, the window, the gate's table.
+
+    ``serves`` are the symbols that it serves, where they may be several.
+    """
     lines = evidence.get("pool", {}).get("lines", ())
     told = [
-        f"**{row['verdict']}** by {row['who']} at {row['decided_at']:%Y-%m-%d %H:%M} UTC: {row['reason']}",
+        f"**{row['verdict']}** for {row['symbol']} {row['regime']} by {row['who']} at "
+        f"{row['decided_at']:%Y-%m-%d %H:%M} UTC: {row['reason']}",
+        f"It serves {len(serves)} symbols: {', '.join(serves)}." if len(serves) > 1 else "",
         _spanned(evidence.get("window")),
         f"Before it: version {row['previous_version']}." if row["previous_version"] else "",
         f"{registry.run_page(row['dagster_run'])}." if row["dagster_run"] else "",
     ]
+    return "\n\n".join(part for part in [*told, _table(lines)] if part)
+
+
+def _noted(registry: Registry, rows: Sequence[Row], pools: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a run over many decisions says of itself: how many of each, then what the gate saw of each pool."""
+    counts = Counter(f"{row['verdict']} ({row['stage']})" for row in rows)
+    told = [", ".join(f"{count} {what}" for what, count in sorted(counts.items())) + "."]
+    if rows[0]["dagster_run"]:
+        told.append(f"{registry.run_page(rows[0]['dagster_run'])}.")
+    for regime, pool in pools.items():
+        told += [f"**{regime}**: {pool['reason']}", _table(pool["lines"])] if pool else []
+    return "\n\n".join(told)[:NOTE]
+
+
+def _table(lines: Sequence[Mapping[str, Any]]) -> str:
+    if not lines:
+        return ""
     table = ["| line | figure | error | bound | threshold | passed | decides |", "|---|---|---|---|---|---|---|"]
     table += [
         f"| {line['name']} | {_short(line['figure'])} | {_short(line['error'])} | {_short(line['bound'])} | "
         f"{_short(line['threshold'])} | {'yes' if line['passed'] else 'no'} | {'yes' if line['decides'] else 'no'} |"
         for line in lines
     ]
-    return "\n\n".join([part for part in told if part] + (["\n".join(table)] if lines else []))
+    return "\n".join(table)
 
 
 def _spanned(window: Mapping[str, Any] | None) -> str:
@@ -241,22 +269,25 @@ def _mirror(
     if _person(rows[0]) is not None:
         _log_single(registry, rows[0], evidence[rows[0]["id"]], {**shared, "part": WHOLE}, None, known)
         return
-    regimes = sorted({row["regime"] for row in rows})
+    by_regime = {
+        regime: [row for row in rows if row["regime"] == regime] for regime in sorted({row["regime"] for row in rows})
+    }
+    pools = {regime: _pool(evidence, some) for regime, some in by_regime.items()}
+    told = {regime: figures(pools[regime], some) for regime, some in by_regime.items()}
+    regimes = list(by_regime)
     name = f"gate {', '.join(regimes)}"
-    whole = {**shared, "part": WHOLE, "regime": ", ".join(regimes)}
+    whole = {**shared, "part": WHOLE, "regime": ", ".join(regimes), NOTED: _noted(registry, rows, pools)}
     parent = known.get(WHOLE) or registry.open_sitting(name, whole)
     for row in rows:
         # The watch takes back who serves, and ends shadows: whatever it decides takes an alias away.
         if row["stage"] in (PRODUCTION, CANARY) or row["who"] == WATCH:
             part = f"{row['regime']}|{row['symbol']}"
             _log_single(registry, row, evidence[row["id"]], {**shared, "part": part}, parent, known)
-    by_regime = {regime: [row for row in rows if row["regime"] == regime] for regime in regimes}
-    told = {regime: figures(_pool(evidence, some), some) for regime, some in by_regime.items()}
     for regime, some in by_regime.items() if len(regimes) > 1 else ():
         registry.log_decisions(
             f"gate {regime}",
             metrics=told[regime],
-            tags={**shared, "part": regime, "regime": regime},
+            tags={**shared, "part": regime, "regime": regime, NOTED: _noted(registry, some, {regime: pools[regime]})},
             report=_report(evidence, some),
             parent=parent,
             same=known.get(regime),
@@ -264,9 +295,15 @@ def _mirror(
     counts = {"promoted": "promote", "rejected": "reject", "held": "hold", "rolled_back": "rollback"}
     metrics = {word: float(sum(row["verdict"] == verdict for row in rows)) for word, verdict in counts.items()}
     metrics |= {"judged": float(len(rows)), "seconds": max(float(row["seconds"] or 0.0) for row in rows)}
-    metrics["samples"] = float(sum(_pool(evidence, some).get("rows", 0) for some in by_regime.values()))
+    metrics["samples"] = float(sum(pool.get("rows", 0) for pool in pools.values()))
     alone = told[regimes[0]] if len(regimes) == 1 else {}
-    registry.log_decisions(name, metrics={**alone, **metrics}, tags=whole, report=_report(evidence, rows), same=parent)
+    registry.log_decisions(
+        name,
+        metrics={**alone, **metrics},
+        tags=whole,
+        report=_report(evidence, rows),
+        same=parent,
+    )
 
 
 def _pool(evidence: Mapping[int, Any], rows: Sequence[Row]) -> Mapping[str, Any]:
@@ -299,7 +336,7 @@ def _log_single(
     about = {name: str(row[name]) for name in ("symbol", "regime", "verdict", "stage", "who")}
     about["model_name"] = row["model_name"] or model_name(row["symbol"], row["regime"])
     versions = {name: str(row[name]) for name in ("model_version", "previous_version") if row[name] is not None}
-    said = {"reason": row["reason"][:5000], "mlflow.note.content": described(registry, row, evidence)}
+    said = {"reason": row["reason"][:5000], NOTED: described(registry, row, evidence)}
     judged = evidence.get("symbol") or {}
     figures = {name: judged.get(name) for name in ("ic", "error", "effect", "probability", "rows")}
     metrics = {name: float(value) for name, value in figures.items() if value is not None}

@@ -492,6 +492,8 @@ def test_versions_that_several_symbols_share_are_named_by_the_newest_decision(li
     assert aliases(line, pooled) == {"production": "2", "previous": "1"}
     tags = [line.registry.client.get_model_version(pooled, number).tags["state"] for number in ("1", "2")]
     assert tags == ["production", "production"], "the second symbol still serves by the first version"
+    page = line.registry.client.get_model_version(pooled, "1").description
+    assert f"It serves 2 symbols: SIM01, {CHOSEN}." in page, "as of when both did"
     line.ledger.decide([{**shared[0], "seq": 3, "verdict": "rollback", "model_version": None}])
     reconcile(line.ledger, line.registry)
     assert aliases(line, pooled) == {"production": "1"}

@@ -1,5 +1,6 @@
 """The gate's decisions: one INSERT, then MLflow in line with it."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,13 @@ def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line)
         assert version.tags["promoted_because"] == report.partitions[symbol]["reason"]
         assert version.tags["state"] == "production"
         assert "[Dagster run run-7](http://127.0.0.1:3000/runs/run-7)" in version.description
+        assert version.description.startswith(f"**promote** for {symbol} all by gate at ")
+    (whole,) = decided_runs(line, f"tags.part = '{WHOLE}'")
+    page = whole.data.tags["mlflow.note.content"]
+    counts = Counter(f"{row['verdict']} ({row['stage']})" for row in line.ledger.decisions())
+    assert page.startswith(", ".join(f"{count} {what}" for what, count in sorted(counts.items())) + ".")
+    for part in ("[Dagster run run-7]", "**all**: promoted: ", "| skill | ", "| deflated_sharpe | "):
+        assert part in page
     assert {row["dagster_run"] for row in line.ledger.decisions()} == {"run-7"}
     serves = {row["evidence"]["pool"]["serves"] for row in line.ledger.decisions()}
     assert {row["speaker"] for row in line.ledger.decisions()} == {
