@@ -1,5 +1,7 @@
 """Market bars to trading signals you can trust: ``from alpha_assets import signals`` reads the newest ones.
 
+``signals()``, ``signals.explain("AAPL")`` and ``signals.metrics()`` are what ``alpha-assets signals`` shows.
+
 Research and education, not financial advice; past results guarantee nothing.
 """
 

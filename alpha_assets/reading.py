@@ -1,6 +1,7 @@
 """Reading signals: by the command and by ``from alpha_assets import signals``. Imports nothing heavy."""
 
 import json
+import math
 import sqlite3
 import warnings
 from collections.abc import Sequence
@@ -9,10 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alpha_assets.quant.tally import DOCUMENTS, WHOLE, is_fresh, tally
+from alpha_assets.quant.parameters import DISCLAIMER
+from alpha_assets.quant.symbols import REGIMES
+from alpha_assets.quant.tally import DOCUMENTS, RECORD, RISKS, WHOLE, WORDS, is_fresh, tally
 from alpha_assets.settings import Settings, load
+from alpha_assets.stores.home import refuse_other_interval
 from alpha_assets.stores.migrations import LedgerOutdated, refuse_other_revision
 from alpha_assets.stores.trouble import StoreTrouble
+from alpha_assets.stores.unserved import noted
 
 if TYPE_CHECKING:
     from alpha_assets.stores.ledger import Ledger
@@ -36,64 +41,204 @@ STORED = tuple(name for name in SIGNAL_FIELDS if name != "fresh")
 INSTANTS = ("bar_time", "created_at", "expires_at")
 
 
-def signals(
-    symbols: Sequence[str] | None = None,
-    max_age_hours: float | None = None,
-    settings: Settings | None = None,
-    *,
-    words: Sequence[str] | None = None,
-    min_confidence: float | None = None,
-    risks: Sequence[str] | None = None,
-) -> list[dict[str, Any]]:
-    """The newest signal of each symbol, in alphabetical order. Research and education, not financial advice.
+class SignalsDegraded(UserWarning):
+    """A part of the ledger does not answer; the message says which, why, and what is told instead."""
 
-    Parameters
-    ----------
-    symbols : sequence of str, optional
-        Only these; a symbol without a signal is simply absent.
-    max_age_hours : float, optional
-        Only signals created within so many hours.
-    settings : Settings, optional
-        The home to read; by default that of the environment.
-    words : sequence of str, optional
-        Only signals that say one of these (``quant.tally.WORDS``).
-    min_confidence : float, optional
-        Only signals that state a direction and are at least so sure of it.
-    risks : sequence of str, optional
-        Only signals of one of these levels of risk.
 
-    Returns
-    -------
-    list of dict
-        With the fields of ``SIGNAL_FIELDS``: ``signal`` is STRONG_BUY, BUY, HOLD, SELL or STRONG_SELL; ``confidence``
-        the calibrated probability that the stated direction earns its costs, None for HOLD; times are aware datetimes
-        in UTC; ``fresh`` is False once ``expires_at`` has passed, or where the clock was set back to before it was
-        said. ``score`` is what the views come to, in [-1, 1]; ``price`` the bar's close as traded, ``predicted_price``
-        where it is expected at the end of the horizon, between ``price_low`` and ``price_high``; ``risk`` LOW, MEDIUM
-        or HIGH; ``views`` a list of what each view says and why; ``top_features`` those that moved the model most;
-        ``data_points`` the bars held of the symbol.
+class UnknownSymbol(StoreTrouble):
+    """Signals were asked for of a symbol that nobody follows, or no longer; the message names it."""
+
+
+class NoSignal(StoreTrouble):
+    """A symbol is followed and nothing was said of it yet; the message says how to have it said."""
+
+
+class Signals:
+    """The newest signals, as ``alpha-assets signals`` has them. Research and education, not financial advice.
+
+    >>> from alpha_assets import signals
+    >>> signals(["AAPL", "MSFT"], min_confidence=0.55)  # doctest: +SKIP
+    >>> signals.explain("AAPL")["reason"]  # doctest: +SKIP
+    >>> signals.metrics()["buy_ratio"]  # doctest: +SKIP
+
+    Reading imports neither dagster, mlflow, alembic nor polars, and writes nothing. While the ledger does not answer,
+    or took no newer signals, they come from the lake (which takes polars) with a warning ``SignalsDegraded`` that says
+    why.
+
+    Every call takes ``settings``, the home to read; by default that of the environment. All raise ``UnknownSymbol`` for
+    a symbol that is not followed, ``ValueError`` for a choice that is none, ``StoreTrouble`` (the base of these
+    troubles) where neither ledger nor lake answers, where the ledger's schema is another program's, or where the home
+    holds bars of another interval.
     """
-    now = datetime.now(UTC)
-    rows = _held(settings or load(), symbols)
-    if max_age_hours is not None:
-        rows = [row for row in rows if row["created_at"] > now - timedelta(hours=max_age_hours)]
-    if words is not None:
-        rows = [row for row in rows if row["signal"] in words]
-    if min_confidence is not None:
-        rows = [row for row in rows if row["confidence"] is not None and row["confidence"] >= min_confidence]
-    if risks is not None:
-        rows = [row for row in rows if row["risk"] in risks]
-    return [{**{name: row.get(name) for name in SIGNAL_FIELDS}, "fresh": is_fresh(row, now)} for row in rows]
+
+    def __call__(
+        self,
+        symbols: str | Sequence[str] | None = None,
+        max_age_hours: float | None = None,
+        settings: Settings | None = None,
+        *,
+        words: str | Sequence[str] | None = None,
+        min_confidence: float | None = None,
+        risks: str | Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The newest signal of each symbol, in alphabetical order; an empty list before any was said.
+
+        Parameters
+        ----------
+        symbols : str or sequence of str, optional
+            Only these; a symbol that is followed and of which nothing was said is absent.
+        max_age_hours : float, optional
+            Only signals created within so many hours.
+        settings : Settings, optional
+            The home to read; by default that of the environment.
+        words : str or sequence of str, optional
+            Only signals that say one of these (``quant.tally.WORDS``).
+        min_confidence : float, optional
+            Only signals that state a direction and are at least so sure of it, a probability.
+        risks : str or sequence of str, optional
+            Only signals of one of these levels of risk (``quant.tally.RISKS``).
+
+        Returns
+        -------
+        list of dict
+            With the fields of ``SIGNAL_FIELDS``: ``signal`` is STRONG_BUY, BUY, HOLD, SELL or STRONG_SELL;
+            ``confidence`` the calibrated probability that the stated direction earns its costs, None for HOLD; times
+            are aware datetimes in UTC; ``fresh`` is False once ``expires_at`` has passed, or where the clock was set
+            back to before it was said. ``score`` is what the views come to, in [-1, 1]; ``price`` the bar's close as
+            traded, ``predicted_price`` where it is expected at the end of the horizon, between ``price_low`` and
+            ``price_high``; ``risk`` LOW, MEDIUM or HIGH; ``views`` a list of what each view says and why;
+            ``top_features`` those that moved the model most; ``data_points`` the bars held of the symbol.
+        """
+        now, chosen = datetime.now(UTC), None if symbols is None else _listed(symbols)
+        wanted, levels = _among(words, WORDS, "words"), _among(risks, RISKS, "risks")
+        if max_age_hours is not None and not 0 < max_age_hours < math.inf:
+            raise ValueError(f"max_age_hours is {max_age_hours}: it is a number of hours above 0")
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
+            raise ValueError(f"min_confidence is {min_confidence}: it is a probability from 0 to 1")
+        rows = _held(settings or load(), chosen)
+        if max_age_hours is not None:
+            rows = [row for row in rows if row["created_at"] > now - timedelta(hours=max_age_hours)]
+        if wanted is not None:
+            rows = [row for row in rows if row["signal"] in wanted]
+        if min_confidence is not None:
+            rows = [row for row in rows if row["confidence"] is not None and row["confidence"] >= min_confidence]
+        if levels is not None:
+            rows = [row for row in rows if row["risk"] in levels]
+        return [{**{name: row.get(name) for name in SIGNAL_FIELDS}, "fresh": is_fresh(row, now)} for row in rows]
+
+    def explain(self, symbol: str, settings: Settings | None = None) -> dict[str, Any]:
+        """Why the newest signal of a symbol says what it says.
+
+        Returns
+        -------
+        dict
+            The fields of ``SIGNAL_FIELDS``; ``weights``, the share of each view in the blend of the bar's regime (they
+            sum to 1; empty before there is a track record); ``calibration``, None or what the confidence rests on:
+            ``outcomes``, their number, ``odds``, the coefficients of its log-odds, and the confidences from which a
+            signal is stated (``least_confidence``) and strong (``strong_from``, None: none is); ``disclaimer``.
+
+        Raises ``NoSignal`` for a symbol that is followed and of which nothing was said yet.
+        """
+        settings = settings or load()
+        rows = self([symbol], settings=settings)
+        if not rows:
+            raise NoSignal(f"{symbol} has no signal: alpha-assets refresh --symbols {symbol}")
+        (row,) = rows
+        return {**row, "views": row["views"] or [], **_belief(settings, row["regime"]), "disclaimer": DISCLAIMER}
+
+    def metrics(
+        self,
+        symbols: str | Sequence[str] | None = None,
+        max_age_hours: float | None = None,
+        settings: Settings | None = None,
+        *,
+        words: str | Sequence[str] | None = None,
+        min_confidence: float | None = None,
+        risks: str | Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """How many signals say what (``quant.tally.METRIC_FIELDS``), of all or of those that a call would choose.
+
+        Of all as they were counted when they were said, while that is fresh. Counts are 0 and ratios None before any
+        signal was said.
+        """
+        chosen = {"symbols": symbols, "max_age_hours": max_age_hours, "words": words}
+        chosen |= {"min_confidence": min_confidence, "risks": risks}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        settings = settings or load()
+        held = None if chosen else _counted(settings)
+        return tally(self(settings=settings, **chosen)) if held is None else held  # type: ignore[arg-type]
 
 
-def metrics(settings: Settings | None = None, **chosen: Any) -> dict[str, Any]:
-    """How many signals say what (``quant.tally.METRIC_FIELDS``), of all or of those that ``signals`` would choose.
+signals = Signals()
 
-    Of all as they were counted when they were said, while that is fresh.
-    """
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    held = None if chosen else _counted(settings or load())
-    return tally(signals(settings=settings, **chosen)) if held is None else held
+
+def refuse_unfollowed(settings: Settings, symbols: Sequence[str]) -> None:
+    """Raise UnknownSymbol for those that are not in the universe, or are retired."""
+    known = _members(settings, symbols)
+    unknown = [symbol for symbol in symbols if symbol not in known]
+    if unknown:
+        raise UnknownSymbol(f"{', '.join(unknown)}: not in the universe, see «alpha-assets universe list»")
+    retired = [symbol for symbol in symbols if known[symbol] is not None]
+    if retired:
+        raise UnknownSymbol(
+            f"{', '.join(retired)}: retired, no longer followed; «alpha-assets universe add {' '.join(retired)}» "
+            "follows again"
+        )
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _among(names: str | Sequence[str] | None, known: Sequence[str], what: str) -> list[str] | None:
+    if names is None:
+        return None
+    found = [name.upper() for name in _listed(names)]
+    if not found or not set(found) <= set(known):
+        raise ValueError(f"{what} is {names!r}: it names something else than {', '.join(known)}")
+    return found
+
+
+def _members(settings: Settings, symbols: Sequence[str]) -> dict[str, Any]:
+    """Of these symbols those that are or were followed, with the time at which one was retired."""
+    if settings.ledger_url is not None:
+        rows: Sequence[Any] = _ledger(settings).universe(retired=True)
+    else:
+        query = "SELECT symbol, retired_at FROM universe WHERE symbol IN (SELECT value FROM json_each(?))"
+        rows = _selected(settings, query, json.dumps([*symbols]))
+    return {row["symbol"]: row["retired_at"] for row in rows}
+
+
+def _belief(settings: Settings, regime: str | None) -> dict[str, Any]:
+    """What the newest track record says of this regime, where there is one: weights of the views, calibration."""
+    try:
+        held = _newest_record(settings)
+    except StoreTrouble as trouble:
+        _warn(f"{trouble}; weights and calibration are left out")
+        held = None
+    if held is None:
+        return {"weights": {}, "calibration": None}
+    place = REGIMES.index(regime) if regime in REGIMES else 0
+    odds = dict(zip(("constant", "score", "side", "costs"), held["odds"][place], strict=True))
+    return {
+        "weights": dict(zip(held["views"], held["weight"][place], strict=True)),
+        "calibration": {
+            "outcomes": held["seen"],
+            "odds": odds,
+            "least_confidence": settings.signal.least_confidence,
+            "strong_from": held["strong_from"],
+        },
+    }
+
+
+def _newest_record(settings: Settings) -> Any | None:
+    if settings.ledger_url is not None:
+        from alpha_assets.stores.cache import Cache
+
+        return Cache(_ledger(settings)).newest(RECORD)
+    query = "SELECT value FROM cache WHERE namespace = ? ORDER BY created_at DESC, key LIMIT 1"
+    found = _selected(settings, query, RECORD)
+    return json.loads(found[0]["value"]) if found else None
 
 
 def _counted(settings: Settings) -> dict[str, Any] | None:
@@ -112,27 +257,61 @@ def _counted(settings: Settings) -> dict[str, Any] | None:
     return dict(json.loads(held[0]["document"])) if held else None
 
 
-class SignalsDegraded(UserWarning):
-    """The ledger does not answer: the signals are those that the lake remembers, and the message says why."""
-
-
 def _held(settings: Settings, symbols: Sequence[str] | None) -> list[dict[str, Any]]:
-    """What the ledger holds; where it does not answer what the lake remembers, with a warning."""
+    """What the ledger holds; where it does not answer or took nothing newer what the lake remembers, with a warning."""
+    refuse_other_interval(settings)
     try:
-        return _stored(settings, symbols)
-    except LedgerOutdated:
+        rows = _stored(settings, symbols)
+        if symbols is not None and (missing := sorted(set(symbols) - {row["symbol"] for row in rows})):
+            refuse_unfollowed(settings, missing)
+    except (LedgerOutdated, UnknownSymbol):
         raise
     except StoreTrouble as trouble:
         from alpha_assets.stores.last_said import last_said
 
         try:
-            rows = last_said(settings)
+            remembered = last_said(settings)
         except StoreTrouble as other:
             raise trouble from other
-        if not rows:
+        if not remembered:
             raise
-        warnings.warn(f"{trouble}; the signals are those that the lake remembers", SignalsDegraded, stacklevel=3)
-        return [row for row in rows if symbols is None or row["symbol"] in symbols]
+        _warn(f"{trouble}; the signals are those that the lake remembers")
+        return [row for row in remembered if symbols is None or row["symbol"] in symbols]
+    owed = noted(settings)
+    return rows if owed is None else _with_those_of_the_lake(settings, rows, symbols, *owed)
+
+
+def _with_those_of_the_lake(
+    settings: Settings, rows: list[dict[str, Any]], symbols: Sequence[str] | None, trouble: str, owed: set[str]
+) -> list[dict[str, Any]]:
+    """The ledger's rows, and the lake's where those are newer and the ledger took none."""
+    asked = sorted(owed if symbols is None else owed & set(symbols))
+    followed = {symbol for symbol, retired in _members(settings, asked).items() if retired is None}
+    if not followed:
+        return rows
+    from alpha_assets.stores.last_said import last_said
+
+    try:
+        remembered = [row for row in last_said(settings) if row["symbol"] in followed]
+    except StoreTrouble as other:
+        _warn(f"{trouble}; the lake, which has newer signals, does not answer either: {other}")
+        return rows
+    _warn(f"{trouble}; the signals of {', '.join(sorted(followed))} are those that the lake remembers")
+    newest = {row["symbol"]: row for row in rows}
+    for row in remembered:
+        held = newest.get(row["symbol"])
+        if held is None or _age(held) < _age(row):
+            newest[row["symbol"]] = row
+    return [newest[symbol] for symbol in sorted(newest)]
+
+
+def _age(row: dict[str, Any]) -> tuple[bool, datetime, datetime]:
+    """What orders two signals of a symbol: the bar, none at all being the oldest, then when it was said."""
+    return row["bar_time"] is not None, row["bar_time"] or row["created_at"], row["created_at"]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SignalsDegraded, stacklevel=4)
 
 
 def _stored(settings: Settings, symbols: Sequence[str] | None) -> list[dict[str, Any]]:

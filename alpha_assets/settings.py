@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     )
     ledger_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the ledger; default: SQLite in HOME")
     ledger_wait_seconds: float = Field(
-        30.0, gt=0, le=600, description="how long a writer waits for another to finish with the ledger in SQLite"
+        30.0, gt=0, le=600, description="how long one waits for another to finish with the ledger"
     )
     mlflow_url: SecretStr | None = Field(None, description="MLflow store URL; default: SQLite in HOME")
     dagster_url: str = Field(

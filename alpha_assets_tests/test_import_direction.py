@@ -132,7 +132,7 @@ def test_the_wall_clock_is_read_in_one_place_by_the_line() -> None:
 
 HEAVY = ("dagster", "mlflow", "alembic", "polars")
 
-FROM_PROGRAM = "from alpha_assets import signals; signals()"
+FROM_PROGRAM = "from alpha_assets import signals; signals(); signals.metrics(words=['HOLD']); signals.explain('AAA')"
 FROM_COMMAND = "from alpha_assets.cli import main; assert main(['signals', '--format', 'json']) == 0"
 
 

@@ -74,6 +74,7 @@ def say(
 
     ``pictures`` of the whole stand beside the totals.
     """
+    warn(context, report)
     for key in kept:
         if key not in report.partitions:
             report.say(key, "kept", reason="not among the symbols this run was asked for")
@@ -83,6 +84,12 @@ def say(
     totals: dict[str, Any] = {"run": report.totals | {"states": report.states()}, **(pictures or {})}
     context.log_event(dg.AssetObservation(context.asset_key, metadata=totals))
     return dg.MaterializeResult()
+
+
+def warn(context: dg.AssetExecutionContext, report: Report) -> None:
+    """Put the trouble that a run got over into its log, where a step that succeeds is else read by nobody."""
+    if "trouble" in report.totals:
+        context.log.warning(report.totals["trouble"])
 
 
 def _short(figures: dict[str, Any]) -> dict[str, Any]:

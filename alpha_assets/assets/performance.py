@@ -4,18 +4,24 @@ from typing import Any
 
 import dagster as dg
 
-from alpha_assets.assets.frame import OWNERS, plain_failures, run_tags, speak
+from alpha_assets.assets.frame import OWNERS, plain_failures, run_tags, speak, warn
 from alpha_assets.assets.pictures import as_markdown
 from alpha_assets.assets.signals import signals
 from alpha_assets.clock import Clock
 from alpha_assets.quant.parameters import DISCLAIMER
 from alpha_assets.settings import Settings
 from alpha_assets.stations.outcome import outcome
-from alpha_assets.stations.perform import perform
+from alpha_assets.stations.perform import RELIABILITY_PICTURE, perform
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
-from alpha_assets.stores.registry import Registry
+from alpha_assets.stores.registry import PICTURE, Registry
 from alpha_assets.stores.run_locks import RunLocks
+
+#: By the file in MLflow the name of a picture in Dagster, and what it shows.
+SHOWN = {
+    PICTURE: ("picture", "account, falls, months and hit rate of the blend"),
+    RELIABILITY_PICTURE: ("reliability", "share of stated confidences that came true, by confidence"),
+}
 
 
 class Rebuild(dg.Config):
@@ -60,9 +66,10 @@ def strategy_performance(
     run_lock: dg.ResourceParam[RunLocks],  # noqa: ARG001 - held for the life of the run
 ) -> dg.MaterializeResult:
     with plain_failures(context):
-        report, picture = perform(lake, ledger, registry, settings, clock.now(), run_tags(context))
+        report, pictures = perform(lake, ledger, registry, settings, clock.now(), run_tags(context))
+    warn(context, report)
     metadata: dict[str, Any] = {"run": report.totals, "strategies": report.partitions}
-    if picture is not None:
-        shown = as_markdown(picture, "account, falls, months and hit rate of the blend")
-        metadata["picture"] = dg.MetadataValue.md(f"{shown}\n\n{DISCLAIMER}")
+    for file, (name, what) in SHOWN.items():
+        if file in pictures:
+            metadata[name] = dg.MetadataValue.md(f"{as_markdown(pictures[file], what)}\n\n{DISCLAIMER}")
     return dg.MaterializeResult(metadata=metadata)

@@ -5,23 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alpha_assets.commands import read, show
-from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.quant.parameters import DISCLAIMER
-from alpha_assets.quant.symbols import REGIMES
+from alpha_assets.reading import signals
 from alpha_assets.settings import Settings
-from alpha_assets.stores.home import refuse_other_interval
 
 VIEW_FIELDS = ("view", "score", "confidence", "side", "weight", "reasons")
 
 
 def signal(settings: Settings, options: Namespace) -> None:
     """The newest signal of a symbol with everything that it rests on."""
-    refuse_other_interval(settings)
-    rows = read.signal_rows(settings, [options.symbol], None)
-    if not rows:
-        raise CommandFailed(f"{options.symbol} has no signal: alpha-assets refresh --symbols {options.symbol}")
-    (row,) = rows
-    told = {**row, "views": row["views"] or [], **_belief(settings, row["regime"]), "disclaimer": DISCLAIMER}
+    with read.trouble_told():
+        told = signals.explain(options.symbol, settings)
     if options.format == "json":
         show.record(told, "json")
         return
@@ -30,32 +24,6 @@ def signal(settings: Settings, options: Namespace) -> None:
     show.table([_line(view, told) for view in told["views"]], VIEW_FIELDS, options.format, "no view was asked")
     if options.format == "table":
         print(DISCLAIMER)
-
-
-def _belief(settings: Settings, regime: str | None) -> dict[str, Any]:
-    """What the newest track record says of this regime, where there is one: weights of the views, calibration."""
-    from alpha_assets.stores.cache import Cache
-    from alpha_assets.stores.ledger import Ledger
-
-    held = Cache(Ledger(settings)).newest(RECORD)
-    if held is None:
-        return {"weights": {}, "calibration": None}
-    place = REGIMES.index(regime) if regime in REGIMES else 0
-    weights = dict(zip(held["views"], held["weight"][place], strict=True))
-    odds = dict(zip(("constant", "score", "side", "costs"), held["odds"][place], strict=True))
-    return {
-        "weights": weights,
-        "calibration": {
-            "outcomes": held["seen"],
-            "odds": odds,
-            "least_confidence": settings.signal.least_confidence,
-            "strong_from": held["strong_from"],
-        },
-    }
-
-
-#: The namespace of the cache in which ``stations.record`` keeps it.
-RECORD = "record"
 
 
 def _sentences(told: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ SHOWN_FIELDS = (
     *("strategy", "symbol", "regime", "window", "signals", "closed", "hit_rate", "win_rate", "win_low", "win_high"),
     *("expectancy", "profit_factor", "total_pnl", "sharpe", "max_drawdown", "hold_return", "momentum"),
 )
+SHOWN_CALIBRATION = ("strategy", "source", "outcomes", "brier", "sentence")
 TRAINING_FIELDS = (
     "symbol",
     "regime",
@@ -37,6 +38,9 @@ def performance(settings: Settings, options: Namespace) -> None:
     windows = [str(days) for days in settings.trading.windows] + [EVER]
     if options.window is not None and options.window not in windows:
         raise CommandFailed(f"there is no window {options.window!r}: it is one of {', '.join(windows)} (days)")
+    if options.calibration:
+        _calibration(Outcomes(ledger).performance([ALL]), options)
+        return
     if options.trainings:
         from alpha_assets.stations.dossier import training_log
         from alpha_assets.stores.registry import Registry
@@ -49,11 +53,9 @@ def performance(settings: Settings, options: Namespace) -> None:
     if options.symbols is not None:
         _refuse_unknown(ledger.universe(retired=True), options.symbols)
     strategies = None if options.strategy is None else [options.strategy]
-    rows = store.performance(symbols, strategies, None if options.window is None else [options.window])
+    rows = store.performance(symbols, strategies, windows if options.window is None else [options.window])
     if options.strategy is not None and not rows:
-        known = sorted({row["strategy"] for row in store.performance()})
-        if known and options.strategy not in known:
-            raise CommandFailed(f"there is no strategy {options.strategy!r}: it is one of {', '.join(known)}")
+        _refuse_no_strategy(store.performance(), options.strategy)
     told = [{**{name: row[name] for name in (*CELL, "window")}, **row["document"]} for row in rows]
     fields = SHOWN_FIELDS if options.format == "table" else (*CELL, "window", *FIGURES, "as_of")
     show.table(told, fields, options.format, "nothing was settled yet: alpha-assets refresh, after the next bars")
@@ -61,6 +63,30 @@ def performance(settings: Settings, options: Namespace) -> None:
         from alpha_assets.quant.parameters import DISCLAIMER
 
         print(DISCLAIMER)
+
+
+def _calibration(rows: Sequence[dict[str, Any]], options: Namespace) -> None:
+    """How the confidences of each strategy held, live and out of fold, a row each."""
+    from alpha_assets.quant.reliability import FIGURES
+    from alpha_assets.stations.reliability import reliability_of
+
+    if options.strategy is not None:
+        _refuse_no_strategy(rows, options.strategy)
+    told = [
+        {"strategy": strategy, "source": source, **one}
+        for source, by_strategy in reliability_of(rows).items()
+        for strategy, one in by_strategy.items()
+        if options.strategy in (None, strategy)
+    ]
+    whole = ("strategy", "source", *FIGURES, "sentence", "curve")
+    fields = SHOWN_CALIBRATION if options.format == "table" else whole
+    show.table(told, fields, options.format, "no confidence was stated yet: alpha-assets refresh, after the next bars")
+
+
+def _refuse_no_strategy(rows: Sequence[dict[str, Any]], strategy: str) -> None:
+    known = sorted({row["strategy"] for row in rows})
+    if known and strategy not in known:
+        raise CommandFailed(f"there is no strategy {strategy!r}: it is one of {', '.join(known)}")
 
 
 def _refuse_unknown(members: Sequence[dict[str, Any]], symbols: Sequence[str]) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 from alpha_assets.commands import show
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.quant.symbols import REGIMES
-from alpha_assets.reading import SIGNAL_FIELDS, SignalsDegraded
-from alpha_assets.reading import metrics as signal_metrics
+from alpha_assets.reading import SIGNAL_FIELDS, SignalsDegraded, refuse_unfollowed
 from alpha_assets.reading import signals as newest_signals
 from alpha_assets.settings import Settings
 from alpha_assets.stores.home import refuse_other_interval
@@ -42,12 +41,11 @@ def signals(settings: Settings, options: Namespace) -> None:
     """The newest signal of each symbol."""
     fields = SHOWN_SIGNAL_FIELDS if options.format == "table" else SIGNAL_FIELDS
     refuse_other_interval(settings)
+    _refuse_no_symbol(options.symbols)
     if options.refresh:
         _say_anew(settings, options.symbols)
-    with _trouble_told() as troubles:
+    with trouble_told():
         rows = signal_rows(settings, options.symbols, options.max_age, **_filters(options))
-    if options.symbols is not None and not troubles and len(rows) < max(1, len(set(options.symbols))):
-        _refuse_unfollowed(settings, options.symbols)
     none = "no signals yet: alpha-assets refresh"
     if not rows and any(value is not None for value in _filters(options).values()):
         none = "no signal fits"
@@ -76,11 +74,9 @@ def _too_old(held: Sequence[dict[str, Any]], max_age: float) -> str | None:
 
 def metrics(settings: Settings, options: Namespace) -> None:
     """How many signals say what."""
-    refuse_other_interval(settings)
-    if options.symbols is not None:
-        _refuse_unfollowed(settings, options.symbols)
-    with _trouble_told():
-        told = signal_metrics(settings, symbols=options.symbols, max_age_hours=options.max_age, **_filters(options))
+    _refuse_no_symbol(options.symbols)
+    with trouble_told():
+        told = newest_signals.metrics(options.symbols, options.max_age, settings, **_filters(options))
     show.record(told, options.format)
 
 
@@ -113,13 +109,15 @@ def _say_anew(settings: Settings, symbols: Sequence[str] | None) -> None:
 
 
 @contextmanager
-def _trouble_told() -> Iterator[list[warnings.WarningMessage]]:
+def trouble_told() -> Iterator[None]:
     """Collects what the reader warns of, and says it on stderr in the end."""
     with warnings.catch_warnings(record=True) as troubles:
         warnings.simplefilter("always", SignalsDegraded)
-        yield troubles
-    for trouble in troubles:
-        print(f"alpha-assets: {trouble.message}", file=sys.stderr)
+        try:
+            yield
+        finally:
+            for trouble in troubles:
+                print(f"alpha-assets: {trouble.message}", file=sys.stderr)
 
 
 def _filters(options: Namespace) -> dict[str, Any]:
@@ -187,25 +185,13 @@ def findings(settings: Settings, options: Namespace) -> None:
 
 
 def _refuse_unfollowed(settings: Settings, symbols: Sequence[str]) -> None:
-    retired = [symbol for symbol, row in _members(settings, symbols).items() if row["retired_at"]]
-    if retired:
-        raise CommandFailed(
-            f"{', '.join(retired)}: retired, no longer followed; «alpha-assets universe add {' '.join(retired)}» "
-            "follows again"
-        )
+    _refuse_no_symbol(symbols)
+    refuse_unfollowed(settings, symbols)
 
 
-def _members(settings: Settings, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """These members of the universe, retired ones too; refuses an empty list and whoever is not in it, by name."""
-    from alpha_assets.stores.ledger import Ledger
-
-    if not symbols:
+def _refuse_no_symbol(symbols: Sequence[str] | None) -> None:
+    if symbols is not None and not symbols:
         raise CommandFailed("--symbols names no symbol: write them as A,B")
-    known = {row["symbol"]: row for row in Ledger(settings).universe(retired=True)}
-    unknown = [symbol for symbol in symbols if symbol not in known]
-    if unknown:
-        raise CommandFailed(f"{', '.join(unknown)}: not in the universe, see «alpha-assets universe list»")
-    return {symbol: known[symbol] for symbol in symbols}
 
 
 def _quarantine(state: dict[str, Any]) -> str | None:

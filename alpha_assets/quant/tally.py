@@ -12,6 +12,9 @@ WORDS = ("STRONG_SELL", "SELL", "HOLD", "BUY", "STRONG_BUY")
 #: The key of the tally of all signals.
 WHOLE = "all"
 
+#: The namespace of the cache in which what is believed of the views is kept.
+RECORD = "record"
+
 #: How much may go wrong, whichever way the signal points.
 RISKS = ("LOW", "MEDIUM", "HIGH")
 

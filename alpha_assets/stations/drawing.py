@@ -96,6 +96,21 @@ def draw_months(panel: "Axes", rows: Sequence[tuple[int, int, float]]) -> None:
     panel.set_yticks(range(len(years)), [str(year) for year in years])
 
 
+def draw_held(panel: "Axes", said: np.ndarray, came: np.ndarray, error: np.ndarray, label: str | None = None) -> None:
+    """A reliability curve: what came of what was said, with its errors, about the line on which both are the same."""
+    ends = min(said.min(), (came - error).min()), max(said.max(), (came + error).max())
+    panel.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=":")
+    style: Mapping[str, Any] = {"ecolor": MUTED, "elinewidth": 0.9, "marker": "o", "markersize": 3.5}
+    panel.errorbar(said, came, yerr=error, color=LINE, label=label, **style)
+
+
+def draw_words(panel: "Axes", words: str) -> None:
+    """A panel that has no figure says why."""
+    panel.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, color=MUTED, transform=panel.transAxes, wrap=True)
+    panel.set_xticks([])
+    panel.set_yticks([])
+
+
 def thinned(count: int) -> np.ndarray:
     """Places of at most ``POINTS`` of so many points, evenly spread, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, POINTS)).astype(int)) if count else np.empty(0, int)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alpha_assets.stations.drawing import FALL, INK, LINE, MUTED, TITLE, figure_of, png_of
+from alpha_assets.stations.drawing import FALL, INK, LINE, MUTED, TITLE, draw_held, draw_words, figure_of, png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,19 +32,16 @@ def portrait(report: Mapping[str, Any], title: str) -> bytes:
 def _calibration(panel: "Axes", groups: list[Mapping[str, float]]) -> None:
     panel.set_title("share that went up, by the P(up) that was said out of fold", **TITLE)
     if not groups:
-        return _nothing(panel)
+        return draw_words(panel, "nothing to show")
     said, up, rows = (_series(groups, name) for name in ("said", "up", "rows"))
-    error = np.sqrt(up * (1 - up) / rows)
-    ends = min(said.min(), (up - error).min()), max(said.max(), (up + error).max())
-    panel.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=":")
-    panel.errorbar(said, up, yerr=error, color=LINE, ecolor=MUTED, elinewidth=0.9, marker="o", markersize=3.5)
+    draw_held(panel, said, up, np.sqrt(up * (1 - up) / rows))
     return None
 
 
 def _confusion(panel: "Axes", counts: list[list[int]]) -> None:
     panel.set_title("bars by what came (rows) and what was likeliest (columns)", **TITLE)
     if not counts:
-        return _nothing(panel)
+        return draw_words(panel, "nothing to show")
     shares = np.array(counts) / max(np.sum(counts), 1)
     panel.grid(visible=False)
     panel.imshow(shares, cmap="Blues", vmin=0.0, aspect="auto")
@@ -65,7 +62,7 @@ def _importance(panel: "Axes", heads: Mapping[str, Mapping[str, Any]]) -> None:
         for name, share in importance.items():
             shares[name] = shares.get(name, 0.0) + share / len(told)
     if not shares:
-        return _nothing(panel)
+        return draw_words(panel, "nothing to show")
     first = sorted(shares, key=lambda name: (-shares[name], name))[:FEATURES][::-1]
     panel.barh(first, [shares[name] for name in first], color=LINE, height=0.7)
     return None
@@ -74,7 +71,7 @@ def _importance(panel: "Axes", heads: Mapping[str, Mapping[str, Any]]) -> None:
 def _learning(panel: "Axes", steps: list[Mapping[str, float]]) -> None:
     panel.set_title("accuracy of each outer fold, by the rows learnt from", **TITLE)
     if not steps:
-        return _nothing(panel)
+        return draw_words(panel, "nothing to show")
     panel.axhline(0.5, color=MUTED, linewidth=0.9, linestyle=":")
     rows, accuracy, answered = (_series(steps, name) for name in ("rows", "accuracy", "answered"))
     panel.errorbar(rows, accuracy, yerr=0.5 / np.sqrt(answered), color=FALL, ecolor=MUTED, marker="o", markersize=3.5)
@@ -84,11 +81,3 @@ def _learning(panel: "Axes", steps: list[Mapping[str, float]]) -> None:
 def _series(rows: list[Mapping[str, float]], name: str) -> Array:
     """One figure of every row; what is undefined is no point, and must not cost the picture, let alone the run."""
     return np.array([row.get(name) for row in rows], np.float64)
-
-
-def _nothing(panel: "Axes") -> None:
-    panel.text(
-        0.5, 0.5, "nothing to show", ha="center", va="center", fontsize=8, color=MUTED, transform=panel.transAxes
-    )
-    panel.set_xticks([])
-    panel.set_yticks([])

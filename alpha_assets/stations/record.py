@@ -10,7 +10,7 @@ document is keyed by everything else that it is made of.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from alpha_assets.quant.blend import Past, past_of, period_begins
 from alpha_assets.quant.labels import open_to_open
 from alpha_assets.quant.outlook import Record, reached, recorded
 from alpha_assets.quant.pattern_rates import running, told_horizon
+from alpha_assets.quant.tally import RECORD
 from alpha_assets.quant.views import View, fired, scores, views_of
 from alpha_assets.settings import Settings
 from alpha_assets.stations.champions import spoken
@@ -36,8 +37,7 @@ from alpha_assets.stores.ledger import Ledger, Row
 #: The view whose word is needed before anything is stated.
 LEADER = "model"
 
-#: Where the ledger's cache keeps the record, and for how long: it is read anew with every new bar anyhow.
-NAMESPACE = "record"
+#: How long the ledger's cache keeps the record: it is read anew with every new bar anyhow.
 KEPT = timedelta(days=7)
 
 KEY = ["symbol", "timestamp"]
@@ -58,29 +58,48 @@ def round_trip(settings: Settings) -> float:
     return 2 * settings.trading.cost_per_side
 
 
-def track_record(
-    lake: Lake, ledger: Ledger, settings: Settings, production: Mapping[Cell, Row], now: datetime
-) -> Record | None:
-    """What is believed of the views in the period of the universe's newest bar; None where no bar is held."""
-    states = ledger.states()
-    last = [row["last_bar"] for row in states.values() if row["last_bar"] is not None]
+@dataclass(frozen=True)
+class Span:
+    """What the record looks back on: the symbols that hold bars, the newest of these, and the beginnings of periods."""
+
+    symbols: Sequence[str]
+    newest: datetime
+    begins: np.ndarray
+
+
+def span(ledger: Ledger, settings: Settings) -> Span | None:
+    """The span up to the universe's newest bar; None where no bar is held."""
+    last = {symbol: row["last_bar"] for symbol, row in ledger.states().items() if row["last_bar"] is not None}
     if not last:
         return None
-    newest = max(last)
+    newest = max(last.values())
     first = newest - timedelta(days=365.25 * settings.signal.record_years)
-    begins = period_begins(first, newest, settings.signal.record_days)
-    key = _identity(lake, settings, production, begins)
-    symbols = [symbol for symbol, row in states.items() if row["last_bar"] is not None]
+    return Span(list(last), newest, period_begins(first, newest, settings.signal.record_days))
+
+
+def track_record(
+    lake: Lake, ledger: Ledger, settings: Settings, production: Mapping[Cell, Row], now: datetime
+) -> tuple[Record | None, str | None]:
+    """What is believed of the views in the period of the universe's newest bar; None where no bar is held.
+
+    Beside it why the cache could not be used, where it could not: then the record is as good and took longer.
+    """
+    seen = span(ledger, settings)
+    if seen is None:
+        return None, None
+    begins, symbols = seen.begins, seen.symbols
 
     def read() -> dict[str, Any]:
         past = whole_past(lake, ledger, settings, production, symbols, views_of(settings.views), begins)
         record, _ = recorded(past, settings.signal, round_trip(settings), last_only=True)
         return record.newest()
 
-    return Record.restored(Cache(ledger).through(NAMESPACE, key, KEPT, read, now).value)
+    answer = Cache(ledger).through(RECORD, identity(lake, settings, production, begins), KEPT, read, now)
+    return Record.restored(answer.value), answer.trouble
 
 
-def _identity(lake: Lake, settings: Settings, production: Mapping[Cell, Row], begins: np.ndarray) -> str:
+def identity(lake: Lake, settings: Settings, production: Mapping[Cell, Row], begins: np.ndarray) -> str:
+    """A digest of everything that the record of these periods is made of."""
     made_of = {
         "begins": int(begins[-1]),
         "tables": {name: lake.version(name) for name in ("bars", "actions", PATTERN_TABLE, recipe_of(settings).table)},
@@ -102,6 +121,19 @@ def whole_past(
     begins: np.ndarray,
 ) -> Past:
     """What the views said of every bar of ``symbols`` from the first period on, and what followed."""
+    return past_of_laid(laid_past(lake, ledger, settings, production, symbols, views, begins), settings, views, begins)
+
+
+def laid_past(
+    lake: Lake,
+    ledger: Ledger,
+    settings: Settings,
+    production: Mapping[Cell, Row],
+    symbols: Sequence[str],
+    views: Sequence[View],
+    begins: np.ndarray,
+) -> pl.DataFrame:
+    """Every bar of ``symbols`` from the first period on with its label and everything that views read."""
     since = dict.fromkeys(symbols, datetime.fromtimestamp(begins[0] / 1e6, UTC))
     names = calendars_of(ledger)
     bars, _ = adjusted_bars(lake, settings, names, symbols, since)
@@ -109,7 +141,11 @@ def whole_past(
     labels = open_to_open(bars, settings.learning.horizon)
     laid = lay(labels.with_columns(reached(bars, labels)), features_of(lake, settings, views, since))
     laid = lay(laid, answers_of(lake, production, laid.select(*KEY, "regime")))
-    laid = lay(laid, fired(running_events(lake, settings, symbols)))
+    return lay(laid, fired(running_events(lake, settings, symbols)))
+
+
+def past_of_laid(laid: pl.DataFrame, settings: Settings, views: Sequence[View], begins: np.ndarray) -> Past:
+    """What the views say of bars that everything they read is laid beside, and what followed."""
     said = scores(views, laid)
     led = leads(views, said, settings)
     names_of = [view.name for view in views]
@@ -150,7 +186,8 @@ def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -
     """What the models that serve said of bars that their fits had not seen, in the voice that was judged.
 
     ``bars`` hold symbol, timestamp and regime: a bar is answered by the model of its regime where one serves, else by
-    that of «all». Out of fold goes before live: a bar has both only where it was answered live first.
+    that of «all». Out of fold goes before live: a bar has both only where it was answered live first. ``live`` says
+    which of the two it is.
     """
     rows = [(*cell, row["training_id"], row["speaker"] == "linear") for cell, row in production.items()]
     served = pl.DataFrame(rows, schema=dict(SERVED), orient="row")
@@ -173,7 +210,7 @@ def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -
         )
         .sort(*KEY, "fallback", "live")
         .unique(KEY, keep="first", maintain_order=True)
-        .select(*KEY, *voice, *classes, "dissimilarity")
+        .select(*KEY, *voice, *classes, "dissimilarity", "live")
     )
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -42,6 +42,7 @@ from alpha_assets.stations.series import calendars_of, pending_bars
 from alpha_assets.stations.sets import Recipe, recipe_of, restored, table_of
 from alpha_assets.stations.train import ALL, KEYED, why_untrained
 from alpha_assets.stations.watch import LIVE, SHADOW
+from alpha_assets.stores import unserved
 from alpha_assets.stores.cache import METRICS, Cache
 from alpha_assets.stores.cache import SIGNALS as SIGNALS_CACHED
 from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
@@ -68,11 +69,12 @@ def signal(
     """Say what the views come to for the latest final bar of each symbol; write it to the ledger and to the lake.
 
     What was said of the same bar by the same models, features and settings, and has not expired, is not made again,
-    unless ``anew``. Where the ledger takes no signal they are in the lake, which serves them, and ``trouble`` among the
-    totals says why.
+    unless ``anew``. What serves must be known, so without the decisions, which the ledger holds, a run fails. Whatever
+    else the ledger keeps is a cache: where it gives none of it everything is made anew, where it takes no signal they
+    are in the lake, which serves them, and ``trouble`` among the totals says why.
     """
     started = time.perf_counter()
-    report = Report()
+    report, troubles = Report(), list[str]()
     states, served = ledger.states(), ledger.production()
     production, shadows = _by_symbol(served), _by_symbol(_on_trial(ledger))
     candidates = ledger.candidates()
@@ -83,7 +85,7 @@ def signal(
     recipes = _recipes(ledger, settings, asked)
     latest = _latest(lake, states, recipes, recent)
     jumps = _jumps(recent)
-    said_before = {} if anew else {row["symbol"]: row for row in ledger.signals(symbols) if is_fresh(row, now)}
+    said_before = {} if anew else _said_before(ledger, symbols, now, troubles)
     answers: dict[str, Answer] = {}
     keys: dict[str, str] = {}
     kept: list[Row] = []
@@ -123,12 +125,13 @@ def signal(
         lake.append("predictions", pl.DataFrame(predictions, schema=dict(PREDICTIONS)))
     said: list[Row] = []
     if answers:
-        record, lost = _record(lake, ledger, settings, served, now)
+        record, lost, unkept = _record(lake, ledger, settings, served, now)
+        troubles += [] if unkept is None else [unkept]
         desk = _Desk(lake, ledger, settings, states, recent, latest, record, now)
         if lost is not None:
             answers = {symbol: Answer(lost, one.decision, lasting=False) for symbol, one in answers.items()}
         said = desk.signals(answers, keys)
-    trouble = _publish(lake, ledger, settings, said, hits=len(kept), now=now)
+    troubles += _publish(lake, ledger, settings, said, hits=len(kept), now=now)
     by_symbol = {row["symbol"]: row for row in (*said, *kept)}
     for row in (by_symbol[symbol] for symbol in symbols):
         names = ("confidence", "model_version", "reason")
@@ -136,7 +139,7 @@ def signal(
     report.totals = {
         "symbols": len(symbols),
         "cached": len(kept),
-        **({"trouble": trouble} if trouble else {}),
+        **({"trouble": "; ".join(dict.fromkeys(troubles))} if troubles else {}),
         **report.states(),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -757,12 +760,13 @@ def _key_of(symbol: str, answers: Mapping[str, Answer], keys: Mapping[str, str])
 
 def _record(
     lake: Lake, ledger: Ledger, settings: Settings, served: Mapping[tuple[str, str], Row], now: datetime
-) -> tuple[Record | None, str | None]:
-    """What is believed of the views, and why nothing can be said where that cannot be told."""
+) -> tuple[Record | None, str | None, str | None]:
+    """What is believed of the views, why nothing can be said where that cannot be told, and why it was not kept."""
     try:
-        return records.track_record(lake, ledger, settings, served, now), None
+        record, unkept = records.track_record(lake, ledger, settings, served, now)
     except Exception as error:  # whatever it is: predictions are kept, and every symbol has a signal that says so
-        return None, f"the track record of the views cannot be read: {type(error).__name__}: {error}"
+        return None, f"the track record of the views cannot be read: {type(error).__name__}: {error}", None
+    return record, None, unkept
 
 
 def _key(
@@ -801,9 +805,18 @@ def _key(
     return digest.hexdigest()
 
 
+def _said_before(ledger: Ledger, symbols: Sequence[str], now: datetime, troubles: list[str]) -> dict[str, Row]:
+    """The stored signals that hold, by symbol; none where they cannot be read, and then all are said anew."""
+    try:
+        return {row["symbol"]: row for row in ledger.signals(symbols) if is_fresh(row, now)}
+    except StoreTrouble as error:
+        troubles.append(f"what was said before cannot be read, and all is said anew: {error}")
+        return {}
+
+
 def _publish(
     lake: Lake, ledger: Ledger, settings: Settings, said: Sequence[Row], *, hits: int, now: datetime
-) -> str | None:
+) -> list[str]:
     """First the lake, which keeps every signal ever said, then the ledger, which serves the newest, and their tally.
 
     What kept the ledger from it, if anything did: nobody is left without signals for that.
@@ -815,15 +828,26 @@ def _publish(
     try:
         ledger.put_signals(said)
     except StoreTrouble as error:
-        return f"the lake has these signals, and the ledger has not: {error}"
+        trouble = f"the lake has these signals, and the ledger has not: {error}"
+        return [trouble, *_noted(unserved.note, settings, [row["symbol"] for row in dated], str(error))]
+    troubles = _noted(unserved.settled, settings, [row["symbol"] for row in said])
     try:
         if said:
             lives = timedelta(hours=settings.metrics_ttl_hours)
             cache.put(METRICS, WHOLE, tally(ledger.signals()), lives, now)
         cache.count(SIGNALS_CACHED, hits=hits, misses=len(said))
     except StoreTrouble as error:
-        return f"the signals are stored, their tally is not: {error}"
-    return None
+        troubles.append(f"the signals are stored, their tally is not: {error}")
+    return troubles
+
+
+def _noted(how: Callable[..., None], *told: Any) -> list[str]:
+    """Notes for readers what the ledger has got or has not got, and why that could not be noted."""
+    try:
+        how(*told)
+    except OSError as error:
+        return [f"which signals the ledger has got cannot be noted in the home: {error}"]
+    return []
 
 
 def _flat(row: Row) -> Row:

@@ -128,6 +128,7 @@ class Ledger:
                 # SQLAlchemy 2.1 takes a bare postgresql:// for psycopg 3; the driver installed is psycopg2.
                 driver = url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
                 self._engine = create_engine(driver, pool_pre_ping=True)
+                event.listen(self._engine, "connect", _waits_no_longer_than(self._settings.ledger_wait_seconds))
         return self._engine
 
     @contextmanager
@@ -145,7 +146,7 @@ class Ledger:
             with engine.begin() as connection:
                 yield connection
         except DatabaseError as error:
-            if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
+            if not _is_of_the_database(error):
                 raise
             shown = make_url(self._settings.ledger).render_as_string(hide_password=True)
             reason = str(error.orig).strip().splitlines()[0]
@@ -549,6 +550,27 @@ def _expire_outdated(connection: Connection, symbols: Sequence[str]) -> None:
     for some in _chunks(sorted(set(symbols))):
         ours = said.c.symbol.in_(some) & (said.c.expires_at > said.c.created_at)
         connection.execute(update(said).where(ours, newer_bar | other_model).values(expires_at=said.c.created_at))
+
+
+#: PostgreSQL's codes of what is amiss with the database and not with the statement, though its driver does not call
+#: them operational: a table that is gone, one that we may not touch, a transaction that may only read.
+OF_THE_DATABASE = ("42P01", "42501", "25006")
+
+
+def _is_of_the_database(error: DatabaseError) -> bool:
+    operational = isinstance(error, OperationalError) or type(error) is DatabaseError
+    return operational or getattr(error.orig, "pgcode", None) in OF_THE_DATABASE
+
+
+def _waits_no_longer_than(seconds: float) -> Callable[[Any, Any], None]:
+    """PostgreSQL waits for a lock for ever by itself; as in SQLite it is so long."""
+
+    def set_on(connection: Any, record: Any) -> None:  # noqa: ARG001
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {round(seconds * 1000)}")
+        connection.commit()
+
+    return set_on
 
 
 def _trust_the_log(connection: Any, record: Any) -> None:  # noqa: ARG001

@@ -447,11 +447,11 @@ class Registry:
             self._log_picture(run_id, picture)
             return run_id
 
-    def _log_picture(self, run_id: str, picture: bytes | None) -> None:
+    def _log_picture(self, run_id: str, picture: bytes | None, name: str = PICTURE) -> None:
         if picture is None:
             return
         with tempfile.TemporaryDirectory(prefix="alpha-picture-") as folder:
-            file = Path(folder) / PICTURE
+            file = Path(folder) / name
             file.write_bytes(picture)
             self.client.log_artifact(run_id, str(file))
 
@@ -567,17 +567,24 @@ class Registry:
         return logged
 
     def log_performance(
-        self, points: "Sequence[Point]", *, tags: Mapping[str, str], report: Mapping[str, Any], picture: bytes | None
+        self,
+        points: "Sequence[Point]",
+        *,
+        tags: Mapping[str, str],
+        reports: Mapping[str, Mapping[str, Any]],
+        pictures: Mapping[str, bytes],
     ) -> str:
-        """Strategies as they go on, in one run for ever: metrics over time, ``report.json`` and picture as of now."""
+        """Strategies as they go on, in one run for ever: metrics over time; JSON and pictures by file, as of now."""
         client = self.client
         experiment = [self._experiments[PERFORMANCE]]
         known = client.search_runs(experiment, order_by=["attributes.start_time ASC"], max_results=1)
         again = str(known[0].info.run_id) if known else None
         with self._run(PERFORMANCE, "live performance", tags, again) as run_id:
             self._log_points(run_id, points)
-            client.log_dict(run_id, dict(report), REPORT)
-            self._log_picture(run_id, picture)
+            for file, report in reports.items():
+                client.log_dict(run_id, dict(report), file)
+            for file, picture in pictures.items():
+                self._log_picture(run_id, picture, file)
             return run_id
 
     def _log_points(self, run_id: str, points: "Sequence[Point]") -> None:

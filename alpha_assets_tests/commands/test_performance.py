@@ -8,6 +8,7 @@ import pytest
 from alpha_assets.commands.performance import TRAINING_FIELDS
 from alpha_assets.quant.parameters import DISCLAIMER
 from alpha_assets.quant.performance import CELL, FIGURES
+from alpha_assets.quant.reliability import FIGURES as RELIABILITY
 from alpha_assets_tests.commands.call import Answer, call, home
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -54,6 +55,29 @@ def test_strategy_window_and_symbols_choose_cells(settled: Path, worked: Worked)
     assert "blend" in strange.err
     assert "30, 90, 365, all" in never.err
     assert "NOSUCH" in unknown.err
+
+
+def test_how_confidences_held_is_told_apart_for_what_was_said_live_and_for_the_track_record(settled: Path) -> None:
+    with home(settled):
+        rows = call("performance", "--calibration", "--format", "json").json
+        one = call("performance", "--calibration", "--strategy", "blend", "--format", "json").json
+        table = call("performance", "--calibration")
+        both = call("performance", "--calibration", "--trainings")
+        strange = call("performance", "--calibration", "--strategy", "nobody")
+        usual = call("performance", "--format", "json").json
+    assert tuple(rows[0]) == ("strategy", "source", *RELIABILITY, "sentence", "curve")
+    told = {(row["strategy"], row["source"]): row for row in rows}
+    assert {("blend", "out of fold"), ("view:model", "out of fold"), ("view:model", "live")} <= set(told)
+    record = told["view:model", "out of fold"]
+    assert record["outcomes"] > 1_000
+    assert len(record["curve"]) == 10
+    live = told["view:model", "live"]
+    assert live["sentence"].startswith("too few to judge")
+    assert (live["slope"], live["ece"], live["curve"]) == (None, None, [])
+    assert {row["strategy"] for row in one} == {"blend"}
+    assert "too few to judge" in table.out.replace("\n", " ")
+    assert (both.code, strange.code) == (2, 1)
+    assert {row["window"] for row in usual} == {"30", "90", "365", "all"}, "the track record is no window"
 
 
 def test_the_log_of_trainings_has_time_rows_accuracy_and_status(settled: Path, worked: Worked) -> None:

@@ -210,11 +210,14 @@ class TestSignalsExplained:
         assert list(table[0]) == list(VIEW_FIELDS)
         assert all(line["reasons"] for line in table)
 
-    def test_of_a_symbol_without_a_signal_are_refused_by_name(self, worked: Worked) -> None:
-        with home(worked[0]):
-            said = call("signals", "explain", "NOPE")
-        assert (said.code, said.out) == (1, "")
-        assert "NOPE has no signal" in said.err
+    def test_of_a_symbol_that_nobody_follows_or_spoke_of_are_refused_by_name(self, tmp_path: Path) -> None:
+        ledger, now = Ledger(Settings(home=tmp_path / "home")), datetime.now(UTC)
+        ledger.add_symbols([{"symbol": "ONE", "source": "files", "calendar": "XNYS", "added_at": now}])
+        with home(tmp_path / "home"):
+            strange, silent = call("signals", "explain", "NOPE"), call("signals", "explain", "ONE")
+        assert [(said.code, said.out) for said in (strange, silent)] == [(1, "")] * 2
+        assert strange.err.startswith("alpha-assets: NOPE: not in the universe")
+        assert silent.err == "alpha-assets: ONE has no signal: alpha-assets refresh --symbols ONE\n"
 
     def test_without_a_track_record_have_no_weights(self, tmp_path: Path) -> None:
         ledger, now = Ledger(Settings(home=tmp_path / "home")), datetime.now(UTC)

@@ -1,6 +1,7 @@
 """Confidence is what it says it is; strong is the top decile; the interval holds what it says; nothing looks ahead."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
@@ -11,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpha_assets.quant.blend import Past, past_of, period_begins
-from alpha_assets.quant.calibration import log_odds, probability
 from alpha_assets.quant.labels import open_to_open
 from alpha_assets.quant.outlook import Record, reached, recorded, word
-from alpha_assets.quant.parameters import SignalParameters, SimulationParameters
+from alpha_assets.quant.parameters import GateParameters, SignalParameters, SimulationParameters
+from alpha_assets.quant.reliability import Reliability, reliability
 from alpha_assets.quant.simulate import default_symbols, simulate
 from alpha_assets_tests.quant.pasts import changed_after, past
 
@@ -28,74 +29,35 @@ def spoken(one: Past, parameters: SignalParameters = PARAMETERS) -> tuple[Record
     return record, blended, sure
 
 
-def reliability(said: np.ndarray, won: np.ndarray, dates: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Slope and intercept of outcomes on the log-odds of what was said, each with the error of sums over dates."""
-    x = np.column_stack([log_odds(said), np.ones(len(said))])
-    found = np.array([1.0, 0.0])
-    for _ in range(20):
-        p = probability(x @ found)
-        found = found + np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x, x.T @ (won - p))
-    p = probability(x @ found)
-    inverse = np.linalg.inv((x * (p * (1 - p))[:, None]).T @ x)
-    _, place = np.unique(dates, return_inverse=True)
-    sums = np.column_stack([np.bincount(place, x[:, at] * (won - p)) for at in range(2)])
-    error = np.sqrt(np.diag(inverse @ sums.T @ sums @ inverse))
-    return {
-        name: (found[at] - 1.96 * error[at], found[at] + 1.96 * error[at])
-        for at, name in enumerate(("slope", "intercept"))
-    }
-
-
-def expected_error(said: np.ndarray, won: np.ndarray) -> float:
-    """ECE: mean distance of what was said from what came true over ten groups of rising confidence."""
-    groups = np.array_split(np.argsort(said, kind="stable"), 10)
-    return float(sum(len(group) * abs(said[group].mean() - won[group].mean()) for group in groups) / len(said))
-
-
-def noise_bound(said: np.ndarray, dates: np.ndarray, common: float = 0.3) -> float:
-    """The 99 % point of the ECE of a perfect calibrator whose outcomes share a factor on a date."""
-    from scipy.special import ndtri
-
-    random = np.random.default_rng(1)
-    _, place = np.unique(dates, return_inverse=True)
-    found = []
-    for _ in range(200):
-        factor = random.standard_normal(place.max() + 1)[place]
-        latent = np.sqrt(common) * factor + np.sqrt(1 - common) * random.standard_normal(len(said))
-        found.append(expected_error(said, (latent < ndtri(said)).astype(float)))
-    return float(np.quantile(found, 0.99))
-
-
 def stated(one: Past, sure: np.ndarray, from_period: int = 52) -> np.ndarray:
     return np.flatnonzero((sure >= PARAMETERS.least_confidence) & (one.period >= from_period) & one.known)
 
 
-def judged(one: Past, blended: np.ndarray, sure: np.ndarray) -> tuple[dict[str, tuple[float, float]], float, float]:
+def judged(one: Past, blended: np.ndarray, sure: np.ndarray, stamps: np.ndarray) -> Reliability:
     rows = stated(one, sure)
-    assert len(rows) >= 2_000
-    won = (np.sign(blended[rows]) * one.returned[rows] > ROUND_TRIP).astype(float)
-    dates = rows // 20
-    return reliability(sure[rows], won, dates), expected_error(sure[rows], won), noise_bound(sure[rows], dates)
+    won = np.sign(blended[rows]) * one.returned[rows] > ROUND_TRIP
+    return reliability(sure[rows], won, stamps[rows], GateParameters(), one.horizon)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_confidence_is_the_share_of_stated_directions_that_earned_their_costs(seed: int) -> None:
     one = past(seed, 1500, 20, (0.15, 0.0, 0.03))
     _, blended, sure = spoken(one)
-    lines, ece, bound = judged(one, blended, sure)
-    assert lines["slope"][0] < 1 < lines["slope"][1]
-    assert lines["intercept"][0] < 0 < lines["intercept"][1]
-    assert ece < bound
+    found = judged(one, blended, sure, np.arange(len(sure)) // 20)
+    assert found.calibrated, found.sentence
 
 
 @pytest.mark.parametrize("broken", [lambda p: 0.5 + 3 * (p - 0.5), lambda p: p + 0.06])
-def test_a_broken_calibrator_is_seen(broken: object) -> None:
+def test_a_broken_calibrator_is_seen(broken: Callable[[np.ndarray], np.ndarray]) -> None:
     one = past(1, 1500, 20, (0.15, 0.0, 0.03))
     _, blended, sure = spoken(one)
-    lines, ece, bound = judged(one, blended, np.where(sure >= 0.5, np.clip(broken(sure), 0.5, 0.99), sure))  # type: ignore[operator]
-    seen = [not low < wanted < high for (low, high), wanted in zip(lines.values(), (1, 0), strict=True)]
-    assert any(seen)
-    assert ece > bound
+    wrong = np.where(sure >= 0.5, np.clip(broken(sure), 0.5, 0.99), sure)
+    found = judged(one, blended, wrong, np.arange(len(sure)) // 20)
+    assert found.calibrated is False
+    assert found.slope is not None
+    assert found.intercept is not None
+    assert not found.slope.holds(1.0) or not found.intercept.holds(0.0)
+    assert (found.ece or 0.0) > (found.noise or 1.0)
 
 
 @settings(deadline=None, max_examples=8)
@@ -193,12 +155,8 @@ def test_the_interval_holds_as_many_prices_as_it_says(simulated: Past, coverage:
 
 def test_confidence_holds_on_simulated_bars_too(simulated: Past) -> None:
     _, blended, sure = spoken(simulated)
-    rows = stated(simulated, sure)
-    assert len(rows) >= 2_000
-    won = (np.sign(blended[rows]) * simulated.returned[rows] > ROUND_TRIP).astype(float)
-    lines = reliability(sure[rows], won, simulated.period[rows])
-    assert lines["slope"][0] < 1 < lines["slope"][1]
-    assert lines["intercept"][0] < 0 < lines["intercept"][1]
+    found = judged(simulated, blended, sure, simulated.period)
+    assert found.calibrated, found.sentence
 
 
 def test_the_expected_return_is_what_such_scores_earned() -> None:

@@ -17,7 +17,7 @@ from alpha_assets.stations.perform import live_points, perform
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stores.lake import SIGNALS
 from alpha_assets.stores.outcomes import Outcomes
-from alpha_assets.stores.registry import Registry
+from alpha_assets.stores.registry import PICTURE, Registry
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
 
 pytestmark = pytest.mark.xdist_group("line")
@@ -159,9 +159,9 @@ def test_without_mlflow_the_figures_are_there_and_mlflow_is_told_the_next_time(l
     tell_the_last(line, SYMBOLS, 30)
     outcome(line.lake, line.ledger, line.settings, NOW)
     away = Registry(line.settings.model_copy(update={"mlflow_url": SecretStr("postgresql://nobody@127.0.0.1:1/none")}))
-    report, picture = perform(line.lake, line.ledger, away, line.settings, NOW)
+    report, pictures = perform(line.lake, line.ledger, away, line.settings, NOW)
     assert "MLflow" in report.totals["trouble"]
-    assert picture is not None
+    assert PICTURE in pictures
     assert Outcomes(line.ledger).performance()
     report, _ = perform(line.lake, line.ledger, line.registry, line.settings, later(hours=1))
     assert "trouble" not in report.totals
@@ -171,8 +171,8 @@ def test_without_mlflow_the_figures_are_there_and_mlflow_is_told_the_next_time(l
 
 def test_a_home_without_signals_has_no_outcomes_and_no_performance(line: Line) -> None:
     assert outcome(line.lake, line.ledger, line.settings, NOW).totals["traded"] == 0
-    report, picture = perform(line.lake, line.ledger, line.registry, line.settings, NOW)
-    assert (report.totals["cells"], picture) == (0, None)
+    report, pictures = perform(line.lake, line.ledger, line.registry, line.settings, NOW)
+    assert (report.totals["cells"], pictures) == (0, {})
 
 
 VIEWS = [
@@ -224,14 +224,13 @@ def test_of_a_live_source_a_signal_counts_from_when_it_was_said() -> None:
 def test_performance_is_told_in_the_ledger_in_mlflow_and_as_a_picture_and_only_once(line: Line) -> None:
     tell_the_last(line, SYMBOLS, 60)
     outcome(line.lake, line.ledger, line.settings, NOW)
-    report, picture = perform(line.lake, line.ledger, line.registry, line.settings, NOW)
-    assert picture is not None
-    assert picture.startswith(b"\x89PNG")
+    report, pictures = perform(line.lake, line.ledger, line.registry, line.settings, NOW)
+    assert pictures[PICTURE].startswith(b"\x89PNG")
     assert report.partitions["blend"]["closed"] > 100
     cells = Outcomes(line.ledger).performance()
     assert {row["window"] for row in cells} == {"30", "90", "365", "all"}
     assert {row["symbol"] for row in cells} == {"*", *SYMBOLS}
-    assert line.pictures("live performance") == ["portrait.png"]
+    assert line.pictures("live performance") == ["portrait.png", "reliability.png"]
     (run,) = [run for run in line.registry.client.search_runs(experiments(line)) if "performance" in run.info.run_name]
     told = line.registry.client.get_metric_history(run.info.run_id, "blend/live_total_pnl")
     whole = Outcomes(line.ledger).performance(["*"], ["blend"], ["all"])[0]["document"]
@@ -239,7 +238,7 @@ def test_performance_is_told_in_the_ledger_in_mlflow_and_as_a_picture_and_only_o
     assert told[-1].value == pytest.approx(closed["pnl"].sum())
     assert whole["closed"] == closed.height
     _, again = perform(line.lake, line.ledger, line.registry, line.settings, later(hours=1))
-    assert again is None
+    assert again == {}
     assert Outcomes(line.ledger).performance() == cells, "what is as it was is not written again"
     assert len(line.registry.client.get_metric_history(run.info.run_id, "blend/live_total_pnl")) == len(told)
 
@@ -266,8 +265,8 @@ def test_performance_without_any_bar_tells_nothing_and_fails_nobody(line: Line) 
     tell_the_last(line, ["SIM01"], 6, skip=2)
     outcome(line.lake, line.ledger, line.settings, NOW)
     line.lake.replace("bars", line.lake.read("bars").clear(), list(SYMBOLS))
-    report, picture = perform(line.lake, line.ledger, line.registry, line.settings, NOW)
-    assert (report.totals["cells"], picture) == (0, None)
+    report, pictures = perform(line.lake, line.ledger, line.registry, line.settings, NOW)
+    assert (report.totals["cells"], pictures) == (0, {})
 
 
 def experiments(line: Line) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from alpha_assets.quant.blend import Past, period_begins
 from alpha_assets.quant.outlook import recorded
+from alpha_assets.quant.tally import RECORD
 from alpha_assets.quant.views import views_of
 from alpha_assets.stations import record
 from alpha_assets.stations.recognise import TABLE, recognise
@@ -96,17 +97,17 @@ def test_without_any_model_in_production_nothing_is_led(line: Line) -> None:
 def test_the_record_is_read_once_and_anew_after_a_new_bar_or_another_model(line: Line) -> None:
     line.signal()
     line.signal(anew=True)
-    (row,) = [row for row in Cache(line.ledger).status(NOW) if row["namespace"] == record.NAMESPACE]
+    (row,) = [row for row in Cache(line.ledger).status(NOW) if row["namespace"] == RECORD]
     assert (row["entries"], row["hits"], row["misses"]) == (1, 1, 1)
     newest = line.lake.read("bars", symbols=["SIM01"]).tail(1)
     line.lake.append("bars", newest.with_columns(pl.col("timestamp") + pl.duration(days=3)))
     line.signal(anew=True)
     other = Line(line.settings.home, signal=line.settings.signal.__class__(skill_prior=0.03))
     other.signal(now=later(minutes=1))
-    (row,) = [row for row in Cache(line.ledger).status(NOW) if row["namespace"] == record.NAMESPACE]
+    (row,) = [row for row in Cache(line.ledger).status(NOW) if row["namespace"] == RECORD]
     assert (row["hits"], row["misses"]) == (1, 3)
 
 
 def test_a_home_without_bars_has_no_record(tmp_path: Path) -> None:
     line = Line(tmp_path / "home")
-    assert record.track_record(line.lake, line.ledger, line.settings, {}, NOW) is None
+    assert record.track_record(line.lake, line.ledger, line.settings, {}, NOW) == (None, None)

@@ -12,6 +12,7 @@ from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.settings import Settings
 from alpha_assets.stores.cache import METRICS, SIGNALS, STATUS_FIELDS, Answer, Cache
 from alpha_assets.stores.ledger import Ledger, LedgerUnavailable
+from alpha_assets_tests import postgres
 from alpha_assets_tests.stores.test_ledger import said
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -131,6 +132,30 @@ def test_many_writers_of_one_key_leave_one_whole_value_and_every_count(settings:
     assert len(set(found.value)) == 1
     (row,) = (row for row in Cache(ledger).status(NOW) if row["namespace"] == "a")
     assert (row["hits"], row["misses"]) == (20, 40)
+
+
+@pytest.mark.parametrize(
+    ("fault", "word"),
+    [
+        ("ALTER TABLE cache RENAME TO mislaid", 'relation "cache" does not exist'),
+        ("LOCK TABLE cache IN ACCESS EXCLUSIVE MODE", "lock timeout"),
+    ],
+    ids=["gone", "locked"],
+)
+def test_a_table_of_a_server_that_is_gone_or_held_costs_the_computation_and_is_told(
+    tmp_path: Path, fault: str, word: str
+) -> None:
+    with postgres.database() as url:
+        ledger = Ledger(Settings(home=tmp_path, ledger_url=SecretStr(url), ledger_wait_seconds=0.2))
+        ledger.migrate()
+        with ledger.engine().connect() as connection:
+            connection.exec_driver_sql(fault)
+            if "RENAME" in fault:
+                connection.commit()
+            answer = Cache(ledger).through("a", "k", HOUR, lambda: 7, NOW)
+        ledger.close()
+    assert (answer.value, answer.held) == (7, False)
+    assert word in str(answer.trouble)
 
 
 class TestUnderFaults:

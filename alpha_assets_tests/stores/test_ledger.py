@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 from alpha_assets.quant.lifecycle import standing
 from alpha_assets.quant.tally import WHOLE
-from alpha_assets.reading import SIGNAL_FIELDS, metrics, signals
+from alpha_assets.reading import SIGNAL_FIELDS, UnknownSymbol, signals
 from alpha_assets.settings import Settings
 from alpha_assets.stores import ledger as ledger_module
 from alpha_assets.stores import tables
@@ -234,19 +234,21 @@ class TestAReaderBesideAWriter:
         ledger.put_signals([said("AAA", now), said("BBB", now)])
         cache = Cache(ledger)
         cache.put(METRICS, WHOLE, {"signals": 77}, timedelta(hours=1), now)
-        assert metrics(settings=settings) == {"signals": 77}
-        assert metrics(settings=settings, symbols=["AAA"])["signals"] == 1
+        assert signals.metrics(settings=settings) == {"signals": 77}
+        assert signals.metrics(settings=settings, symbols=["AAA"])["signals"] == 1
         for change in (lambda: ledger.put_signals([said("CCC", now)]), lambda: ledger.retire(["BBB"], now)):
             cache.put(METRICS, WHOLE, {"signals": 77}, timedelta(hours=1), now)
             change()
-            assert metrics(settings=settings)["signals"] == 3
+            assert signals.metrics(settings=settings)["signals"] == 3
         cache.put(METRICS, WHOLE, {"signals": 77}, timedelta(hours=1), now - timedelta(hours=2))
-        assert metrics(settings=settings)["signals"] == 3
+        assert signals.metrics(settings=settings)["signals"] == 3
 
     def test_signals_are_chosen_by_symbol_and_age(self, settings: Settings, ledger: Ledger) -> None:
         now = datetime.now(UTC)
         ledger.put_signals([said("AAA", now), said("BBB", now - timedelta(hours=7)), said("CCC", now)])
-        assert [row["symbol"] for row in signals(["CCC", "BBB", "ZZZ"], settings=settings)] == ["BBB", "CCC"]
+        assert [row["symbol"] for row in signals(["CCC", "BBB"], settings=settings)] == ["BBB", "CCC"]
+        with pytest.raises(UnknownSymbol, match="ZZZ: not in the universe"):
+            signals(["CCC", "ZZZ"], settings=settings)
         assert [row["symbol"] for row in signals(max_age_hours=1, settings=settings)] == ["AAA", "CCC"]
         assert [row["symbol"] for row in ledger.signals(newer_than=now - timedelta(hours=1))] == ["AAA", "CCC"]
         assert [row["symbol"] for row in ledger.signals(["BBB"])] == ["BBB"]
