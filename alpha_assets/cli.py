@@ -256,7 +256,7 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _format(clean)
     performance = _verb(verbs, "performance", "how strategies did after costs", _call("performance", "performance"))
     performance.add_argument("--strategy", metavar="NAME", help="blend, view:NAME or kind:NAME; default: each of them")
-    performance.add_argument("--window", metavar="DAYS", help="30, 90, 365 or all; default: each of them")
+    performance.add_argument("--window", metavar="DAYS", help="30, 90, 365 or all; default: all, in CSV and JSON each")
     performance.add_argument("--symbols", metavar="A,B", type=_listed, help="of these apart; default: of all together")
     instead = performance.add_mutually_exclusive_group()
     instead.add_argument("--trainings", action="store_true", help="the log of trainings instead")

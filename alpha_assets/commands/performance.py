@@ -10,10 +10,7 @@ from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.settings import Settings
 
 #: What fits on a screen; CSV and JSON have every figure.
-SHOWN_FIELDS = (
-    *("strategy", "symbol", "regime", "window", "signals", "closed", "hit_rate", "win_rate", "win_low", "win_high"),
-    *("expectancy", "profit_factor", "total_pnl", "sharpe", "max_drawdown", "hold_return", "momentum"),
-)
+SHOWN_FIELDS = ("signals", "closed", "win_rate", "expectancy", "profit_factor", "total_pnl", "sharpe", "max_drawdown")
 SHOWN_CALIBRATION = ("strategy", "source", "outcomes", "brier", "sentence")
 TRAINING_FIELDS = (
     "symbol",
@@ -53,15 +50,19 @@ def performance(settings: Settings, options: Namespace) -> None:
     if options.symbols is not None:
         _refuse_unknown(ledger.universe(retired=True), options.symbols)
     strategies = None if options.strategy is None else [options.strategy]
-    rows = store.performance(symbols, strategies, windows if options.window is None else [options.window])
+    shown = options.format == "table"
+    asked = options.window or (EVER if shown else None)
+    rows = store.performance(symbols, strategies, windows if asked is None else [asked])
     if options.strategy is not None and not rows:
         _refuse_no_strategy(store.performance(), options.strategy)
     told = [{**{name: row[name] for name in (*CELL, "window")}, **row["document"]} for row in rows]
-    fields = SHOWN_FIELDS if options.format == "table" else (*CELL, "window", *FIGURES, "as_of")
+    cell = [name for name in CELL if name != "symbol" or options.symbols is not None]
+    fields = (*cell, *SHOWN_FIELDS) if shown else (*CELL, "window", *FIGURES, "as_of")
     show.table(told, fields, options.format, "nothing was settled yet: alpha-assets refresh, after the next bars")
-    if options.format == "table" and rows:
+    if shown and rows:
         from alpha_assets.quant.parameters import DISCLAIMER
 
+        print(f"Window: {asked}; --window takes {', '.join(windows)} (days), --format csv every figure of each.")
         print(DISCLAIMER)
 
 

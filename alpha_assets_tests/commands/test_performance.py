@@ -41,6 +41,7 @@ def test_each_strategy_is_told_over_all_symbols_by_regime_and_window(settled: Pa
     assert whole["closed"] >= 1
     assert whole["total_pnl"] == pytest.approx(whole["mean_pnl"] * whole["closed"])
     assert DISCLAIMER in shown.out
+    assert "Window: all; --window takes 30, 90, 365, all (days)" in shown.out
 
 
 def test_strategy_window_and_symbols_choose_cells(settled: Path, worked: Worked) -> None:
