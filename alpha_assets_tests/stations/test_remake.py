@@ -16,15 +16,16 @@ from typing import Any
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from alpha_assets.quant.parameters import SignalParameters
+from alpha_assets.quant.parameters import SignalParameters, SimulationParameters
 from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations.decisions import promote_version, roll_back, rollback_row
 from alpha_assets.stations.recognise import recognise
 from alpha_assets.stations.remake import BLENDED, Remade, remake
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.lake import PREDICTIONS
-from alpha_assets_tests.stations.line import SYMBOLS, Line, copied, rewritable
+from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, rewritable
 from alpha_assets_tests.stations.market import evening
 
 pytestmark = pytest.mark.xdist_group("line")
@@ -34,6 +35,9 @@ CHOSEN, OTHER = "SIM02", "SIM01"
 #: So that something is stated: the confidence of a direction is compared, and HOLD has none. A shorter record is read
 #: in less time.
 BOLD = SignalParameters(least_confidence=0.3, record_years=2.0)
+
+#: A market that a home is soon begun with.
+SHORT = SimulationParameters(symbols=4, first=date(2021, 1, 4), years=3.0)
 
 #: Sessions of the quick home; what happens after the signals of which one, and that they are then said again.
 DAYS = 10
@@ -181,14 +185,14 @@ def test_what_came_later_moves_nothing_neither_bar_nor_prediction_nor_a_decision
 def test_where_a_bar_was_restated_nobody_can_tell_what_was_known_but_what_the_track_record_cannot_move(
     line: Line,
 ) -> None:
-    days = sessions(line)
-    restate(line, OTHER, days[1], evening(days[3]))
+    days, old = sessions(line), date(2023, 10, 2)
+    restate(line, OTHER, old, evening(days[3]))
     altered = (pl.col("symbol") == CHOSEN) & (pl.col("bar_time").dt.date() == days[2])
     lowered = pl.when(altered).then(pl.col("price") * 0.999).otherwise("price")
     line.lake.replace("signals", line.lake.read("signals").with_columns(price=lowered), SYMBOLS)
     rows = {(row["symbol"], row["bar_time"].date()): row for row in again(line, [OTHER, CHOSEN], 1, 2).rows}
-    cause = f"the bar of {days[1]} was learnt on {days[3]}, late or anew"
-    own, others = rows[OTHER, days[2]], rows[CHOSEN, days[1]]
+    cause = f"the bar of {old} was learnt on {days[3]}, late or anew"
+    own, others = rows[OTHER, days[1]], rows[CHOSEN, days[1]]
     assert (own["state"], own["why"]) == ("untold", cause)
     assert "data_points" in own["differs"]
     assert (others["state"], others["why"]) == ("untold", f"the track record reads other symbols too: {OTHER}: {cause}")
@@ -229,6 +233,22 @@ def test_of_a_training_that_is_forgotten_and_was_never_decided_on_nobody_can_tel
     (row,) = again(line, ["SIM04"], 1, 1).rows
     assert (row["bar_time"].date(), row["state"], "reason" in row["differs"]) == (days[1], "untold", True)
     assert str(row["why"]).startswith("it was trained anew since")
+
+
+@pytest.mark.slow
+def test_two_fresh_homes_that_saw_the_same_arrivals_say_the_same_with_one_worker_and_with_two(tmp_path: Path) -> None:
+    said = []
+    for workers in (1, 2):
+        line = Line(tmp_path / f"{workers}", signal=BOLD, simulation=SHORT, workers=workers)
+        line.begin()
+        recognise(line.lake, line.ledger, line.settings, SYMBOLS)
+        line.train()
+        promote(line, NOW)
+        live(line, 3, {1: [learn]})
+        said.append([line.lake.read(table) for table in ("signals", "predictions")])
+    assert (said[0][0]["model_version"].n_unique(), said[0][1].is_empty()) == (3, False)
+    for one, other in zip(*said, strict=True):
+        assert_frame_equal(one.drop("signal_id", strict=False), other.drop("signal_id", strict=False), check_exact=True)
 
 
 @pytest.mark.slow
