@@ -40,8 +40,8 @@ BOLD = SignalParameters(least_confidence=0.3, record_years=2.0)
 SHORT = SimulationParameters(symbols=4, first=date(2021, 1, 4), years=3.0)
 
 #: Sessions of the quick home; what happens after the signals of which one, and that they are then said again.
-DAYS = 10
-LEARNT, TAKEN_BACK = 4, 7
+DAYS = 7
+LEARNT, TAKEN_BACK = 3, 5
 
 
 def live(line: Line, sessions: int, events: Mapping[int, Sequence[Any]] | None = None) -> None:
