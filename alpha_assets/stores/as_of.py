@@ -105,6 +105,10 @@ class LedgerAsOf(Ledger):
         """Refused."""
         raise NotOfThePast("nothing is written to the past")
 
+    def snapshot(self) -> NoReturn:
+        """Refused: it would be one of the present."""
+        raise NotOfThePast("a snapshot is of the present")
+
     def universe(self, retired: bool = False) -> list[Row]:
         """Members as they are now: who came later has no bars yet."""
         return self._ledger.universe(retired)

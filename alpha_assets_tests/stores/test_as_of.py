@@ -135,8 +135,9 @@ def test_the_ledger_of_the_past_has_no_cache_and_takes_nothing(settings: Setting
     assert (answer.value, answer.held) == ("made", False)
     with pytest.raises(NotOfThePast):
         past.put_signals([{"symbol": "AAA"}])
-    with pytest.raises(NotOfThePast):
-        past.signals()
+    for verb in (past.signals, past.snapshot, past.decisions):
+        with pytest.raises(NotOfThePast):
+            verb()
 
 
 def filled(settings: Settings) -> Ledger:
