@@ -229,6 +229,13 @@ def _reading(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     reasons = _verb(verbs, "signals explain", "why a signal says what it says", _call("explain", "signal"))
     reasons.add_argument("symbol", metavar="SYMBOL")
     _format(reasons)
+    replay = _verb(
+        verbs, "replay", "make past signals again from what was known then, and compare", _call("replay", "replay")
+    )
+    replay.add_argument("symbols", nargs="*", metavar="SYMBOL", help="default: every symbol that has a signal")
+    replay.add_argument("--since", type=_day, metavar="DAY", help="of bars from this day on, such as 2015-01-31")
+    replay.add_argument("--until", type=_day, metavar="DAY", help="and up to this one")
+    _format(replay)
     status = _verb(
         verbs, "status", "a line a symbol: bars, features, models, signal, quarantine", _call("read", "status")
     )

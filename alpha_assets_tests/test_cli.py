@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alpha_assets.commands import decide, doctor, knobs, line, models, read, serve, universe
+from alpha_assets.commands import decide, doctor, knobs, line, models, read, replay, serve, universe
 from alpha_assets_tests.commands.call import call
 
 COMMAND = Path(sys.executable).with_name("alpha-assets")
@@ -29,6 +29,7 @@ VERBS = {
     ("cache", "status"): True,
     ("cache", "clear"): True,
     ("cache", "clean"): True,
+    ("replay",): True,
     ("status",): True,
     ("findings",): True,
     ("features",): True,
@@ -80,6 +81,7 @@ class TestHelp:
             read: ("signals", "status", "findings"),
             models: ("models", "explain", "clean", "promotions"),
             decide: ("promote", "reject", "rollback", "vault"),
+            replay: ("replay",),
             doctor: ("doctor",),
             knobs: ("settings",),
             serve: ("ui",),

@@ -1,7 +1,6 @@
 """Reading: signals, status, findings. Opens the ledger and nothing else; signals do without SQLAlchemy."""
 
 import sys
-import time
 import warnings
 from argparse import Namespace
 from collections import Counter
@@ -93,17 +92,8 @@ def _say_anew(settings: Settings, symbols: Sequence[str] | None) -> None:
     chosen = list(dict.fromkeys(symbols or [row["symbol"] for row in ledger.universe()]))
     if not chosen:
         raise CommandFailed("the universe is empty: alpha-assets universe add SYMBOL")
-    started = time.monotonic()
-
-    def told(stage: str, done: int, total: int) -> None:
-        if done == total or done % max(1, total // 10) == 0:
-            spent = time.monotonic() - started
-            left = spent / done * (total - done)
-            print(f"  {stage}: {done} of {total}, {spent:.0f} s, {left:.0f} s left", file=sys.stderr)
-
-    report = signal(
-        Lake(settings), ledger, Registry(settings), settings, chosen, datetime.now(UTC), progress=told, anew=True
-    )
+    now = datetime.now(UTC)
+    report = signal(Lake(settings), ledger, Registry(settings), settings, chosen, now, show.progress(), anew=True)
     if "trouble" in report.totals:
         print(f"alpha-assets: {report.totals['trouble']}", file=sys.stderr)
 

@@ -3,25 +3,43 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
+from time import monotonic
 from typing import Any
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str, empty: str = "nothing to show") -> None:
     """Print rows with these columns; JSON is one array of objects, times in ISO 8601."""
-    plain = [{column: _plain(row.get(column)) for column in columns} for row in rows]
     if form == "json":
-        print(json.dumps(plain, indent=2))
+        print(json.dumps(plain(rows, columns), indent=2))
     elif form == "csv":
         writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _in_a_cell(value) for name, value in row.items()} for row in plain)
+        writer.writerows({name: _in_a_cell(value) for name, value in row.items()} for row in plain(rows, columns))
     elif not rows:
         print(empty)
     else:
         days = {column for column in columns if _only_days(row.get(column) for row in rows)}
         _grid([{name: _read(row.get(name), name in days) for name in columns} for row in rows], columns)
+
+
+def plain(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows with these columns as JSON has them."""
+    return [{column: _plain(row.get(column)) for column in columns} for row in rows]
+
+
+def progress() -> Callable[[str, int, int], None]:
+    """Says on stderr, about ten times, how far a long step has come and how long it will still take."""
+    started = monotonic()
+
+    def told(stage: str, done: int, total: int) -> None:
+        if done == total or done % max(1, total // 10) == 0:
+            spent = monotonic() - started
+            left = spent / done * (total - done)
+            print(f"  {stage}: {done} of {total}, {spent:.0f} s, {left:.0f} s left", file=sys.stderr)
+
+    return told
 
 
 def record(figures: Mapping[str, Any], form: str) -> None:

@@ -26,6 +26,7 @@ from sqlalchemy import (
     inspect,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.engine import make_url
@@ -362,26 +363,28 @@ class Ledger:
                 found[row["id"]] = row["evidence"]
         return found
 
-    def last_decisions(self) -> dict[tuple[str, str], Row]:
-        """The newest decision of every (symbol, regime), without its evidence."""
-        return self._newest(tables.decisions.c.verdict.is_not(None))
+    # With ``as_of`` the four that follow answer as they did at that instant, from the decisions known then: _known_by.
 
-    def decided(self) -> dict[tuple[str, str], Row]:
+    def last_decisions(self, as_of: datetime | None = None) -> dict[tuple[str, str], Row]:
+        """The newest decision of every (symbol, regime), without its evidence."""
+        return self._newest(tables.decisions.c.verdict.is_not(None), as_of)
+
+    def decided(self, as_of: datetime | None = None) -> dict[tuple[str, str], Row]:
         """The newest decision on the present candidate of every (symbol, regime) that has one, without its evidence."""
         candidates = tables.candidates.alias()
         table = tables.decisions
         ours = (candidates.c.symbol == table.c.symbol) & (candidates.c.regime == table.c.regime)
-        return self._newest(exists().where(ours, candidates.c.training_id == table.c.training_id))
+        return self._newest(exists().where(ours, candidates.c.training_id == table.c.training_id), as_of)
 
-    def production(self) -> dict[tuple[str, str], Row]:
+    def production(self, as_of: datetime | None = None) -> dict[tuple[str, str], Row]:
         """The decision that put the present production version of each (symbol, regime) in place, without its evidence.
 
         A rollback to nothing leaves none.
         """
-        newest = self._newest(tables.decisions.c.verdict.in_(("promote", "rollback")))
+        newest = self._newest(tables.decisions.c.verdict.in_(("promote", "rollback")), as_of)
         return {cell: row for cell, row in newest.items() if row["model_version"] is not None}
 
-    def canaries(self) -> dict[tuple[str, str], Row]:
+    def canaries(self, as_of: datetime | None = None) -> dict[tuple[str, str], Row]:
         """The decision that made a version the present canary of each (symbol, regime), without its evidence.
 
         It is one until another becomes canary, a version is promoted, or anything else is decided on it.
@@ -393,13 +396,15 @@ class Ledger:
             later.c.regime == canary.c.regime,
             later.c.seq > canary.c.seq,
             (later.c.stage == "canary") | (later.c.verdict == "promote") | same,
+            _known_by(later, as_of),
         )
-        query = select(*_without_evidence()).where(canary.c.stage == "canary", ~over)
+        query = select(*_without_evidence()).where(canary.c.stage == "canary", ~over, _known_by(canary, as_of))
         return {(row["symbol"], row["regime"]): row for row in self.rows(query)}
 
-    def _newest(self, condition: Any) -> dict[tuple[str, str], Row]:
+    def _newest(self, condition: Any, as_of: datetime | None = None) -> dict[tuple[str, str], Row]:
         table = tables.decisions
-        newest = select(func.max(table.c.id)).where(condition).group_by(table.c.symbol, table.c.regime)
+        known = _known_by(table, as_of)
+        newest = select(func.max(table.c.id)).where(condition, known).group_by(table.c.symbol, table.c.regime)
         query = select(*_without_evidence()).where(table.c.id.in_(newest))
         return {(row["symbol"], row["regime"]): row for row in self.rows(query)}
 
@@ -453,6 +458,23 @@ class Snapshot(Ledger):
 
 def _found(connection: Connection, query: Any) -> list[Row]:
     return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _known_by(decision: Any, as_of: datetime | None) -> Any:
+    """Whether a decision had been taken by then; None: whether it has been at all.
+
+    One that was recorded after a later one of its (symbol, regime), or is about a version trained later, was not,
+    whatever date it bears.
+    """
+    if as_of is None:
+        return true()
+    before = tables.decisions.alias()
+    return ~exists().where(
+        before.c.symbol == decision.c.symbol,
+        before.c.regime == decision.c.regime,
+        before.c.seq <= decision.c.seq,
+        (before.c.decided_at > as_of) | ((before.c.seq == decision.c.seq) & (before.c.trained_at > as_of)),
+    )
 
 
 def _without_evidence() -> list[Column[Any]]:

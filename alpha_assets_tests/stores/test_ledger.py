@@ -88,6 +88,11 @@ def decision(symbol: str, seq: int, verdict: str = "promote", **more: Any) -> di
     }
 
 
+def trained(symbol: str, training_id: str) -> dict[str, Any]:
+    named = {"symbol": symbol, "regime": "all", "training_id": training_id}
+    return {**named, "state": "trained", "reason": "because", "trained_at": NOW}
+
+
 def said(symbol: str, created_at: datetime = NOW, **more: Any) -> dict[str, Any]:
     return {
         "symbol": symbol,
@@ -547,6 +552,38 @@ class TestDecisions:
                 assert found["BBB", "all"]["seq"] in (1, 2)
         assert [row["seq"] for row in ledger.history(["AAA"])["AAA", "all"]] == list(range(1, len(history) + 1))
         assert ledger.history().keys() == {("AAA", "all"), ("BBB", "all")}
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_as_of_an_instant_everybody_is_who_they_were_when_it_was_that_instant(
+        self, ledger: Ledger, seed: int
+    ) -> None:
+        chance = random.Random(seed)
+        words = [(chance.choice(("promote", "reject", "canary", "back")), chance.randint(1, 3)) for _ in range(20)]
+        ledger.note_candidates([trained("AAA", "AAA-3"), trained("BBB", "BBB-1")])
+        ledger.decide([decision("BBB", **row) for row in told([("promote", 1), ("canary", 2)])])
+        asked = ("production", "canaries", "decided", "last_decisions")
+        then: dict[datetime, list[Any]] = {NOW: [getattr(ledger, name)() for name in asked]}
+        for minutes, row in enumerate(told(words), 1):
+            at = NOW + timedelta(minutes=minutes)
+            ledger.decide([decision("AAA", **row, decided_at=at)])
+            then[at] = [getattr(ledger, name)() for name in asked]
+        for at, found in then.items():
+            for instant in (at, at + timedelta(seconds=59)):
+                assert [getattr(ledger, name)(as_of=instant) for name in asked] == found
+        before = NOW - timedelta(seconds=1)
+        assert [getattr(ledger, name)(as_of=before) for name in asked] == [{}] * 4
+
+    def test_a_decision_that_is_dated_back_was_not_known_before_the_one_that_it_follows_nor_before_its_training(
+        self, ledger: Ledger
+    ) -> None:
+        later, early = NOW + timedelta(days=5), NOW + timedelta(days=1)
+        ledger.decide([decision("AAA", 1), decision("BBB", 1)])
+        ledger.decide([decision("AAA", 2, "reject", decided_at=later)])
+        ledger.decide([decision("AAA", 3, decided_at=early)])
+        ledger.decide([decision("BBB", 2, decided_at=early, trained_at=later)])
+        for days, seqs in ((1, (1, 1)), (4, (1, 1)), (5, (3, 2))):
+            found = ledger.production(as_of=NOW + timedelta(days=days))
+            assert tuple(found[symbol, "all"]["seq"] for symbol in ("AAA", "BBB")) == seqs
 
     def test_a_decision_says_where_it_leaves_its_version_and_the_gate_takes_it_unless_it_says_who(
         self, ledger: Ledger
