@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from alpha_assets.commands.trouble import CommandFailed
@@ -16,12 +16,16 @@ DAGSTER_DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/sche
 def prepare(settings: Settings) -> None:
     """Make the home, stamp it with its interval, export an absolute DAGSTER_HOME with its ``dagster.yaml``.
 
-    A DAGSTER_HOME that is already exported is the user's (PostgreSQL, say) and stays. Raises CommandFailed where
-    the home cannot be written or a database of Dagster's in it is damaged, OtherInterval where it was stamped with
-    another interval.
+    The ledger of an older program is brought up to date. A DAGSTER_HOME that is already exported is the user's
+    (PostgreSQL, say) and stays. Raises CommandFailed where the home cannot be written or a database of Dagster's in it
+    is damaged, OtherInterval where it was stamped with another interval.
     """
+    from alpha_assets.stores.ledger import Ledger, LedgerUnavailable
+
     try:
         stamp(settings)
+        with suppress(LedgerUnavailable):  # whoever needs it says so; the pages can be opened without
+            Ledger(settings).upgrade()
         if not os.environ.get("DAGSTER_HOME"):
             _make_dagster_home(settings.dagster_home)
         _refuse_damaged(Path(os.environ["DAGSTER_HOME"]))

@@ -53,6 +53,7 @@ def train(settings: Settings, options: Namespace) -> None:
 
 def run(settings: Settings, options: Namespace) -> None:
     """The main job on the user's symbols."""
+    prepare(settings)
     members = {row["symbol"] for row in Ledger(settings).universe()}
     symbols = options.symbols or sorted(members)
     listed = not symbols and settings.source != "yahoo"

@@ -79,6 +79,19 @@ class Ledger:
             self._ready = True
         return self._ready
 
+    def upgrade(self) -> None:
+        """Bring the older schema of a program before this one up to date; a fresh home stays fresh.
+
+        For a command that is to write, before it reads: else it would be refused for what it is to mend. Raises
+        LedgerOutdated where a newer program has written.
+        """
+        if self._ready or not self._file_is_there():
+            return
+        with self._connected() as connection:
+            revision = _revision(connection)
+        if revision not in (None, HEAD):
+            self.migrate()
+
     def migrate(self) -> None:
         """Bring the schema to this program's revision; safe to call from many processes at once.
 

@@ -192,6 +192,24 @@ class TestSchema:
                 read()
         assert revision_of(settings) == revision
 
+    def test_who_is_to_write_brings_an_older_schema_up_to_date_before_reading_and_makes_no_fresh_home(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        ledger.upgrade()
+        assert not ledger.exists()
+        ledger.add_symbols([member("AAA")])
+        downgrade(settings, "0005")
+        again = Ledger(settings)
+        with pytest.raises(LedgerOutdated, match="0005"):
+            again.universe()
+        again.upgrade()
+        assert [row["symbol"] for row in again.universe()] == ["AAA"]
+        assert revision_of(settings) == HEAD
+        again.close()
+        set_revision(settings, "9999")
+        with pytest.raises(LedgerOutdated, match="newer"):
+            Ledger(settings).upgrade()
+
     def test_writing_to_a_database_of_a_newer_program_is_refused(self, settings: Settings, ledger: Ledger) -> None:
         ledger.migrate()
         set_revision(settings, "9999")
@@ -631,11 +649,7 @@ class TestDecisions:
         self, settings: Settings, ledger: Ledger
     ) -> None:
         ledger.decide([decision(word, 1, word) for word in ("promote", "reject", "hold")])
-        config = Config()
-        config.set_main_option("script_location", str(Path(ledger_module.__file__).parent / "migrations"))
-        with engine_of(settings).begin() as connection:
-            config.attributes["connection"] = connection
-            command.downgrade(config, "0002")
+        downgrade(settings, "0002")
         again = Ledger(settings)
         again.migrate()
         stages = {row["symbol"]: (row["stage"], row["who"]) for row in again.decisions()}
@@ -652,11 +666,7 @@ class TestDecisions:
             ledger.spend_attempt(family, f"look {day}", at, at - YEAR)
             trial = {"family": family, "configuration": f"settings {day}", "score": None}
             ledger.note_trials([{**trial, "source": "gate", "seen_at": at}])
-        config = Config()
-        config.set_main_option("script_location", str(Path(ledger_module.__file__).parent / "migrations"))
-        with engine_of(settings).begin() as connection:
-            config.attributes["connection"] = connection
-            command.downgrade(config, "0004")
+        downgrade(settings, "0004")
         again = Ledger(settings)
         again.migrate()
         at = NOW + timedelta(days=9)
@@ -741,6 +751,15 @@ def _decide(settings: Settings, reason: str) -> None:
 
 
 # -- looking at the database from outside ---------------------------------------------------------------------------
+
+
+def downgrade(settings: Settings, revision: str) -> None:
+    """Make of a database what an older program left."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(ledger_module.__file__).parent / "migrations"))
+    with engine_of(settings).begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
 
 
 def set_revision(settings: Settings, revision: str) -> None:
