@@ -313,9 +313,12 @@ def _symbol_decision(
 
 
 def _suspected(ic: float | None, error: float | None, sample: Sample) -> str | None:
-    """Why a symbol's own figure is too good to be true; a leak into one of twenty does not show in the pool's."""
+    """Why a symbol's own figure is too good to be true; a leak into one of twenty does not show in the pool's.
+
+    Of a symbol alone the pool's line has asked already.
+    """
     parameters = sample.parameters
-    if ic is None or error is None or "suspicion" not in parameters.deciding_lines:
+    if ic is None or error is None or len(sample.names) == 1 or "suspicion" not in parameters.deciding_lines:
         return None
     level = parameters.suspicion_level
     bound = Estimate(ic, error, 0.0, sample.blocks - 1).bound(level)

@@ -335,7 +335,7 @@ class TestAPerson:
         assert told == [("promote", "ann", "because I say so"), ("rollback", "ann", "because I say so")]
         assert {f"promote {CHOSEN}.all 2", f"rollback {CHOSEN}.all 1"} <= set(run_names(second))
         page = second.registry.client.get_model_version(f"{CHOSEN}.all", "1").description
-        assert "**rollback** by ann" in str(page)
+        assert "**rollback** for SIM02 all by ann" in str(page)
 
     def test_may_overrule_the_gate_and_the_gate_does_not_judge_that_training_again(self, line: Line) -> None:
         (symbol, *_) = sorted(set(SYMBOLS) - {name for name, _ in line.ledger.production()})
