@@ -17,7 +17,7 @@ wrong against each other, are no assumption here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -132,15 +132,15 @@ def reliability(said: Array, won: Array, stamps: Array, parameters: GateParamete
     score = brier(said, won)
     whole = Reliability(len(said), len(times), float(said.mean()), float(won.mean()), score)
     if len(said) < LEAST_SHOWN or panel.blocks < 2:
-        return _with(whole, sentence=_too_few(whole, panel))
+        return replace(whole, sentence=_too_few(whole, panel))
     misses = _misses(said, won, date, panel)
-    whole = _with(whole, curve=misses.curve)
+    whole = replace(whole, curve=misses.curve)
     if len(said) < LEAST_OUTCOMES or panel.blocks < LEAST_BLOCKS:
-        return _with(whole, sentence=_too_few(whole, panel))
+        return replace(whole, sentence=_too_few(whole, panel))
     fitted = _fitted(said, won, date, panel)
-    lines = {"ece": calibration_error(said, won, GROUPS), "noise": misses.noise_bound()}
-    tested = _with(whole, **lines, **({} if fitted is None else dict(zip(("slope", "intercept"), fitted, strict=True))))
-    return _judged(tested)
+    slope, intercept = fitted or (None, None)
+    ece, noise = calibration_error(said, won, GROUPS), misses.noise_bound()
+    return _judged(replace(whole, ece=ece, noise=noise, slope=slope, intercept=intercept))
 
 
 def _judged(one: Reliability) -> Reliability:
@@ -155,7 +155,7 @@ def _judged(one: Reliability) -> Reliability:
         lines = f"slope {_told(one.slope)} about 1, intercept {_told(one.intercept)} about 0"
     word = {True: "calibrated", False: "not calibrated", None: "cannot be judged"}[verdict]
     noisy = f"ECE {one.ece:.2%} {'below' if quiet else 'above'} its noise bound {one.noise:.2%}"
-    return _with(one, calibrated=verdict, sentence=f"{word}: {_extent(one)}; {lines}; {noisy}")
+    return replace(one, calibrated=verdict, sentence=f"{word}: {_extent(one)}; {lines}; {noisy}")
 
 
 def _too_few(one: Reliability, panel: Panel) -> str:
@@ -171,10 +171,6 @@ def _extent(one: Reliability) -> str:
 
 def _told(one: Interval) -> str:
     return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
-
-
-def _with(one: Reliability, **changed: Any) -> Reliability:
-    return Reliability(**{**vars(one), **changed})
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def track_record(
     begins, symbols = seen.begins, seen.symbols
 
     def read() -> dict[str, Any]:
-        past = whole_past(lake, ledger, settings, production, symbols, views_of(settings.views), begins)
+        _, past = whole_past(lake, ledger, settings, production, symbols, views_of(settings.views), begins)
         record, _ = recorded(past, settings.signal, round_trip(settings), last_only=True)
         return record.newest()
 
@@ -119,21 +119,11 @@ def whole_past(
     symbols: Sequence[str],
     views: Sequence[View],
     begins: np.ndarray,
-) -> Past:
-    """What the views said of every bar of ``symbols`` from the first period on, and what followed."""
-    return past_of_laid(laid_past(lake, ledger, settings, production, symbols, views, begins), settings, views, begins)
+) -> tuple[pl.DataFrame, Past]:
+    """Every bar of ``symbols`` from the first period on with its label and everything that views read.
 
-
-def laid_past(
-    lake: Lake,
-    ledger: Ledger,
-    settings: Settings,
-    production: Mapping[Cell, Row],
-    symbols: Sequence[str],
-    views: Sequence[View],
-    begins: np.ndarray,
-) -> pl.DataFrame:
-    """Every bar of ``symbols`` from the first period on with its label and everything that views read."""
+    Beside it what the views said of them, and what followed.
+    """
     since = dict.fromkeys(symbols, datetime.fromtimestamp(begins[0] / 1e6, UTC))
     names = calendars_of(ledger)
     bars, _ = adjusted_bars(lake, settings, names, symbols, since)
@@ -141,15 +131,11 @@ def laid_past(
     labels = open_to_open(bars, settings.learning.horizon)
     laid = lay(labels.with_columns(reached(bars, labels)), features_of(lake, settings, views, since))
     laid = lay(laid, answers_of(lake, production, laid.select(*KEY, "regime")))
-    return lay(laid, fired(running_events(lake, settings, symbols)))
-
-
-def past_of_laid(laid: pl.DataFrame, settings: Settings, views: Sequence[View], begins: np.ndarray) -> Past:
-    """What the views say of bars that everything they read is laid beside, and what followed."""
+    laid = lay(laid, fired(running_events(lake, settings, symbols)))
     said = scores(views, laid)
     led = leads(views, said, settings)
     names_of = [view.name for view in views]
-    return past_of(laid, names_of, said, begins, settings.learning.horizon, settings.learning.clip, led)
+    return laid, past_of(laid, names_of, said, begins, settings.learning.horizon, settings.learning.clip, led)
 
 
 def leads(views: Sequence[View], said: np.ndarray, settings: Settings) -> np.ndarray:

@@ -67,18 +67,17 @@ def out_of_fold(
     views = views_of(settings.views)
 
     def read() -> Documents:
-        laid = record.laid_past(lake, ledger, settings, production, seen.symbols, views, seen.begins)
-        return {name: _document(*rows, settings) for name, rows in _told(laid, views, settings, seen.begins)}
+        laid, past = record.whole_past(lake, ledger, settings, production, seen.symbols, views, seen.begins)
+        return {name: _document(*rows, settings) for name, rows in _told(laid, past, views, settings)}
 
     answer = Cache(ledger).through(NAMESPACE, key, record.KEPT, read, now)
     return answer.value, seen.newest, answer.trouble
 
 
 def _told(
-    laid: pl.DataFrame, views: list[View], settings: Settings, begins: Array
+    laid: pl.DataFrame, past: Past, views: list[View], settings: Settings
 ) -> Iterator[tuple[str, tuple[Array, Array, Array]]]:
     """By strategy confidence, net win and bar of what it would have stated of the past."""
-    past = record.past_of_laid(laid, settings, views, begins)
     stamps = laid["timestamp"].dt.epoch("us").to_numpy()
     judged = past.known & ~laid["live"].fill_null(value=False).to_numpy()
     costs = record.round_trip(settings)

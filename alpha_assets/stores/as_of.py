@@ -5,7 +5,7 @@ what was known can be told apart from what came later. Not all of it: a bar that
 last and so, as of before, not at all; a row of features or a pattern has no clock of its own and is known with its bar.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -43,21 +43,19 @@ class LakeAsOf(Lake):
         self,
         table: str,
         *,
-        symbols: Sequence[str] | None = None,
-        since: datetime | Mapping[str, datetime | None] | None = None,
-        until: datetime | None = None,
         columns: Sequence[str] | None = None,
         version: int | None = None,
+        **span: Any,
     ) -> pl.DataFrame:
-        """``Lake.read`` of what was there."""
+        """``Lake.read`` of what was there; ``span`` are its symbols, since and until."""
         clocks = list(declared(table).clocks)
         settled = _KNOWN if table == "pattern_outcomes" else []
         wanted = None if columns is None else list(dict.fromkeys([*columns, *(clocks or _BAR), *settled]))
-        rows = super().read(table, symbols=symbols, since=since, until=until, columns=wanted, version=version)
+        rows = super().read(table, columns=wanted, version=version, **span)
         if clocks:
             known = rows.filter(pl.all_horizontal(pl.col(clocks) <= self._at))
         else:
-            bars = self.read("bars", symbols=symbols, since=since, until=until, columns=_BAR)
+            bars = self.read("bars", columns=_BAR, **span)
             known = rows.join(bars, on=_BAR, how="semi", maintain_order="left")
         known = known.with_columns(self._where_known(known.columns, settled))
         return known if columns is None else known.select(columns)

@@ -1,11 +1,10 @@
 """The ledger: what SQL is better at than a lake. Who is in the universe, what was decided, what was said last.
 
 Promises: every public method is one transaction, and writers take turns where they must; what is read in a ``snapshot``
-is one too. ``decide`` is the commit point
-of a promotion: a decision is there wholly or not at all, and never changes afterwards; of two that decide the same
-step, the second raises ``DecidedElsewhere``. Bar columns of ``symbol_state`` are hints that are written after the
-lake and may lag behind it. Reading creates and migrates nothing; the first write of a process migrates, however many do
-so at once, and a migration that is killed leaves nothing behind.
+is one too. ``decide`` is the commit point of a promotion: a decision is there wholly or not at all, and never changes
+afterwards; of two that decide the same step, the second raises ``DecidedElsewhere``. Bar columns of ``symbol_state``
+are hints that are written after the lake and may lag behind it. Reading creates and migrates nothing; the first write
+of a process migrates, however many do so at once, and a migration that is killed leaves nothing behind.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -37,7 +37,8 @@ def line(home: Path, tmp_path: Path) -> Line:
 def past_of(line: Line, first: datetime, last: datetime) -> Past:
     begins = period_begins(first, last, line.settings.signal.record_days)
     views = views_of(line.settings.views)
-    return record.whole_past(line.lake, line.ledger, line.settings, line.ledger.production(), SYMBOLS, views, begins)
+    production = line.ledger.production()
+    return record.whole_past(line.lake, line.ledger, line.settings, production, SYMBOLS, views, begins)[1]
 
 
 def test_what_came_later_changes_nothing_that_is_believed_of_an_earlier_period(line: Line) -> None:
@@ -89,7 +90,7 @@ def test_without_any_model_in_production_nothing_is_led(line: Line) -> None:
     bars = line.lake.read("bars", symbols=[CHOSEN])["timestamp"]
     begins = period_begins(bars[0], bars[-1], 7)
     views = views_of(line.settings.views)
-    past = record.whole_past(line.lake, line.ledger, line.settings, {}, SYMBOLS, views, begins)
+    _, past = record.whole_past(line.lake, line.ledger, line.settings, {}, SYMBOLS, views, begins)
     assert not past.led.any()
     assert np.isfinite(past.scores[:, 1]).any()
 

@@ -81,7 +81,7 @@ def test_out_of_fold_the_blend_is_judged_by_what_was_believed_when_the_bars_peri
     documents, _, _ = out_of_fold(line.lake, line.ledger, line.settings, NOW)
     span, views = record.span(line.ledger, line.settings), views_of(line.settings.views)
     assert span is not None
-    past = record.whole_past(
+    _, past = record.whole_past(
         line.lake, line.ledger, line.settings, line.ledger.production(), span.symbols, views, span.begins
     )
     believed, blended = recorded(past, BOLD, 0.002)
@@ -116,7 +116,7 @@ def test_what_is_out_of_fold_is_read_once_and_anew_after_a_new_bar(line: Line, m
     def never(*_: object) -> None:
         raise AssertionError("what is held is not read again")
 
-    monkeypatch.setattr(record, "laid_past", never)
+    monkeypatch.setattr(record, "whole_past", never)
     again, _, _ = out_of_fold(line.lake, line.ledger, line.settings, later(hours=1))
     assert again == json.loads(json.dumps(first)) == first
     newest = line.lake.read("bars", symbols=["SIM01"]).tail(1)
@@ -131,7 +131,7 @@ def test_without_a_model_nothing_would_have_been_stated_and_nothing_is_read(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = copied(trained, tmp_path / "home")
-    monkeypatch.setattr(record, "laid_past", None)
+    monkeypatch.setattr(record, "whole_past", None)
     assert out_of_fold(line.lake, line.ledger, line.settings, NOW) == ({}, None, None)
 
 
