@@ -114,6 +114,7 @@ def test_a_leak_into_one_symbol_of_twenty_is_blocked_though_the_pool_does_not_sh
     assert verdict.reason.startswith("blocked: lower bound of its own TS-IC 0.9")
     assert "a person has to look" in verdict.reason
     assert "block" not in {one.decision for one in judgement.symbols.values()}
+    assert verdict.reason.endswith("at level 0.0005: too good to be true, a person has to look for a leak")
     told = judge(seen, without("suspicion"), horizon=1).symbols[leaker]
     assert told.decision == "promote", "where the line does not decide, nothing is blocked"
 
