@@ -149,6 +149,8 @@ class Registry:
 
         try:
             with self.alone(FIRST_USE_LOCK):
+                self._create()
+            with self.alone(FIRST_USE_LOCK):
                 client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
                 self._experiments = {name: self._experiment(client, name) for name in EXPERIMENTS}
         except RegistryUnavailable:
@@ -157,6 +159,31 @@ class Registry:
             raise self._unavailable(error) from error
         self._client = client
 
+    def _create(self) -> None:
+        """Make a SQLite store beside its place and move it there when it is whole.
+
+        MLflow migrates it without a transaction: one that was killed on the way could never be opened again («table
+        _alembic_tmp_experiments already exists»).
+        """
+        place = self._to_be_made()
+        if place is None:
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        begun = place.with_name(f"{place.name}.begun")
+        shutil.rmtree(begun, ignore_errors=True)
+        begun.mkdir(parents=True)
+        store = SqlAlchemyStore(f"sqlite:///{begun / place.name}", self._settings.mlflow_artifact_root)
+        store.engine.dispose()
+        (begun / place.name).rename(place)
+        begun.rmdir()
+
+    def _to_be_made(self) -> Path | None:
+        """The place of a SQLite store that is not there yet."""
+        url = make_url(self.tracking_uri)
+        place = Path(str(url.database)).absolute()
+        return place if url.get_backend_name() == "sqlite" and not place.exists() else None
+
     def exists(self) -> bool:
         """True once somebody has logged something; asking creates nothing."""
         from sqlalchemy import create_engine, inspect
@@ -164,7 +191,7 @@ class Registry:
         url = make_url(self.tracking_uri)
         if url.get_backend_name() not in ("sqlite", "postgresql"):
             return True
-        if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        if self._to_be_made():
             return False
         engine = create_engine(url)
         try:
@@ -196,7 +223,7 @@ class Registry:
         self._settings.home.mkdir(parents=True, exist_ok=True)
         with FileLock(self._settings.home / LOCK_FILES.get(lock, f"mlflow-names-{lock - NAMES_LOCK}.lock")):
             url = make_url(self.tracking_uri)
-            if url.get_backend_name() not in ("sqlite", "postgresql"):
+            if url.get_backend_name() not in ("sqlite", "postgresql") or self._to_be_made():
                 yield
                 return
             engine = create_engine(url)

@@ -39,6 +39,22 @@ registry = Registry(load())
 print(len(registry.client.search_experiments()), registry.production_versions())
 """
 
+#: Opens a fresh store and is killed at the statement about a table in passing that its first argument counts.
+KILLED_EARLY = """
+import os, signal, sys
+from sqlalchemy import Engine, event
+from alpha_assets.settings import load
+from alpha_assets.stores.registry import Registry
+left = int(sys.argv[1])
+@event.listens_for(Engine, "before_cursor_execute")
+def count(_connection, _cursor, statement, *_):
+    global left
+    left -= "_alembic_tmp" in statement
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+Registry(load()).prepare()
+"""
+
 #: Registers a model and is killed at the call named by its first argument.
 KILLED = """
 import os, signal, sys
@@ -131,6 +147,19 @@ class TestFirstUse:
     def test_several_processes_may_open_a_fresh_store_on_postgresql_at_once(self, tmp_path: Path) -> None:
         with postgres.database() as url:
             assert first_use(Settings(home=tmp_path, mlflow_url=SecretStr(url)), 4) == ["6 {}"] * 4
+
+    @pytest.mark.slow
+    def test_a_first_use_that_is_killed_amid_a_migration_is_begun_anew(self, tmp_path: Path) -> None:
+        settings = Settings(home=tmp_path)
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED_EARLY, "5"], env=os.environ | {"ALPHA_HOME": str(tmp_path)}, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL
+        assert not Registry(settings).exists()
+        registry = Registry(settings)
+        registry.prepare()
+        assert (len(registry.client.search_experiments()), registry.production_versions()) == (6, {})
+        assert sorted(path.name for path in tmp_path.glob("mlflow.db*") if path.is_dir()) == []
 
     def test_asking_whether_a_store_exists_creates_nothing(self, tmp_path: Path) -> None:
         assert not Registry(Settings(home=tmp_path / "fresh")).exists()
