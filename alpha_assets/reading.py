@@ -242,7 +242,9 @@ def _newest_record(settings: Settings) -> Any | None:
 
 
 def _counted(settings: Settings) -> dict[str, Any] | None:
-    """The tally that was stored with the signals; None where there is none that is fresh, or the ledger is silent."""
+    """The tally that was stored with the signals; None where none is fresh, or the ledger is silent or behind."""
+    if noted(settings) is not None:
+        return None
     now = datetime.now(UTC)
     try:
         if settings.ledger_url is not None:

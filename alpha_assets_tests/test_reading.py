@@ -14,11 +14,11 @@ import pytest
 
 from alpha_assets import signals
 from alpha_assets.quant.symbols import REGIMES
-from alpha_assets.quant.tally import METRIC_FIELDS, RECORD
+from alpha_assets.quant.tally import METRIC_FIELDS, RECORD, WHOLE
 from alpha_assets.reading import SIGNAL_FIELDS, NoSignal, SignalsDegraded, UnknownSymbol
 from alpha_assets.settings import Settings
 from alpha_assets.stores import unserved
-from alpha_assets.stores.cache import Cache
+from alpha_assets.stores.cache import METRICS, Cache
 from alpha_assets.stores.home import OtherInterval, stamp
 from alpha_assets.stores.lake import SIGNALS, Lake
 from alpha_assets.stores.ledger import Ledger
@@ -216,6 +216,9 @@ def test_signals_that_the_ledger_did_not_take_are_served_from_the_lake_where_the
         "CCC": "because",
         "DDD": "of the lake",
     }
+    Cache(Ledger(settings)).put(METRICS, WHOLE, {"signals": 3}, timedelta(hours=1), NOW)
+    with pytest.warns(SignalsDegraded, match="is full"):
+        assert signals.metrics(settings=settings)["signals"] == 4, "what was counted was of the ledger's"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert named(signals(["BBB"], settings=settings)) == ["BBB"], "nobody else is concerned"

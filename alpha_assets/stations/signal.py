@@ -42,7 +42,6 @@ from alpha_assets.stations.series import calendars_of, pending_bars
 from alpha_assets.stations.sets import Recipe, recipe_of, restored, table_of
 from alpha_assets.stations.train import ALL, KEYED, why_untrained
 from alpha_assets.stations.watch import LIVE, SHADOW
-from alpha_assets.stores import unserved
 from alpha_assets.stores.cache import METRICS, Cache
 from alpha_assets.stores.cache import SIGNALS as SIGNALS_CACHED
 from alpha_assets.stores.lake import PREDICTIONS, SIGNALS, Lake
@@ -806,9 +805,15 @@ def _key(
 
 
 def _said_before(ledger: Ledger, symbols: Sequence[str], now: datetime, troubles: list[str]) -> dict[str, Row]:
-    """The stored signals that hold, by symbol; none where they cannot be read, and then all are said anew."""
+    """The stored signals that hold, by symbol; none where they cannot be read, and then all are said anew.
+
+    What the ledger did not take does not hold: it is said anew, so that readers are sent to the lake no longer.
+    """
     try:
-        return {row["symbol"]: row for row in ledger.signals(symbols) if is_fresh(row, now)}
+        owed = ledger.owed()
+        return {
+            row["symbol"]: row for row in ledger.signals(symbols) if is_fresh(row, now) and row["symbol"] not in owed
+        }
     except StoreTrouble as error:
         troubles.append(f"what was said before cannot be read, and all is said anew: {error}")
         return {}
@@ -829,8 +834,8 @@ def _publish(
         ledger.put_signals(said)
     except StoreTrouble as error:
         trouble = f"the lake has these signals, and the ledger has not: {error}"
-        return [trouble, *_noted(unserved.note, settings, [row["symbol"] for row in dated], str(error))]
-    troubles = _noted(unserved.settled, settings, [row["symbol"] for row in said])
+        return [trouble, *_noted(ledger.owe, [row["symbol"] for row in dated], str(error))]
+    troubles = _noted(ledger.settle, [row["symbol"] for row in said])
     try:
         if said:
             lives = timedelta(hours=settings.metrics_ttl_hours)

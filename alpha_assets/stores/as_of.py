@@ -107,6 +107,12 @@ class LedgerAsOf(Ledger):
         """Refused: it would be one of the present."""
         raise NotOfThePast("a snapshot is of the present")
 
+    def owe(self, symbols: Sequence[str], trouble: str) -> None:
+        """Nothing: readers are told of the present."""
+
+    def settle(self, symbols: Sequence[str]) -> None:
+        """Nothing."""
+
     def universe(self, retired: bool = False) -> list[Row]:
         """Members as they are now: who came later has no bars yet."""
         return self._ledger.universe(retired)

@@ -138,6 +138,9 @@ class Cache:
                     ours = () if column is None else (column == each,)
                     done = connection.execute(table.delete().where(condition(table), *ours))
                     gone[str(each)] = done.rowcount
+            if gone.get(SIGNALS):
+                # What was counted of signals that are gone is not so any more.
+                connection.execute(tables.signal_metrics.delete())
         return {name: count for name, count in gone.items() if count}
 
 

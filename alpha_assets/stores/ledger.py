@@ -33,7 +33,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.settings import Settings
-from alpha_assets.stores import tables
+from alpha_assets.stores import tables, unserved
 from alpha_assets.stores.migrations import HEAD, refuse_other_revision
 from alpha_assets.stores.trouble import StoreTrouble
 
@@ -446,6 +446,19 @@ class Ledger:
         if newer_than is not None:
             query = query.where(tables.signals.c.created_at > newer_than)
         return self.rows(query)
+
+    def owe(self, symbols: Sequence[str], trouble: str) -> None:
+        """Let readers know that the newest signals of these are in the lake alone, and why. Raises OSError."""
+        unserved.note(self._settings, symbols, trouble)
+
+    def settle(self, symbols: Sequence[str]) -> None:
+        """Let them know that the newest signals of these are here. Raises OSError."""
+        unserved.settled(self._settings, symbols)
+
+    def owed(self) -> set[str]:
+        """The symbols of which the newest signals are in the lake alone."""
+        held = unserved.noted(self._settings)
+        return set() if held is None else held[1]
 
     def put_profiles(self, rows: Sequence[Row]) -> None:
         """The newest document of each (symbol, kind)."""

@@ -125,13 +125,14 @@ def test_nothing_is_written(line: Line) -> None:
     assert everything(line) == before
 
 
-def everything(line: Line) -> tuple[dict[str, int | None], list[list[str]]]:
-    """The versions of the lake's tables and the contents of both databases."""
+def everything(line: Line) -> tuple[dict[str, int | None], list[list[str]], list[Path]]:
+    """The versions of the lake's tables, the contents of both databases and the files beside them."""
     dumps = []
     for name in ("ledger.db", "mlflow.db"):
         with closing(sqlite3.connect(line.settings.home / name)) as database:
             dumps.append(list(database.iterdump()))
-    return {table: line.lake.version(table) for table in line.lake.tables()}, dumps
+    beside = sorted(path for path in line.settings.home.iterdir() if not path.name.startswith(("ledger.", "mlflow.")))
+    return {table: line.lake.version(table) for table in line.lake.tables()}, dumps, beside
 
 
 def test_a_signal_that_was_altered_is_named_with_what_differs(line: Line) -> None:

@@ -139,12 +139,12 @@ def made_served_and_told(line: Line, fault: Fault, word: str, taken: bool) -> No
     assert [word in str(trouble.message) for trouble in troubles] == ([] if taken else [True])
     said = line.lake.read("signals", symbols=[CHOSEN]).sort("created_at")
     assert said["reason"].to_list()[-1] == served[CHOSEN]["reason"]
-    again = line.signal(now=later(hours=2), anew=True)
+    again = line.signal(now=later(hours=2))
     assert "trouble" not in again.totals
     assert unserved.noted(line.settings) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error", SignalsDegraded)
-        assert {row["created_at"] for row in signals(settings=line.settings)} == {later(hours=2)}
+        assert {row["created_at"] for row in signals(settings=line.settings)} == {later(hours=1 if taken else 2)}
 
 
 @pytest.mark.parametrize(

@@ -78,11 +78,22 @@ def test_what_has_expired_is_cleared_and_what_is_old_is_cleaned_by_namespace(cac
     ledger.put_signals([said("AAA", NOW), said("BBB", NOW - 7 * HOUR), said("CCC", NOW - 30 * HOUR)])
     for age in (0, 2, 30):
         cache.put("a", str(age), age, HOUR, NOW - age * HOUR)
-        cache.put(METRICS, str(age), age, 100 * HOUR, NOW - age * HOUR)
     assert cache.clear(NOW) == {"a": 2, SIGNALS: 2}
     assert [row["symbol"] for row in ledger.signals()] == ["AAA"]
+    for age in (0, 2, 30):
+        cache.put(METRICS, str(age), age, 100 * HOUR, NOW - age * HOUR)
     assert cache.clean(NOW, older=24 * HOUR) == {METRICS: 1}
     assert cache.clear(NOW) == cache.clean(NOW, older=24 * HOUR) == {}
+
+
+def test_what_was_counted_of_signals_goes_with_them(cache: Cache, ledger: Ledger) -> None:
+    ledger.put_signals([said("AAA", NOW), said("BBB", NOW - 7 * HOUR)])
+    cache.put(METRICS, "*", {"total": 2}, HOUR, NOW)
+    assert cache.clear(NOW) == {SIGNALS: 1}
+    assert cache.get(METRICS, "*", NOW) is None
+    cache.put(METRICS, "*", {"total": 1}, HOUR, NOW)
+    assert cache.clear(NOW) == {}
+    assert cache.get(METRICS, "*", NOW) == Answer({"total": 1}, held=True)
 
 
 def test_the_status_tells_what_each_namespace_holds_and_how_often_it_helped(cache: Cache, ledger: Ledger) -> None:
