@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from alpha_assets.quant.parameters import DISCLAIMER
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.quant.tally import DOCUMENTS, RECORD, RISKS, WHOLE, WORDS, is_fresh, tally
@@ -363,7 +365,7 @@ def _selected(settings: Settings, query: str, *values: str) -> list[sqlite3.Row]
 def _value(name: str, stored: Any) -> Any:
     if name in INSTANTS:
         return _instant(stored)
-    return json.loads(stored) if name in DOCUMENTS and stored is not None else stored
+    return from_json(stored) if name in DOCUMENTS and stored is not None else stored
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -82,14 +82,14 @@ def test_the_signals_benchmark_prints_its_documented_figures_and_null_where_no_s
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(market, "SP500", tmp_path / "sp500.parquet")
-    small = ("--symbols", "3", "--own", "1", "--repeats", "1", "--reads", "3")
+    small = ("--symbols", "3", "--own", "3", "--repeats", "1", "--reads", "3")
     signals.main([*small, "--postgres", "postgresql://nobody@127.0.0.1:1/none", "--format", "json"])
     figures = json.loads(capsys.readouterr().out)
     read = ("cached75_p50_ms", "cached75_p99_ms", "reads", "read_errors", "read_mixed")
     said = ("data", "symbols", "own", "fresh75_s", "fresh505_s", "held505_s", "backtest505_s", "backtest505_cpu_s")
     assert set(figures) == {*said, *read, *(f"{name}_pg" for name in read)}
     assert {figures[f"{name}_pg"] for name in read} == {None}
-    assert (figures["own"], figures["read_errors"], figures["read_mixed"]) == (1, 0, 0)
+    assert (figures["own"], figures["read_errors"], figures["read_mixed"]) == (3, 0, 0)
     assert figures["reads"] > 0
 
 

@@ -5,12 +5,15 @@ import shutil
 import sqlite3
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import SecretStr
 
 from alpha_assets import signals
 from alpha_assets.quant.symbols import REGIMES
@@ -23,6 +26,7 @@ from alpha_assets.stores.home import OtherInterval, stamp
 from alpha_assets.stores.lake import SIGNALS, Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.trouble import StoreTrouble
+from alpha_assets_tests import postgres
 from alpha_assets_tests.commands.call import call, home
 from alpha_assets_tests.stores.test_ledger import said
 
@@ -230,6 +234,31 @@ def test_signals_that_the_ledger_did_not_take_are_served_from_the_lake_where_the
     unserved.settled(settings, ["OLD"])
     assert not (settings.home / unserved.FILE).exists()
     assert named(signals(settings=settings)) == ["AAA", "BBB", "CCC"]
+
+
+@pytest.mark.parametrize("server", [False, True], ids=["sqlite", "postgresql"])
+def test_readers_beside_a_writer_see_the_signals_of_one_writing_and_no_error(tmp_path: Path, server: bool) -> None:
+    with postgres.database() if server else nullcontext() as url:
+        settings = Settings(home=tmp_path, ledger_url=SecretStr(url) if url else None)
+        names = [f"S{number:02}" for number in range(40)]
+        ledger = Ledger(settings)
+        ledger.add_symbols([{"symbol": name, "source": "files", "calendar": "XNYS", "added_at": NOW} for name in names])
+
+        def write(number: int) -> None:
+            ledger.put_signals([said(name, NOW, reason=str(number)) for name in names])
+
+        def read(_: int) -> set[int]:
+            found = [signals(settings=settings) for _ in range(40)]
+            assert {len(rows) for rows in found} == {len(names)}
+            return {len({row["reason"] for row in rows}) for rows in found}
+
+        write(0)
+        with ThreadPoolExecutor(5) as pool:
+            writing = pool.submit(lambda: [write(number) for number in range(1, 60)])
+            assert set().union(*pool.map(read, range(4))) == {1}
+            writing.result()
+        assert {row["reason"] for row in signals(settings=settings)} == {"59"}
+        ledger.close()
 
 
 def test_without_the_table_of_the_record_an_explanation_lacks_weights_and_says_why(settings: Settings) -> None:

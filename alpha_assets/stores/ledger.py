@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
 from sqlalchemy import (
     Column,
     Connection,
@@ -134,13 +135,15 @@ class Ledger:
         if self._engine is None:
             url = make_url(self._settings.ledger)
             if url.get_backend_name() == "sqlite":
-                self._engine = create_engine(url, connect_args={"timeout": self._settings.ledger_wait_seconds})
+                self._engine = create_engine(
+                    url, json_deserializer=from_json, connect_args={"timeout": self._settings.ledger_wait_seconds}
+                )
                 event.listen(self._engine, "connect", _trust_the_log)
                 event.listen(self._engine, "begin", _begin)
             else:
                 # SQLAlchemy 2.1 takes a bare postgresql:// for psycopg 3; the driver installed is psycopg2.
                 driver = url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
-                self._engine = create_engine(driver, pool_pre_ping=True)
+                self._engine = create_engine(driver, json_deserializer=from_json, pool_pre_ping=True)
                 event.listen(self._engine, "connect", _waits_no_longer_than(self._settings.ledger_wait_seconds))
         return self._engine
 
