@@ -156,8 +156,8 @@ class Ledger:
         ``repeatable``: all that is read in it is of one instant, as it always is on SQLite.
         """
         engine = self.engine().execution_options(writing=writing, autocommit=autocommit)
-        if repeatable and engine.dialect.name == "postgresql":
-            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        if engine.dialect.name == "postgresql" and (autocommit or repeatable):
+            engine = engine.execution_options(isolation_level="AUTOCOMMIT" if autocommit else "REPEATABLE READ")
         try:
             with engine.begin() as connection:
                 yield connection
@@ -182,7 +182,8 @@ class Ledger:
         """What a query finds; nothing on a fresh home."""
         if not self.exists():
             return []
-        with self._connected() as connection:
+        # A query sees one instant by itself: a transaction would ask the server twice more.
+        with self._connected(autocommit=True) as connection:
             return _found(connection, query)
 
     @contextmanager
