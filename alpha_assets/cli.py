@@ -1,7 +1,6 @@
 """The ``alpha-assets`` command: thin. Each verb imports what it needs when it is called: reading stays quick."""
 
 import argparse
-import math
 import os
 import sys
 import tempfile
@@ -9,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import date
 
-from alpha_assets.quant.parameters import BACKTEST_RULES, BACKTEST_SIZINGS, DISCLAIMER
+from alpha_assets.quant.parameters import BACKTEST_RULES, BACKTEST_SIZINGS, DISCLAIMER, MOST_HOURS
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.quant.tally import RISKS, WORDS
 
@@ -115,8 +114,8 @@ def _hours(text: str) -> float:
         hours = float(text)
     except ValueError:
         hours = 0.0
-    if not 0 < hours < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0")
+    if not 0 < hours <= MOST_HOURS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0, {MOST_HOURS:,} at most")
     return hours
 
 

@@ -1,22 +1,20 @@
 """Reading signals: by the command and by ``from alpha_assets import signals``. Imports nothing heavy."""
 
 import json
-import math
 import sqlite3
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from alpha_assets.quant.parameters import DISCLAIMER
+from alpha_assets.quant.parameters import DISCLAIMER, MOST_HOURS
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.quant.tally import DOCUMENTS, RECORD, RISKS, WHOLE, WORDS, is_fresh, tally
 from alpha_assets.settings import Settings, load
-from alpha_assets.stores.home import refuse_other_interval
+from alpha_assets.stores.home import lost_ledger, refuse_other_interval
 from alpha_assets.stores.migrations import LedgerOutdated, refuse_other_revision
 from alpha_assets.stores.trouble import StoreTrouble
 from alpha_assets.stores.unserved import noted
@@ -113,8 +111,10 @@ class Signals:
         """
         now, chosen = datetime.now(UTC), None if symbols is None else _listed(symbols)
         wanted, levels = _among(words, WORDS, "words"), _among(risks, RISKS, "risks")
-        if max_age_hours is not None and not 0 < max_age_hours < math.inf:
-            raise ValueError(f"max_age_hours is {max_age_hours}: it is a number of hours above 0")
+        if max_age_hours is not None and not 0 < max_age_hours <= MOST_HOURS:
+            raise ValueError(
+                f"max_age_hours is {max_age_hours}: it is a number of hours above 0, {MOST_HOURS:,} at most"
+            )
         if min_confidence is not None and not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence is {min_confidence}: it is a probability from 0 to 1")
         rows = _held(settings or load(), chosen)
@@ -346,8 +346,8 @@ def _ledger(settings: Settings) -> "Ledger":
 def _selected(settings: Settings, query: str, *values: str) -> list[sqlite3.Row]:
     """What a query to the ledger in SQLite finds; nothing on a fresh home. Raises StoreTrouble out of reach of it."""
     if not settings.ledger_file.exists():
-        if (Path(settings.lake) / "signals").exists():
-            raise StoreTrouble(f"the ledger {settings.ledger_file} is gone")
+        if lost := lost_ledger(settings):
+            raise StoreTrouble(lost)
         return []
     try:
         place, wait = f"{settings.ledger_file.as_uri()}?mode=ro", settings.ledger_wait_seconds

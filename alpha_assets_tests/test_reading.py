@@ -137,6 +137,7 @@ def test_what_cannot_be_explained_is_said_by_name(settings: Settings) -> None:
         ({"words": []}, "names something else than"),
         ({"risks": "NONE"}, "names something else than LOW, MEDIUM, HIGH"),
         ({"min_confidence": 55}, "a probability from 0 to 1"),
+        ({"max_age_hours": 1e9}, "a number of hours above 0, 876,000 at most"),
         ({"max_age_hours": -1}, "a number of hours above 0"),
         ({"max_age_hours": float("nan")}, "a number of hours above 0"),
     ],

@@ -53,7 +53,12 @@ def _examined(name: str, examine: Callable[[Settings], str], settings: Settings)
     except Ailment as ailment:
         return {"what": name, "ok": False, "found": str(ailment), "do": ailment.do}
     except StoreTrouble as error:
-        return {"what": name, "ok": False, "found": str(error), "do": "see that it is reachable, then try again"}
+        return {
+            "what": name,
+            "ok": False,
+            "found": str(error),
+            "do": "make it reachable, or restore it, then try again",
+        }
     except Exception as error:  # the patient may have anything; the doctor names it and goes on
         return {"what": name, "ok": False, "found": f"{type(error).__name__}: {error}", "do": "see the README"}
 
@@ -98,7 +103,7 @@ def _mlflow(settings: Settings) -> str:
     registry = Registry(settings)
     if not registry.exists():
         return "empty; made at the first training"
-    return f"{show.counted(len(registry.production_versions()), 'model')} in production"
+    return f"{show.counted(len(registry.production_versions()), 'version')} in production"
 
 
 def _models(settings: Settings) -> str:
@@ -114,7 +119,8 @@ def _models(settings: Settings) -> str:
         except (ModelDamaged, OSError) as error:
             lost[location] = str(error)
     if not lost:
-        return f"{show.counted(len(serving), 'model')} in production, files as registered"
+        cells = show.counted(len(serving), "symbol and regime", "symbols and regimes")
+        return f"{show.counted(len(distinct), 'version')} in production for {cells}, files as registered"
     location, why = next(iter(lost.items()))
     found = f"{len(lost)} of {len(distinct)} versions in production cannot be read, so their signals are HOLD: {why}"
     raise Ailment(found, _moved(settings, location) or "restore the files, roll back, or train again")

@@ -13,6 +13,9 @@ DISCLAIMER = "Research and education, not financial advice; past results guarant
 #: By how much the clocks of two writers may differ: what was written later than that from now was never written now.
 CLOCK_SKEW = timedelta(minutes=5)
 
+#: The most hours back that anybody may ask for: a hundred years.
+MOST_HOURS = 876_000
+
 #: How a regime is found.
 REGIME_METHODS = ("rules", "hmm")
 

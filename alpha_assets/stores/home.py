@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 from alpha_assets.settings import Settings
 from alpha_assets.stores.trouble import StoreTrouble
@@ -36,6 +37,17 @@ def refuse_other_interval(settings: Settings) -> None:
             f"ALPHA_INTERVAL={settings.interval}, but {settings.home} holds {stamped} bars: one home holds one "
             f"interval; set ALPHA_INTERVAL={stamped}, or another ALPHA_HOME"
         )
+
+
+def lost_ledger(settings: Settings) -> str | None:
+    """What to say where the ledger's file is gone and the lake holds signals: it was there when they were said."""
+    file = settings.ledger_file
+    if settings.ledger_url is not None or file.exists() or not (Path(settings.lake) / "signals").exists():
+        return None
+    return (
+        f"the ledger {file} is gone, with the universe, every decision and what was booked: restore it from a backup, "
+        f"or move {settings.home} away to begin anew"
+    )
 
 
 def stamped_interval(settings: Settings) -> str | None:

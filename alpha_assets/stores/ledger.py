@@ -35,6 +35,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.settings import Settings
 from alpha_assets.stores import tables, unserved
+from alpha_assets.stores.home import lost_ledger
 from alpha_assets.stores.migrations import HEAD, refuse_other_revision
 from alpha_assets.stores.trouble import StoreTrouble
 
@@ -99,6 +100,7 @@ class Ledger:
         """
         from filelock import FileLock
 
+        self._refuse_lost()
         self._settings.home.mkdir(parents=True, exist_ok=True)
         if (file := self._file()) is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -122,8 +124,14 @@ class Ledger:
         return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
     def _file_is_there(self) -> bool:
+        self._refuse_lost()
         file = self._file()
         return file is None or file.exists()
+
+    def _refuse_lost(self) -> None:
+        """Raise LedgerUnavailable where the file was there once: a new one would not know what the lake is about."""
+        if lost := lost_ledger(self._settings):
+            raise LedgerUnavailable(lost)
 
     def _let_readers_beside_one_writer(self) -> None:
         """SQLite's write-ahead log; the file keeps the mode, and a transaction cannot change it."""

@@ -37,7 +37,7 @@ class TestDoctor:
         assert [name for name, row in found.items() if not row["ok"]] == []
         stores = {"home", "ledger", "lake", "mlflow", "models"}
         assert set(found) == {"python", "libraries", *stores, "source", "universe", "calendars", "benchmark"}
-        assert "models in production" in str(found["mlflow"]["found"])
+        assert "versions in production" in str(found["mlflow"]["found"])
         assert list(found["home"]) == ["what", "ok", "found", "do"]
 
     def test_says_how_a_home_that_was_moved_finds_its_models_again(self, worked: Worked, tmp_path: Path) -> None:
@@ -69,6 +69,19 @@ class TestDoctor:
         assert not found["ok"]
         assert "registered was another" in str(found["found"])
         assert found["do"] == "restore the files, roll back, or train again"
+
+    def test_says_that_a_ledger_is_gone_and_nobody_begins_another_in_its_place(
+        self, worked: Worked, tmp_path: Path
+    ) -> None:
+        shutil.copytree(worked[0], tmp_path / "home", symlinks=True)
+        for file in (tmp_path / "home").glob("ledger.db*"):
+            file.unlink()
+        with home(tmp_path / "home"):
+            found = examined(call("doctor", "--format", "json"))["ledger"]
+            asked = [call("status"), call("promotions"), call("universe", "add", "NEW"), call("refresh")]
+        assert (found["ok"], "ledger.db is gone" in str(found["found"])) == (False, True)
+        assert [(said.code, "ledger.db is gone" in said.err) for said in asked] == [(1, True)] * 4
+        assert not list((tmp_path / "home").glob("ledger.db*"))
 
     def test_creates_nothing(self, tmp_path: Path) -> None:
         with home(tmp_path / "home"):

@@ -109,7 +109,8 @@ class TestSignals:
         dated = [row for row in before if row["bar_time"] is not None]
         names = ("symbol", "signal", "confidence", "reason", "bar_time", "views")
         assert [[row[name] for name in names] for row in gone.json] == [[row[name] for name in names] for row in dated]
-        assert "ledger.db is gone; the signals are those that the lake remembers" in gone.err
+        assert "ledger.db is gone" in gone.err
+        assert "; the signals are those that the lake remembers" in gone.err
 
     def test_of_a_symbol_that_nobody_follows_are_refused_by_name(self, worked: Worked) -> None:
         with home(worked[0]):
@@ -148,11 +149,11 @@ class TestSignals:
             )
             assert call("signals", "--max-age", "1", "--symbols", "OLD").out.startswith("1 signal held, none within")
 
-    @pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "old"])
+    @pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "old", "1e9"])
     def test_of_an_age_that_is_none_are_refused_by_name(self, hours: str) -> None:
         said = call("signals", "--max-age", hours)
         assert (said.code, said.out) == (2, "")
-        assert said.err.endswith(f"argument --max-age: {hours!r} is no number of hours above 0\n")
+        assert said.err.endswith(f"argument --max-age: {hours!r} is no number of hours above 0, 876,000 at most\n")
 
     def test_as_a_table_carry_the_disclaimer_and_say_when_they_have_expired(self, worked: Worked) -> None:
         with home(worked[0]):
