@@ -35,9 +35,10 @@ SIGNAL_FIELDS = (
     "fresh",
     *("regime", "score", "expected_return", "price", "predicted_price", "price_low", "price_high", "risk"),
     *("views", "top_features", "data_points", "features_set"),
+    "disclaimer",
 )
 
-STORED = tuple(name for name in SIGNAL_FIELDS if name != "fresh")
+STORED = tuple(name for name in SIGNAL_FIELDS if name not in ("fresh", "disclaimer"))
 INSTANTS = ("bar_time", "created_at", "expires_at")
 
 
@@ -107,7 +108,8 @@ class Signals:
             back to before it was said. ``score`` is what the views come to, in [-1, 1]; ``price`` the bar's close as
             traded, ``predicted_price`` where it is expected at the end of the horizon, between ``price_low`` and
             ``price_high``; ``risk`` LOW, MEDIUM or HIGH; ``views`` a list of what each view says and why;
-            ``top_features`` those that moved the model most; ``data_points`` the bars held of the symbol.
+            ``top_features`` those that moved the model most; ``data_points`` the bars held of the symbol;
+            ``disclaimer`` what no signal goes without.
         """
         now, chosen = datetime.now(UTC), None if symbols is None else _listed(symbols)
         wanted, levels = _among(words, WORDS, "words"), _among(risks, RISKS, "risks")
@@ -126,7 +128,10 @@ class Signals:
             rows = [row for row in rows if row["confidence"] is not None and row["confidence"] >= min_confidence]
         if levels is not None:
             rows = [row for row in rows if row["risk"] in levels]
-        return [{**{name: row.get(name) for name in SIGNAL_FIELDS}, "fresh": is_fresh(row, now)} for row in rows]
+        return [
+            {**{name: row.get(name) for name in SIGNAL_FIELDS}, "fresh": is_fresh(row, now), "disclaimer": DISCLAIMER}
+            for row in rows
+        ]
 
     def explain(self, symbol: str, settings: Settings | None = None) -> dict[str, Any]:
         """Why the newest signal of a symbol says what it says.
@@ -137,7 +142,7 @@ class Signals:
             The fields of ``SIGNAL_FIELDS``; ``weights``, the share of each view in the blend of the bar's regime (they
             sum to 1; empty before there is a track record); ``calibration``, None or what the confidence rests on:
             ``outcomes``, their number, ``odds``, the coefficients of its log-odds, and the confidences from which a
-            signal is stated (``least_confidence``) and strong (``strong_from``, None: none is); ``disclaimer``.
+            signal is stated (``least_confidence``) and strong (``strong_from``, None: none is).
 
         Raises ``NoSignal`` for a symbol that is followed and of which nothing was said yet.
         """
@@ -146,7 +151,7 @@ class Signals:
         if not rows:
             raise NoSignal(f"{symbol} has no signal: alpha-assets refresh --symbols {symbol}")
         (row,) = rows
-        return {**row, "views": row["views"] or [], **_belief(settings, row["regime"]), "disclaimer": DISCLAIMER}
+        return {**row, "views": row["views"] or [], **_belief(settings, row["regime"])}
 
     def metrics(
         self,

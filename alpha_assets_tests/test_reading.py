@@ -16,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from alpha_assets import signals
+from alpha_assets.quant.parameters import DISCLAIMER
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.quant.tally import METRIC_FIELDS, RECORD, WHOLE
 from alpha_assets.reading import SIGNAL_FIELDS, NoSignal, SignalsDegraded, UnknownSymbol
@@ -83,6 +84,7 @@ def test_the_program_and_the_command_choose_the_same(
     assert [tuple(row) for row in found] == [SIGNAL_FIELDS] * len(found)
     assert named(found) == named(rows)
     assert found
+    assert {row["disclaimer"] for row in (*found, *rows)} == {DISCLAIMER}
     metrics = signals.metrics(settings=settings, **by_program)
     assert tuple(metrics) == METRIC_FIELDS
     assert metrics == counted
@@ -101,7 +103,7 @@ def test_an_explanation_is_what_the_command_tells(settings: Settings) -> None:
     assert told["weights"] == {"model": 0.7, "technical": 0.3}
     assert told["calibration"]["odds"] == {"constant": 0.1, "score": 0.2, "side": 0.3, "costs": 0.4}
     assert told["calibration"]["outcomes"] == 12.0
-    assert "not financial advice" in told["disclaimer"]
+    assert told["disclaimer"] == DISCLAIMER
     with home(settings.home):
         by_command = call("signals", "explain", "AAA", "--format", "json").json
     assert by_command.keys() == told.keys()

@@ -37,5 +37,7 @@ def backtest(
 ) -> dg.MaterializeResult:
     with plain_failures(context):
         found = look_back(lake, ledger, registry, settings, clock.now(), run_tags(context), speak(context))
-    seen = {} if found.picture is None else {"picture": dg.MetadataValue.md(as_markdown(found.picture, "backtest"))}
-    return dg.MaterializeResult(metadata={**brief(found.told), **seen})
+    metadata = brief(found.told)
+    if found.picture is not None:
+        metadata["picture"] = dg.MetadataValue.md(f"{as_markdown(found.picture, 'backtest')}\n\n{DISCLAIMER}")
+    return dg.MaterializeResult(metadata=metadata)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import dagster as dg
 
 from alpha_assets.settings import Settings
 from alpha_assets.sources.base import SourceUnavailable
-from alpha_assets.stations.base import Progress, Report, StationFailed
+from alpha_assets.stations.base import Pace, Progress, Report, StationFailed
 from alpha_assets.stations.ingest import TooManyFailed
 from alpha_assets.stores.home import stamp
 from alpha_assets.stores.run_locks import RunLocks
@@ -100,21 +100,18 @@ def _short(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def speak(context: dg.AssetExecutionContext) -> Progress:
-    """Progress in the run's log: stage, done of total, seconds left; seldom, because each word is an event."""
-    started = time.monotonic()
-    spoken = started
+def speak(context: dg.AssetExecutionContext, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Progress in the run's log as ``Pace`` has it; seldom, because each word is an event."""
+    pace, spoken = Pace(clock), clock()
 
-    def progress(stage: str, done: int, total: int) -> None:
+    def progress(stage: str, done: int, total: int, at: str = "") -> None:
         nonlocal spoken
-        now = time.monotonic()
-        if now - spoken < SECONDS_BETWEEN_WORDS and done < total:
+        words, now = pace.words(stage, done, total, at), clock()
+        # A stage that begins says so: nobody knows yet how long it will be silent.
+        if now - spoken < SECONDS_BETWEEN_WORDS and 0 < done < total:
             return
         spoken = now
-        # The first of many includes what is done once, and would promise hours.
-        telling = total <= 10 * done < 10 * total
-        left = f", about {(now - started) / done * (total - done):.0f} s left" if telling else ""
-        context.log.info(f"{stage}: {done:,} of {total:,}{left}")
+        context.log.info(words)
 
     return progress
 

@@ -3,10 +3,11 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time
-from time import monotonic
 from typing import Any
+
+from alpha_assets.stations.base import Pace, Progress
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str, empty: str = "nothing to show") -> None:
@@ -29,15 +30,14 @@ def plain(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dic
     return [{column: _plain(row.get(column)) for column in columns} for row in rows]
 
 
-def progress() -> Callable[[str, int, int], None]:
-    """Says on stderr, about ten times, how far a long step has come and how long it will still take."""
-    started = monotonic()
+def progress() -> Progress:
+    """Says on stderr, about ten times a stage, how far a long step has come (``Pace``)."""
+    pace = Pace()
 
-    def told(stage: str, done: int, total: int) -> None:
+    def told(stage: str, done: int, total: int, at: str = "") -> None:
+        words = pace.words(stage, done, total, at)
         if done == total or done % max(1, total // 10) == 0:
-            spent = monotonic() - started
-            left = spent / done * (total - done)
-            print(f"  {stage}: {done} of {total}, {spent:.0f} s, {left:.0f} s left", file=sys.stderr)
+            print(f"  {words}", file=sys.stderr)
 
     return told
 

@@ -9,7 +9,8 @@ the last of which is what a coin has that must first earn the round trip: of a q
 of a move. This is Platt's calibration (1999) about that base, with a Gaussian belief that weighs as much as
 ``confidence_rows`` outcomes: a, c = 0, d = 1, and b what a blend of the prior's skill would earn. The regimes are
 fitted about the fit of all, by the same weight. b is never below 0: a blend that was wrong is not believed, and not
-believed to be wrong either. Rows are counted in cells of like scores, which makes a fit as cheap as its cells.
+believed to be wrong either; the others then say what its calls came to. Rows are counted in cells of like scores, which
+makes a fit as cheap as its cells.
 
 **Strong** is the top ``strong_share`` of what was stated in the trailing window: an oracle of IC 0.15 is right in 0.7
 of its calls on 0.05 % of the bars, so no fixed probability would do.
@@ -39,6 +40,9 @@ Signal = Literal["STRONG_BUY", "BUY", "HOLD", "SELL", "STRONG_SELL"]
 #: Cells of the calibration: by the root of |score|, by the costs in units of the scale, and by side.
 SCORE_CELLS = 24
 COST_EDGES = np.array([0.03, 0.06, 0.12, 0.25, 0.5])
+
+#: Of a, b, c, d those that are left where the score counts for nothing.
+WITHOUT_SCORE = np.array([1.0, 0.0, 1.0, 1.0])
 
 #: Log-odds that a deviation of the outcome's mean is worth where outcomes are normal: φ(0) / (1/4).
 ODDS_A_DEVIATION = 1.596
@@ -157,7 +161,10 @@ def _calibrated(
 
 
 def _fitted(columns: Array, number: Array, right: Array, believed: Array, parameters: SignalParameters) -> Array:
-    """Posterior modes of logistic regressions, one a period, by Newton's steps; as ``calibration.Platt`` is fitted."""
+    """Posterior modes of logistic regressions, one a period, by Newton's steps; as ``calibration.Platt`` is fitted.
+
+    Where b would be below 0 the others are fitted anew without it: beside a b of theirs they say too much once it is 0.
+    """
     total = np.maximum(number.sum(axis=1), 1e-9)[:, None]
     spread = (number[..., None] * columns**2).sum(axis=1) / total
     precision = parameters.confidence_rows / 4 * np.maximum(spread, (2 * LEAST_SPREAD) ** 2)
@@ -168,7 +175,11 @@ def _fitted(columns: Array, number: Array, right: Array, believed: Array, parame
         information = np.swapaxes(columns * (number * p * (1 - p))[..., None], 1, 2) @ columns
         information = information + precision[:, None, :] * np.eye(4)
         found = found + np.linalg.solve(information, gradient[..., None])[..., 0]
-    return np.concatenate([found[:, :1], np.maximum(found[:, 1:2], 0.0), found[:, 2:]], axis=1)
+    wrong = found[:, 1] < 0
+    if wrong.any():
+        unheard = (columns[wrong] * WITHOUT_SCORE, number[wrong], right[wrong], believed[wrong] * WITHOUT_SCORE)
+        found[wrong] = _fitted(*unheard, parameters)
+    return found
 
 
 def _slope(past: Past, rows: Array, blended: Array, parameters: SignalParameters) -> Array:

@@ -6,14 +6,44 @@ did. The assets wrap stations and the benchmarks time them.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-#: Called as work goes on: (stage, done, total).
-Progress = Callable[[str, int, int], None]
+from time import monotonic
+from typing import Any, Protocol
 
 
-def silent(stage: str, done: int, total: int) -> None:
+class Progress(Protocol):
+    """Called as work goes on: the stage, done of total, and the symbol or cell that it is at."""
+
+    def __call__(self, stage: str, done: int, total: int, at: str = "", /) -> None: ...
+
+
+def silent(stage: str, done: int, total: int, at: str = "") -> None:
     """Progress for callers that do not watch."""
+
+
+class Pace:
+    """A long step in words: how far it has come, where it is, how long it took so far and will still take.
+
+    What is left is that of the count under way, which ends where another total or a smaller number is told: a station
+    counts its symbols, then what it does for all of them at once. It is told from a tenth on, because the first of many
+    includes what is done once, and would promise hours.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._started = self._counted_from = self._told = clock()
+        self._done = self._total = 0
+
+    def words(self, stage: str, done: int, total: int, at: str = "") -> str:
+        """The sentence of one call of ``Progress``; of every call, or what is left is not known."""
+        now = self._clock()
+        if total != self._total or done < self._done:
+            self._counted_from = self._told
+        self._told, self._done, self._total = now, done, total
+        where = f" at {at}" if at else ""
+        words = f"{stage}: {done:,} of {total:,}{where}, {now - self._started:.0f} s"
+        if not total <= 10 * done < 10 * total:
+            return words
+        return f"{words}, about {(now - self._counted_from) / done * (total - done):.0f} s left"
 
 
 class StationFailed(Exception):

@@ -137,7 +137,7 @@ class Kitchen:
         for some, outcome in zip(batches, side_by_side(side)(build, batches), strict=True):
             outcomes.append(outcome)
             done += len(some)
-            progress("features built", done, len(symbols))
+            progress("features built", done, len(symbols), some[-1])
         rows, held_ones, failed_ones = zip(*outcomes, strict=True)
         return pl.concat(rows), dict(ChainMap(*held_ones)), dict(ChainMap(*failed_ones))
 

@@ -613,7 +613,7 @@ def _watched(source: Source, progress: Progress) -> Iterator[Source]:
     if getattr(source, "progress", progress) is not None:
         yield source
         return
-    source.progress = lambda done, total, _: progress(f"fetched from {source.name}", done, total)  # type: ignore[attr-defined]
+    source.progress = lambda *counts: progress(f"fetched from {source.name}", *counts)  # type: ignore[attr-defined]
     try:
         yield source
     finally:

@@ -89,7 +89,8 @@ def signal(
     keys: dict[str, str] = {}
     kept: list[Row] = []
     predictions = []
-    for done, symbol in enumerate(symbols, start=1):
+    for done, symbol in enumerate(symbols):
+        progress("models asked", done, len(symbols), symbol)
         candidate, state = candidates.get((symbol, ALL)), states.get(symbol)
         decision = _serving(production.get(symbol, ()), latest)
         table = decision["features_set"] if decision else None
@@ -102,7 +103,6 @@ def signal(
             keys[symbol] = _key(symbol, [decision, *shadowing], candidate, state, held, bars, settings)
             if said_before.get(symbol, {}).get("cache_key") == keys[symbol]:
                 kept.append(said_before[symbol])
-                progress("signals", done, len(symbols))
                 continue
             recipe, bar = recipes.get(table), latest.get((table, symbol))
             if decision is None and symbol in production:
@@ -119,18 +119,22 @@ def signal(
             told = _shadowed(shadow, recipe, bar, states[symbol], registry, settings)
             if told is not None:
                 predictions.append(_prediction(symbol, shadow, told, states[symbol], now, SHADOW))
-        progress("signals", done, len(symbols))
+    progress("models asked", len(symbols), len(symbols))
     if predictions:
         lake.append("predictions", pl.DataFrame(predictions, schema=dict(PREDICTIONS)))
     said: list[Row] = []
     if answers:
+        progress("reading the track record", 0, 3)
         record, lost, unkept = _record(lake, ledger, settings, served, now)
         troubles += [] if unkept is None else [unkept]
         desk = _Desk(lake, ledger, settings, states, recent, latest, record, now)
         if lost is not None:
             answers = {symbol: Answer(lost, one.decision, lasting=False) for symbol, one in answers.items()}
+        progress("weighing the views", 1, 3)
         said = desk.signals(answers, keys)
+    progress("writing the signals", 2, 3)
     troubles += _publish(lake, ledger, settings, said, hits=len(kept), now=now)
+    progress("signals written", 3, 3)
     by_symbol = {row["symbol"]: row for row in (*said, *kept)}
     for row in (by_symbol[symbol] for symbol in symbols):
         names = ("confidence", "model_version", "reason")

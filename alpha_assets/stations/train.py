@@ -242,7 +242,7 @@ def train(
         for fit in fits:
             desk.keep(fit, work[fit.name])
             done += 1
-            progress("candidates trained", done, len(work))
+            progress("candidates trained", done, len(work), fit.name)
     report.totals = {
         "symbols": len(symbols),
         "cells": len(cells),

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, Table, Text, cast, func, literal, select
+from sqlalchemy import JSON, Integer, Table, Text, cast, func, literal, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
 
 from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.stores import tables
@@ -22,7 +25,7 @@ from alpha_assets.stores.trouble import StoreTrouble
 #: The namespaces that have tables of their own.
 SIGNALS, METRICS = "signals", "metrics"
 
-#: What ``status`` says of a namespace.
+#: What ``status`` says of a namespace; ``bytes`` are those of its documents and sentences as they are stored.
 STATUS_FIELDS = ("namespace", "entries", "fresh", "expired", "newest", "hits", "misses", "bytes")
 
 
@@ -174,15 +177,29 @@ def _both(conditions: tuple[Any, Any]) -> Any:
     return first & second
 
 
+class Octets(GenericFunction[int]):
+    """The bytes of a text."""
+
+    type = Integer()
+    name = "octet_length"
+    inherit_cache = True
+
+
+@compiles(Octets, "sqlite")
+def _of_a_blob(octets: Octets, compiler: SQLCompiler, **more: Any) -> str:
+    """SQLite has ``octet_length`` from 3.43 on, and the length of a text in it is in characters."""
+    return f"length(CAST({compiler.process(octets.clauses, **more)} AS BLOB))"
+
+
 def _sums(table: Table, name: str | None, now: datetime) -> Any:
     """Entries, those that are fresh, the newest and the bytes of a table, by namespace."""
-    stored = {"signals": "views", "signal_metrics": "document", "cache": "value"}[table.name]
+    stored = [column for column in table.c if isinstance(column.type, JSON | Text)]
     namespace = table.c.namespace if name is None else literal(name)
     query = select(
         namespace.label("namespace"),
         func.count().label("entries"),
         func.sum(cast(_both(_fresh(table, now)), Integer)).label("fresh"),
         func.max(table.c.created_at).label("newest"),
-        func.sum(func.length(cast(table.c[stored], Text))).label("bytes"),
+        func.sum(sum(func.coalesce(Octets(cast(column, Text)), 0) for column in stored)).label("bytes"),
     )
     return query.group_by(namespace) if name is None else query.having(func.count() > 0)

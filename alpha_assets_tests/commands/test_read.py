@@ -94,7 +94,8 @@ class TestSignals:
             said = call("signals", "--symbols", "SIM01", "--refresh", "--format", "json")
             after = {row["symbol"]: row["created_at"] for row in call("signals", "--format", "json").json}
         assert [row["symbol"] for row in said.json] == ["SIM01"]
-        assert "signals: 1 of 1" in said.err
+        assert "models asked: 0 of 1 at SIM01" in said.err
+        assert "signals written: 3 of 3" in said.err
         assert {symbol for symbol in after if after[symbol] != before[symbol]} == {"SIM01"}
 
     def test_come_from_the_lake_while_the_ledger_does_not_answer_and_that_is_told(

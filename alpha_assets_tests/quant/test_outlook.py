@@ -23,9 +23,11 @@ PARAMETERS = SignalParameters()
 ROUND_TRIP = 0.002
 
 
-def spoken(one: Past, parameters: SignalParameters = PARAMETERS) -> tuple[Record, np.ndarray, np.ndarray]:
-    record, blended = recorded(one, parameters, ROUND_TRIP)
-    sure = record.outlook.confidence(blended, one.scale, one.cell, one.period, ROUND_TRIP)
+def spoken(
+    one: Past, parameters: SignalParameters = PARAMETERS, round_trip: float = ROUND_TRIP
+) -> tuple[Record, np.ndarray, np.ndarray]:
+    record, blended = recorded(one, parameters, round_trip)
+    sure = record.outlook.confidence(blended, one.scale, one.cell, one.period, round_trip)
     return record, blended, sure
 
 
@@ -110,6 +112,24 @@ def test_a_blend_that_was_wrong_is_not_believed_to_be_wrong() -> None:
     assert (record.outlook.odds[..., 1] >= 0).all()
     assert (record.outlook.slope >= 0).all()
     assert not (sure[one.period > 100] >= 0.5).any()
+
+
+@pytest.mark.parametrize("round_trip", [0.0, ROUND_TRIP])
+def test_of_a_blend_that_was_wrong_no_more_is_said_than_its_calls_came_to(round_trip: float) -> None:
+    one = past(5, 1500, 20, (-0.15,))
+    _, blended, sure = spoken(one, round_trip=round_trip)
+    won = np.sign(blended) * one.returned > round_trip
+    overstated = (sure - won)[(one.period >= 52) & one.known].reshape(-1, 20).mean(axis=1)
+    assert abs(overstated.mean()) < 3 * overstated.std() / np.sqrt(len(overstated))
+
+
+def test_what_was_believed_of_a_blend_that_was_right_stays_to_the_bit_when_it_goes_wrong() -> None:
+    right, turn = past(8, 900, 20, (0.15,)), 60
+    wrong_later = replace(right, scores=np.where(right.period[:, None] >= turn, -right.scores, right.scores))
+    before, after = (spoken(one)[0].outlook.odds for one in (right, wrong_later))
+    assert (before[..., 1] > 0).all()
+    assert (after[-1, :, 1] == 0).any()
+    np.testing.assert_array_equal(after[: turn + 1], before[: turn + 1])
 
 
 def test_a_score_of_nothing_has_no_confidence() -> None:

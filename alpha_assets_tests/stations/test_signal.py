@@ -1,6 +1,7 @@
 """What is said of the latest bar: by the promoted model, or HOLD with the reason."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from alpha_assets.commands import show
 from alpha_assets.quant.heads import features_of
 from alpha_assets.quant.parameters import FeatureParameters, SignalParameters, ViewParameters
 from alpha_assets.quant.symbols import REGIMES
@@ -20,6 +22,7 @@ from alpha_assets.stations.backtest import Wish, backtest
 from alpha_assets.stations.decisions import GATE, rollback_row, row_of
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.sets import recipe_of, table_of
+from alpha_assets.stations.signal import signal
 from alpha_assets.stations.watch import SHADOW
 from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.last_said import last_said
@@ -532,3 +535,21 @@ def test_a_bar_in_the_warm_up_of_a_listing_is_held_and_the_next_one_speaks(line:
         line.signal([CHOSEN])
         assert (said(line, CHOSEN)["p_up"] is None) == held
         assert ("warm-up" in str(said(line, CHOSEN)["reason"])) == held
+
+
+def test_whoever_waits_for_signals_sees_which_symbol_is_asked_and_what_comes_after(
+    featured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = copied(featured, tmp_path / "home")
+    signal(line.lake, line.ledger, line.registry, line.settings, SYMBOLS, NOW, show.progress())
+    told = [words.partition(", ") for words in capsys.readouterr().err.splitlines()]
+    assert [what for what, _, _ in told] == [
+        *(f"  models asked: {done} of 4 at {symbol}" for done, symbol in enumerate(SYMBOLS)),
+        "  models asked: 4 of 4",
+        "  reading the track record: 0 of 3",
+        "  weighing the views: 1 of 3",
+        "  writing the signals: 2 of 3",
+        "  signals written: 3 of 3",
+    ]
+    asked, weighed = told[1][2], told[6][2]
+    assert all(re.fullmatch(r"\d+ s, about \d+ s left", clock) for clock in (asked, weighed))

@@ -1,5 +1,6 @@
 """Keyed data with a time to live, on SQLite and on PostgreSQL, and under faults."""
 
+import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -115,6 +116,19 @@ def test_the_status_tells_what_each_namespace_holds_and_how_often_it_helped(cach
         "bytes": len('"four"'),
     }
     assert (rows[SIGNALS]["entries"], rows[SIGNALS]["fresh"], rows[SIGNALS]["newest"]) == (2, 1, NOW)
+
+
+def test_the_bytes_are_those_of_every_document_and_sentence_as_they_are_stored(cache: Cache, ledger: Ledger) -> None:
+    row = said("AAA", NOW, reason="no model of «all»", views=[{"name": "model", "reasons": ["«é»"]}], top_features=None)
+    ledger.put_signals([row])
+    cache.put("a", "k", "«é»", HOUR, NOW)
+    held = {row["namespace"]: row["bytes"] for row in cache.status(NOW)}
+    documents = [json.dumps(row[name]) for name in ("views", "top_features")]
+    assert held == {
+        SIGNALS: len(row["reason"].encode()) + sum(map(len, documents)),
+        METRICS: 0,
+        "a": len(json.dumps("«é»")),
+    }
 
 
 def test_a_fresh_home_is_read_without_being_made(settings: Settings, ledger: Ledger) -> None:

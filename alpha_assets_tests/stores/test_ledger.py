@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 from alpha_assets.quant.lifecycle import standing
 from alpha_assets.quant.tally import WHOLE
-from alpha_assets.reading import SIGNAL_FIELDS, UnknownSymbol, signals
+from alpha_assets.reading import STORED, UnknownSymbol, signals
 from alpha_assets.settings import Settings
 from alpha_assets.stores import ledger as ledger_module
 from alpha_assets.stores import tables
@@ -244,9 +244,8 @@ class TestAReaderBesideAWriter:
         )
         ledger.retire(["CCC"], NOW)
         rows = signals(settings=settings)
-        stored = [name for name in SIGNAL_FIELDS if name != "fresh"]
-        assert [{name: row[name] for name in stored} for row in rows] == [
-            {name: row[name] for name in stored} for row in ledger.signals()
+        assert [{name: row[name] for name in STORED} for row in rows] == [
+            {name: row[name] for name in STORED} for row in ledger.signals()
         ]
         assert [row["symbol"] for row in rows] == ["AAA", "BBB"]
 
