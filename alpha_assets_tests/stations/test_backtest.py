@@ -56,7 +56,7 @@ def test_every_out_of_fold_row_of_the_present_candidates_speaks_once(judged: Lin
 def test_a_planted_edge_earns_before_costs_and_the_delisted_symbol_is_counted(told: dict[str, Any]) -> None:
     assert told["trades"]["gross"]["low"] > 0
     assert told["universe"]["gone"] == ["SIM03"]
-    assert not told["universe"]["survivor_biased"]
+    assert told["universe"]["survivor_biased"]
     assert set(told["benchmarks"]) == {"universe"}
 
 
