@@ -2,6 +2,7 @@
 
 **Whose word counts.** Of each (symbol, regime) the present candidate speaks, promoted or not, because a market in which
 nothing is promoted would have no backtest; ``Wish.promoted_only`` takes what serves instead, and the report says which.
+One that looks another horizon than the settings' does not speak: a position lasts as long as the settings' labels.
 It speaks in the voice that was judged (its linear model's where the gate chose that). A bar is spoken for by the model
 of its own regime, else by that of «all», as in a live signal.
 
@@ -38,6 +39,7 @@ from alpha_assets.stations.series import calendars_of, soundly_adjusted, with_kn
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD
 from alpha_assets.stations.trials import configuration, family
+from alpha_assets.stations.watch import looking_alike, looks_elsewhere
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
@@ -98,7 +100,10 @@ def backtest(
     wish = wish or Wish()
     names = calendars_of(ledger)
     symbols = [symbol for symbol in names if wish.symbols is None or symbol in wish.symbols]
-    speaking = _speaking(ledger, wish, symbols)
+    chosen, decided = _chosen(ledger, wish, symbols)
+    speaking = _speaking(looking_alike(chosen, settings), decided)
+    if chosen and not speaking:
+        return _nothing(_why_nobody(chosen, settings))
     said = _said(lake, settings, speaking, wish)
     progress("predictions read", 1, 4)
     if said.is_empty():
@@ -127,6 +132,7 @@ def backtest(
         "of": {
             "models": "in production" if wish.promoted_only else "every candidate, promoted or not",
             "cells": len(speaking),
+            "cells_of_another_horizon": len(chosen) - len(speaking),
             "promoted": len(speaking.keys() & ledger.production().keys()),
             "rows": heard.height,
             **{origin: int((heard["origin"] == origin).sum()) for origin in ORIGINS},
@@ -182,15 +188,29 @@ def _why_nothing(wish: Wish) -> str:
     return "no candidate has said anything of these bars out of fold: alpha-assets train"
 
 
-def _speaking(ledger: Ledger, wish: Wish, symbols: Sequence[str]) -> dict[Cell, tuple[str, bool]]:
-    """Of each cell the training that speaks, and whether its linear model does."""
+def _why_nobody(chosen: Mapping[Cell, Row], settings: Settings) -> str:
+    row = next(iter(chosen.values()))
+    why = looks_elsewhere(row, settings, "what it said")
+    return f"{why}; train again, or set ALPHA_LEARNING__HORIZON={row['horizon']}"
+
+
+def _chosen(ledger: Ledger, wish: Wish, symbols: Sequence[str]) -> tuple[dict[Cell, Row], Mapping[Cell, Row]]:
+    """The candidates or versions in production that are wished for, and the newest decision on each cell."""
     decided = ledger.production() if wish.promoted_only else ledger.decided()
     rows = decided if wish.promoted_only else ledger.candidates()
-    chosen = set(symbols)
-    return {
-        cell: (row["training_id"], (decided.get(cell) or {}).get("speaker") == "linear")
+    wanted = set(symbols)
+    chosen = {
+        cell: row
         for cell, row in rows.items()
-        if row["model_version"] is not None and cell[0] in chosen and (wish.regimes is None or cell[1] in wish.regimes)
+        if row["model_version"] is not None and cell[0] in wanted and (wish.regimes is None or cell[1] in wish.regimes)
+    }
+    return chosen, decided
+
+
+def _speaking(chosen: Mapping[Cell, Row], decided: Mapping[Cell, Row]) -> dict[Cell, tuple[str, bool]]:
+    """Of each cell the training that speaks, and whether its linear model does."""
+    return {
+        cell: (row["training_id"], (decided.get(cell) or {}).get("speaker") == "linear") for cell, row in chosen.items()
     }
 
 

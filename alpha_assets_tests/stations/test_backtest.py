@@ -13,7 +13,7 @@ from alpha_assets.quant.parameters import BacktestParameters
 from alpha_assets.stations.backtest import Wish, backtest
 from alpha_assets.stations.trials import family
 from alpha_assets.stores.registry import BACKTEST
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied
+from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
 pytestmark = pytest.mark.xdist_group("line")
 
@@ -133,6 +133,19 @@ def test_promoted_only_is_what_serves_and_says_so(judged: Line, told: dict[str, 
     assert found["of"]["models"] == "in production"
     assert found["of"]["cells"] == len(serving)
     assert found["of"]["rows"] < told["of"]["rows"]
+
+
+def test_models_of_another_horizon_are_not_played_and_where_none_is_left_nothing_was_looked_at(fresh: Line) -> None:
+    further = Line(fresh.settings.home, backtest=FORCED, learning=replace(LIGHT, horizon=5))
+    for wish in (Wish(), Wish(promoted_only=True)):
+        found = played(further, wish)
+        assert found["state"] == "empty"
+        assert "looks 1 bars ahead and the settings 5: what it said is not judged" in found["reason"]
+    assert further.ledger.trials(f"backtest|{family(further.settings, '*')}") == []
+    fresh.ledger.note_candidates([{**fresh.ledger.candidates()["SIM01", "all"], "horizon": 7}])
+    rest = played(fresh)["of"]
+    assert (rest["cells"], rest["cells_of_another_horizon"]) == (len(SYMBOLS) - 1, 1)
+    assert rest["rows"] == oof(fresh).filter(pl.col("symbol") != "SIM01").height
 
 
 def test_days_bound_what_is_traded_and_marked(judged: Line) -> None:
