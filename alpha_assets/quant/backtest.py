@@ -321,6 +321,21 @@ def sided(
     return rows.filter(pl.col("side") > 0 if parameters.long_only else pl.col("side") != 0)
 
 
+def depended_on(
+    parameters: BacktestParameters, trading: TradingParameters, signal: SignalParameters
+) -> dict[str, float]:
+    """What decides the trades of these parameters beside them: who turns it trades in another way.
+
+    A cost is a fact of the market, but for a rule or size that trades by it a threshold too.
+    """
+    told = {"participation": trading.participation}
+    if parameters.rule == "signal":
+        told |= {"buy_from": signal.buy_from, "sell_to": signal.sell_to}
+    if parameters.rule == "expected" or parameters.sizing == "kelly":
+        told |= {"cost_per_side": trading.cost_per_side}
+    return told
+
+
 def sized(
     rows: pl.DataFrame, horizon: int, parameters: BacktestParameters, trading: TradingParameters, a_year: float
 ) -> pl.DataFrame:

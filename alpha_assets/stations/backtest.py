@@ -25,7 +25,7 @@ from typing import Any
 import polars as pl
 
 from alpha_assets.quant import calendars, ratios
-from alpha_assets.quant.backtest import NEEDED, planned
+from alpha_assets.quant.backtest import NEEDED, depended_on, planned
 from alpha_assets.quant.backtest_report import Row, report
 from alpha_assets.quant.parameters import DISCLAIMER
 from alpha_assets.quant.schema import BARS
@@ -288,21 +288,23 @@ def _tried(
     """The trials behind this backtest, which is noted as one: configurations of models that were seen, and of trading.
 
     Every model configuration that the gate or a search saw of these regimes counts once, and every other way of
-    trading that was looked at once more; what a trade costs is a fact of the market and no choice. Their variance is
-    that of the backtests, of the models where there is but one.
+    trading that was looked at once more, whatever setting it is turned by (``quant.backtest.depended_on``). Their
+    variance is that of the backtests, of the models where there is but one.
     """
     regimes = sorted({regime for _, regime in speaking})
     models = {
         row["configuration"]: row["score"] for regime in regimes for row in ledger.trials(family(settings, regime))
     }
     name = f"{BACKTEST}|{family(settings, '*')}"
-    traded = json.dumps([asdict(settings.backtest), wish.document], sort_keys=True)
+    rules = settings.backtest
+    ways = [asdict(rules), depended_on(rules, settings.trading, settings.signal), wish.document]
+    traded = json.dumps(ways, sort_keys=True)
     model = configuration(table_of(settings), settings.learning)
     own = hashlib.sha256(f"{model}|{traded}".encode()).hexdigest()
     ledger.note_trials([{"family": name, "configuration": own, "score": score, "source": BACKTEST, "seen_at": now}])
-    ways = [row["score"] for row in ledger.trials(name)]
-    known = Trials.of(ways) if len(ways) > 1 else Trials.of(list(models.values()) or ways)
-    return Trials(max(len(models), 1) + len(ways) - 1, known.variance)
+    scores = [row["score"] for row in ledger.trials(name)]
+    known = Trials.of(scores) if len(scores) > 1 else Trials.of(list(models.values()) or scores)
+    return Trials(max(len(models), 1) + len(scores) - 1, known.variance)
 
 
 def _logged(registry: Registry, title: str, told: Row, picture: bytes, tags: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alpha_assets.quant import ratios
 from alpha_assets.quant.adjust import adjusted
-from alpha_assets.quant.backtest import Plan, planned
+from alpha_assets.quant.backtest import Plan, depended_on, held_from_the_start, planned, play
 from alpha_assets.quant.labels import open_to_open
 from alpha_assets.quant.parameters import BacktestParameters, SignalParameters, SimulationParameters, TradingParameters
 from alpha_assets.quant.simulate import default_symbols, simulate
@@ -410,3 +410,41 @@ def test_splits_dividends_and_delistings_of_a_simulated_market_are_traded_as_lab
     labels = open_to_open(whole, 5)
     both = plan.decisions.join(labels, on=["symbol", "timestamp"]).filter(pl.col("state") == "closed")
     assert both["trade_return"].equals(both["label_return"].alias("trade_return"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "knob", "matters"),
+    [
+        ({"rule": "signal"}, "buy_from", True),
+        ({"rule": "signal"}, "sell_to", True),
+        ({"rule": "sign"}, "buy_from", False),
+        ({"rule": "expected"}, "sell_to", False),
+        ({"rule": "signal"}, "commission_bp", False),
+        ({"rule": "expected"}, "commission_bp", True),
+        ({"rule": "sign", "sizing": "kelly"}, "slippage_bp", True),
+        ({"rule": "sign"}, "participation", True),
+        ({"rule": "expected", "sizing": "kelly"}, "borrow_bp_year", False),
+    ],
+)
+def test_what_the_trades_depend_on_is_what_turning_it_would_change(
+    rules: dict[str, str], knob: str, matters: bool
+) -> None:
+    """Decided on the trades themselves, so that a rule which comes to read another setting has to say so."""
+    bars = market(4, 120, seed=70)
+    said = random_scores(bars, 71).with_columns(pl.col("expected_return") * 0.3)
+    parameters = BacktestParameters(**rules, capital=1e12)  # type: ignore[arg-type]
+    values = {"buy_from": 0.54, "sell_to": 0.44, "participation": 0.5}
+
+    def turned(*, other: bool) -> tuple[pl.DataFrame, dict[str, float]]:
+        chosen = {knob: values.get(knob, 40.0)} if other else {}
+        of_signal = knob in ("buy_from", "sell_to")
+        signal = SignalParameters(**(chosen if of_signal else {}))  # type: ignore[arg-type]
+        trading = TradingParameters(**({} if of_signal else chosen))  # type: ignore[arg-type]
+        plan = planned(*(said, bars), horizon=2, parameters=parameters, trading=trading, signal=signal, a_year=A_YEAR)
+        filled = plan.played(0.001, 0.005).value
+        trades = plan.decisions.select("symbol", "timestamp", "side", value=pl.Series(filled))
+        return trades, depended_on(parameters, trading, signal)
+
+    (trades, depended), (others, otherwise) = turned(other=False), turned(other=True)
+    assert trades.equals(others) is not matters
+    assert (depended == otherwise) is not matters

@@ -9,7 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from alpha_assets.quant.parameters import BacktestParameters
+from alpha_assets.quant.parameters import BacktestParameters, SignalParameters
+from alpha_assets.sources.all import Sources
+from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations.backtest import Wish, backtest
 from alpha_assets.stations.trials import family
 from alpha_assets.stores.registry import BACKTEST
@@ -90,6 +92,16 @@ def test_every_way_of_trading_that_is_looked_at_is_a_trial_and_the_same_one_agai
     assert looked(long_only=True) == models + 1
     assert looked(sizing="volatility") == models + 2
     assert looked() == models + 2
+
+
+def test_the_thresholds_of_the_rule_that_trades_by_them_are_ways_of_trading_too(fresh: Line) -> None:
+    def looked(rule: str, buy_from: float) -> int:
+        ways = {"backtest": replace(FORCED, rule=rule), "signal": SignalParameters(buy_from=buy_from)}
+        return int(played(Line(fresh.settings.home, **ways))["luck"]["trials"])
+
+    first = looked("signal", 0.51)
+    assert [looked("signal", at) for at in (0.52, 0.53, 0.52)] == [first + 1, first + 2, first + 2]
+    assert [looked("sign", at) for at in (0.51, 0.52)] == [first + 3, first + 3]
 
 
 def test_a_prediction_whose_fit_had_seen_what_followed_is_left_out(fresh: Line) -> None:
