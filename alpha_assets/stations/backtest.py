@@ -35,7 +35,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations.backtest_picture import backtest_picture
 from alpha_assets.stations.base import Progress, silent
 from alpha_assets.stations.champions import spoken
-from alpha_assets.stations.series import calendars_of, soundly_adjusted, with_known_at
+from alpha_assets.stations.series import calendars_of, followed_until, soundly_adjusted, with_known_at
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD
 from alpha_assets.stations.trials import configuration, family
@@ -122,6 +122,7 @@ def backtest(
         trading=trading,
         signal=settings.signal,
         a_year=a_year,
+        followed_until=followed_until(lake, ledger, settings.cleaning.listing_gap_sessions),
     )
     net = plan.played(trading.cost_per_side, trading.borrow_bp_year / 10_000).net
     trials = _tried(ledger, settings, wish, speaking, ratios.sharpe(net, 1.0), now)
@@ -176,7 +177,7 @@ def brief(told: Row) -> Row:
     for name, estimate in ((name, told["trades"].get(name)) for name in ("gross", "net", "profit_factor")):
         for part in ("value", "low", "high"):
             found[f"trade_{name}" + ("" if part == "value" else f"_{part}")] = (estimate or {}).get(part)
-    found |= {"trades": told["trades"].get("closed", 0) + told["trades"].get("delisted", 0)}
+    found |= {"trades": sum(told["trades"].get(name, 0) for name in ("closed", "delisted", "retired"))}
     found |= {"break_even_bp": told["break_even_bp"], "universe": told["universe"]["sentence"], "run": told["run"]}
     found |= {f"{name} held, annual_return": other["annual_return"] for name, other in told["benchmarks"].items()}
     return {name: value for name, value in found.items() if value is not None}

@@ -1,7 +1,8 @@
 """The laws of the backtest: it trades the labelled interval, looks nowhere ahead, and its costs are what was traded."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def plan_of(
     horizon: int = 1,
     parameters: BacktestParameters = FORCED,
     trading: TradingParameters = FREE,
+    followed_until: Mapping[str, datetime] | None = None,
 ) -> Plan:
     return planned(
         *(predictions, bars),
@@ -60,6 +62,7 @@ def plan_of(
         trading=trading,
         signal=SignalParameters(),
         a_year=A_YEAR,
+        followed_until=followed_until or {},
     )
 
 
@@ -152,6 +155,30 @@ class TestTheInterval:
         assert short == pytest.approx(close / opened - 1), "an assumption is no gain"
         assert plan.gone == ["S00"]
         assert plan_of(one, bars.filter(pl.col("timestamp") <= both["timestamp"][60]), 5, rules).gone == []
+
+    def test_a_position_of_a_symbol_that_nobody_follows_ends_at_the_last_close_and_is_not_gone(
+        self,
+    ) -> None:
+        both = market(2, 80, seed=10)
+        bars = both.filter((pl.col("symbol") == "S01") | (pl.col("timestamp") <= both["timestamp"][50]))
+        one = random_scores(bars, 11).filter(pl.col("symbol") == "S00")[49:50].with_columns(score=1.0)
+        rules, stamps = replace(FORCED, gone_after=10), both["timestamp"][:80]
+
+        def until(place: int, held: pl.DataFrame = bars) -> Plan:
+            return plan_of(one, held, 5, rules, followed_until={"S00": stamps[place]})
+
+        plan = until(60)
+        opened, close = bars.filter(pl.col("symbol") == "S00")["open"][50], bars["close"][50]
+        assert plan.decisions.select("state", "left").row(0) == ("retired", stamps[61])
+        assert plan.decisions["trade_return"][0] == pytest.approx(close / opened - 1)
+        assert ratios.total_return(plan.played(0.0).net) == pytest.approx((close / opened - 1) / 5)
+        assert plan.gone == []
+        held = play(plan.grid, held_from_the_start(plan.grid, 0.3, ["S00"]), 1, 1.0, 0.0, 0.0)
+        assert ratios.total_return(held.net) == pytest.approx(close / opened - 1)
+        early = until(60, bars.filter(pl.col("timestamp") <= stamps[60]))
+        assert early.decisions.select("state", "left").row(0) == ("open", None)
+        gone = until(61)
+        assert (gone.decisions["state"][0], gone.gone) == ("delisted", ["S00"]), "it was, before it was retired"
 
 
 class TestNothingAhead:

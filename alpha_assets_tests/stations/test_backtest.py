@@ -13,6 +13,7 @@ from alpha_assets.quant.parameters import BacktestParameters, SignalParameters
 from alpha_assets.sources.all import Sources
 from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations.backtest import Wish, backtest
+from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.trials import family
 from alpha_assets.stores.registry import BACKTEST
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
@@ -60,6 +61,20 @@ def test_a_planted_edge_earns_before_costs_and_the_delisted_symbol_is_counted(to
     assert told["universe"]["gone"] == ["SIM03"]
     assert told["universe"]["survivor_biased"]
     assert set(told["benchmarks"]) == {"universe"}
+
+
+def test_a_symbol_that_is_retired_is_neither_delisted_nor_gone(fresh: Line) -> None:
+    rows, bars = oof(fresh), fresh.lake.read("bars", symbols=["SIM01"])["timestamp"]
+    word = rows.filter(pl.col("symbol") == "SIM01").sort("timestamp")[-1:]
+    at = pl.lit(bars[-2]).cast(rows.schema["timestamp"])
+    fresh.lake.append("predictions", word.with_columns(timestamp=at, origin=pl.lit("live"), learnt_until=None))
+    fresh.ledger.retire(["SIM01"], later(hours=1))
+    Simulated(fresh.settings).advance(40)
+    ingest(fresh.lake, fresh.ledger, Sources(fresh.settings), fresh.settings, SYMBOLS[1:], later(days=60))
+    found = played(fresh)
+    assert found["universe"]["gone"] == ["SIM03"]
+    assert found["trades"]["retired"] == 1
+    assert "delisted" not in found["trades"]
 
 
 def test_the_report_is_a_run_of_its_own_experiment_with_figures_one_file_and_a_picture_and_is_logged_once(
