@@ -1,5 +1,6 @@
 """The backtest from the command: the same station as the asset, with the user's own way of trading."""
 
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
@@ -42,6 +43,8 @@ def backtest(settings: Settings, options: Namespace) -> None:
         until=options.until,
         promoted_only=options.promoted_only,
     )
+    if options.picture:
+        _refuse_without_place(Path(options.picture))
     home.prepare(settings)
     found = look_back(Lake(settings), ledger, Registry(settings), traded_as(settings, options), now(), wish=wish)
     if found.told["state"] != "done":
@@ -54,6 +57,19 @@ def backtest(settings: Settings, options: Namespace) -> None:
         show.record(brief(found.told), "csv")
     else:
         _print_whole(found.told, brief(found.told))
+
+
+def _refuse_without_place(picture: Path) -> None:
+    """Before anything is looked at: what is logged has been a look, with a picture or without."""
+    why = None
+    if picture.is_dir():
+        why = "it is a folder, name a file in it"
+    elif not picture.parent.is_dir():
+        why = f"there is no folder {picture.parent}"
+    elif not os.access(picture if picture.exists() else picture.parent, os.W_OK):
+        why = "permission denied"
+    if why:
+        raise CommandFailed(f"--picture {picture} cannot be written: {why}")
 
 
 def traded_as(settings: Settings, options: Namespace) -> Settings:

@@ -13,7 +13,9 @@ removing data after t changes no period that ended by t:
 - a *flagged* bar inside the interval makes the position void, as it does the label: at that bar what it had made is
   taken off, and its price is believed by nobody;
 - a listing is *gone* when it had no bar for ``gone_after`` periods: a long position is then closed at the last close
-  less the haircut, a short one at the last close, because an assumption is no gain (as in the ledger).
+  less the haircut, a short one at the last close, because an assumption is no gain (as in the ledger);
+- a symbol that nobody follows any more is not gone: its bars end because nobody asked for them. What is held of it is
+  left at the last close.
 
 Bars are adjusted for splits and dividends: longs receive and shorts pay dividends, splits change nothing. Cash earns
 nothing. An entry takes no more than its share of the bar's volume, where the listing has ever shown one, and what was
@@ -22,7 +24,7 @@ Stops and targets are the ledger's: here a position lasts as long as its label. 
 beginning of the period; the account has one currency.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -38,10 +40,10 @@ Array = np.ndarray
 #: What a prediction must hold. ``expected_return`` is of the label's interval and not scaled; null where unknown.
 NEEDED = ("symbol", "timestamp", "regime", "score", "p_up", "expected_return")
 
-#: What became of a decision to trade: held its whole interval; void; delisted; still held; and never filled, because
-#: there was no next bar, it was flagged, or nothing of it was traded.
-STATES = ("closed", "void", "delisted", "open", "unfilled")
-CLOSED, VOID, DELISTED, OPEN, UNFILLED = range(len(STATES))
+#: What became of a decision to trade: held its whole interval; void; delisted; left because its symbol was retired;
+#: still held; and never filled, because there was no next bar, it was flagged, or nothing of it was traded.
+STATES = ("closed", "void", "delisted", "retired", "open", "unfilled")
+CLOSED, VOID, DELISTED, RETIRED, OPEN, UNFILLED = range(len(STATES))
 
 #: Mean of the absolute value of a standard normal number.
 MEAN_MOVE = float(np.sqrt(2 / np.pi))
@@ -54,7 +56,7 @@ class Grid:
     ``stamps`` are those of the bars, in order; period d lasts from open d to open d+1. ``price`` is the open, or the
     last one that was believed, 0 before the first. Of each bar ``column`` and ``at`` are its place; of each column
     ``last`` is the number of its last bar, ``closing`` that bar's close, ``gone`` the row from which it is held to be
-    gone (beyond the last: never), and ``symbols`` its name.
+    gone and ``retired`` that from which nobody follows it (beyond the last: never), and ``symbols`` its name.
     """
 
     stamps: pl.Series
@@ -64,6 +66,7 @@ class Grid:
     last: Array
     closing: Array
     gone: Array
+    retired: Array
     symbols: pl.Series
 
     @cached_property
@@ -165,12 +168,14 @@ def planned(
     trading: TradingParameters,
     signal: SignalParameters,
     a_year: float,
+    followed_until: Mapping[str, datetime] | None = None,
 ) -> Plan:
     """The positions that these predictions ask for, sized, and when each is left.
 
     ``predictions`` hold ``NEEDED``, at most one row a symbol and bar: what was said of that bar by a model that had not
     seen what followed. ``bars`` are those of ``labels.open_to_open`` of the whole universe, perhaps with ``value``, the
-    traded value of the bar in currency, which fills are limited by. ``a_year`` is the number of periods a year. Raises
+    traded value of the bar in currency, which fills are limited by. ``a_year`` is the number of periods a year.
+    ``followed_until`` has, of symbols that were retired, the last stamp at which somebody followed them. Raises
     ValueError for a missing column, two rows of one key or a horizon below 1.
     """
     missing = [name for name in NEEDED if name not in predictions.columns]
@@ -185,7 +190,7 @@ def planned(
         raise ValueError(f"two predictions of {twice['symbol'][0]} on {twice['timestamp'][0]}: one speaks for a bar")
     wanted = sized(sided(said, parameters, trading, signal), horizon, parameters, trading, a_year)
     wanted = wanted.with_columns(pl.col("regime").fill_null("none")).sort("row")
-    grid = grid_of(bars, _first(predictions), parameters.gone_after)
+    grid = grid_of(bars, _first(predictions), parameters.gone_after, followed_until or {})
     return _plan(wanted, bars, grid, horizon, parameters, trading, a_year)
 
 
@@ -201,7 +206,7 @@ def _plan(
     """Where each wanted position is entered and left, and what becomes of it; ``bars`` are sorted as ``row`` counts."""
     row = wanted["row"].to_numpy().astype(np.int64)
     column = grid.column[row]
-    last, gone = grid.last[column], grid.gone[column]
+    last, gone, retired = grid.last[column], grid.gone[column], grid.retired[column]
     entry, exit_ = np.minimum(row + 1, last), row + 1 + horizon
     flagged = _next(bars["flags"].is_not_null().to_numpy(), entry)
     value = _fillable(bars, grid)[entry]
@@ -212,18 +217,20 @@ def _plan(
             flagged <= np.minimum(exit_, last),
             exit_ <= last,
             gone < never,
+            retired < never,
         ],
-        [UNFILLED, VOID, CLOSED, DELISTED],
+        [UNFILLED, VOID, CLOSED, DELISTED, RETIRED],
         OPEN,
     )
     opened = bars["open"].to_numpy()[entry]
     earned = wanted["label_return"].to_numpy()
-    kept = np.where(wanted["side"].to_numpy() > 0, 1 - trading.delisting_haircut, 1.0)
-    fallen = grid.closing[column] * kept / opened - 1
-    returned = np.select([state == CLOSED, state == DELISTED], [earned, fallen], np.nan)
+    cut = (state == DELISTED) & (wanted["side"].to_numpy() > 0)
+    ended = grid.closing[column] * np.where(cut, 1 - trading.delisting_haircut, 1.0) / opened - 1
+    over = (state == DELISTED) | (state == RETIRED)
+    returned = np.select([state == CLOSED, over], [earned, ended], np.nan)
     left = np.select(
-        [state == VOID, state == CLOSED, state == DELISTED],
-        [grid.at[np.minimum(flagged, last)], grid.at[np.minimum(exit_, last)], gone],
+        [state == VOID, state == CLOSED, over],
+        [grid.at[np.minimum(flagged, last)], grid.at[np.minimum(exit_, last)], np.minimum(gone, retired)],
         never,
     )
     entered = np.where(state == UNFILLED, never, grid.at[entry])
@@ -262,12 +269,13 @@ def _fillable(bars: pl.DataFrame, grid: Grid) -> Array:
 
 def held_from_the_start(grid: Grid, haircut: float, symbols: Sequence[str] | None = None) -> Orders:
     """Buy and hold: equal shares of the account in every listing that trades at the second open, when a strategy that
-    decides at the first stamp can first buy; what goes is closed as in ``planned`` and stays cash.
+    decides at the first stamp can first buy; what goes or is retired is closed as in ``planned`` and stays cash.
 
     ``symbols`` are those to be held, all of them where it is None.
     """
     first = grid.price[1] if len(grid.price) > 1 else np.zeros(grid.price.shape[1])
-    there = first > 0
+    left = np.minimum(grid.gone, grid.retired)
+    there = (first > 0) & (left > 1)
     if symbols is not None:
         there &= grid.symbols.is_in(list(symbols)).to_numpy()
     column = np.flatnonzero(there)
@@ -275,9 +283,9 @@ def held_from_the_start(grid: Grid, haircut: float, symbols: Sequence[str] | Non
     return Orders(
         listing=column,
         entered=np.ones(count, np.int64),
-        left=grid.gone[column],
+        left=left[column],
         opened=first[column],
-        closed=grid.closing[column] * (1 - haircut),
+        closed=grid.closing[column] * np.where(grid.gone[column] < len(grid.stamps), 1 - haircut, 1.0),
         share=np.full(count, 1 / max(count, 1)),
         most=np.full(count, np.inf),
         group=np.zeros(count, np.int64),
@@ -321,6 +329,21 @@ def sided(
     return rows.filter(pl.col("side") > 0 if parameters.long_only else pl.col("side") != 0)
 
 
+def depended_on(
+    parameters: BacktestParameters, trading: TradingParameters, signal: SignalParameters
+) -> dict[str, float]:
+    """What decides the trades of these parameters beside them: who turns it trades in another way.
+
+    A cost is a fact of the market, but for a rule or size that trades by it a threshold too.
+    """
+    told = {"participation": trading.participation}
+    if parameters.rule == "signal":
+        told |= {"buy_from": signal.buy_from, "sell_to": signal.sell_to}
+    if parameters.rule == "expected" or parameters.sizing == "kelly":
+        told |= {"cost_per_side": trading.cost_per_side}
+    return told
+
+
 def sized(
     rows: pl.DataFrame, horizon: int, parameters: BacktestParameters, trading: TradingParameters, a_year: float
 ) -> pl.DataFrame:
@@ -356,11 +379,11 @@ def sized(
     return rows.with_columns(share=pl.col("share") / excess * pl.col("side") / horizon)
 
 
-def grid_of(bars: pl.DataFrame, first: datetime, gone_after: int) -> Grid:
+def grid_of(bars: pl.DataFrame, first: datetime, gone_after: int, followed_until: Mapping[str, datetime]) -> Grid:
     """The grid of ``bars``, which are sorted by symbol and timestamp, from the stamp ``first`` on.
 
     A flagged bar's open is not believed. A listing is gone from the period on that is ``gone_after`` + 1 after its last
-    bar; one that ended no longer ago may come back.
+    bar; one that ended no longer ago may come back, and one that was not followed by then is retired.
     """
     stamps = bars["timestamp"].unique().sort()
     stamps = stamps.filter(stamps >= first)
@@ -372,12 +395,16 @@ def grid_of(bars: pl.DataFrame, first: datetime, gone_after: int) -> Grid:
     believed = bars["flags"].is_null().to_numpy() & (bars["timestamp"] >= first).to_numpy() & (opened > 0)
     price = np.zeros((len(stamps), len(last)))
     price[at[believed], column[believed]] = opened[believed]
-    ended = np.minimum(at[last] + gone_after + 1, len(stamps))
+    symbols = bars["symbol"].gather(last)
+    until = symbols.replace_strict(dict(followed_until), default=stamps.max(), return_dtype=stamps.dtype)
+    retired = np.maximum(stamps.search_sorted(until, side="right").to_numpy().astype(np.int64), at[last] + 1)
+    ended = at[last] + gone_after + 1
     return Grid(
         *(stamps, _carried(price), column, at, last),
         closing=bars["close"].to_numpy()[last],
-        gone=ended,
-        symbols=bars["symbol"].gather(last),
+        gone=np.where(ended < retired, ended, len(stamps)),
+        retired=retired,
+        symbols=symbols,
     )
 
 

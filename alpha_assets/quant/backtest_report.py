@@ -226,16 +226,11 @@ def by_regime(plan: Plan, played: Played, over: pl.DataFrame) -> list[Row]:
 def universe(plan: Plan) -> Row:
     """How many symbols there were and which were gone before the end.
 
-    Where none was, those that went are missing from it: the universe was chosen by who survived, or is too young.
+    Always told as biased: the universe is who is followed today, and nobody knows who would have been at each date.
     """
     gone, count = plan.gone, plan.grid.symbols.n_unique()
-    biased = not gone
-    sentence = (
-        f"{SURVIVORS}: none of the {count} symbols was delisted or retired before the end, so whoever was is missing"
-        if biased
-        else f"delisted or retired before the end, and counted until then: {len(gone)} of {count} symbols"
-    )
-    return {"symbols": count, "gone": gone, "survivor_biased": biased, "sentence": sentence}
+    sentence = f"{SURVIVORS}: today's members, {len(gone)} of {count} gone"
+    return {"symbols": count, "gone": gone, "survivor_biased": True, "sentence": sentence}
 
 
 def _benchmarks(plan: Plan, trading: TradingParameters, benchmark: str | None) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 **Whose word counts.** Of each (symbol, regime) the present candidate speaks, promoted or not, because a market in which
 nothing is promoted would have no backtest; ``Wish.promoted_only`` takes what serves instead, and the report says which.
+One that looks another horizon than the settings' does not speak: a position lasts as long as the settings' labels.
 It speaks in the voice that was judged (its linear model's where the gate chose that). A bar is spoken for by the model
 of its own regime, else by that of «all», as in a live signal.
 
@@ -24,7 +25,7 @@ from typing import Any
 import polars as pl
 
 from alpha_assets.quant import calendars, ratios
-from alpha_assets.quant.backtest import NEEDED, planned
+from alpha_assets.quant.backtest import NEEDED, depended_on, planned
 from alpha_assets.quant.backtest_report import Row, report
 from alpha_assets.quant.parameters import DISCLAIMER
 from alpha_assets.quant.schema import BARS
@@ -34,10 +35,11 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations.backtest_picture import backtest_picture
 from alpha_assets.stations.base import Progress, silent
 from alpha_assets.stations.champions import spoken
-from alpha_assets.stations.series import calendars_of, soundly_adjusted, with_known_at
+from alpha_assets.stations.series import calendars_of, followed_until, soundly_adjusted, with_known_at
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD
 from alpha_assets.stations.trials import configuration, family
+from alpha_assets.stations.watch import looking_alike, looks_elsewhere
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.registry import Registry
@@ -98,7 +100,10 @@ def backtest(
     wish = wish or Wish()
     names = calendars_of(ledger)
     symbols = [symbol for symbol in names if wish.symbols is None or symbol in wish.symbols]
-    speaking = _speaking(ledger, wish, symbols)
+    chosen, decided = _chosen(ledger, wish, symbols)
+    speaking = _speaking(looking_alike(chosen, settings), decided)
+    if chosen and not speaking:
+        return _nothing(_why_nobody(chosen, settings))
     said = _said(lake, settings, speaking, wish)
     progress("predictions read", 1, 4)
     if said.is_empty():
@@ -117,6 +122,7 @@ def backtest(
         trading=trading,
         signal=settings.signal,
         a_year=a_year,
+        followed_until=followed_until(lake, ledger, settings.cleaning.listing_gap_sessions),
     )
     net = plan.played(trading.cost_per_side, trading.borrow_bp_year / 10_000).net
     trials = _tried(ledger, settings, wish, speaking, ratios.sharpe(net, 1.0), now)
@@ -127,6 +133,7 @@ def backtest(
         "of": {
             "models": "in production" if wish.promoted_only else "every candidate, promoted or not",
             "cells": len(speaking),
+            "cells_of_another_horizon": len(chosen) - len(speaking),
             "promoted": len(speaking.keys() & ledger.production().keys()),
             "rows": heard.height,
             **{origin: int((heard["origin"] == origin).sum()) for origin in ORIGINS},
@@ -170,7 +177,7 @@ def brief(told: Row) -> Row:
     for name, estimate in ((name, told["trades"].get(name)) for name in ("gross", "net", "profit_factor")):
         for part in ("value", "low", "high"):
             found[f"trade_{name}" + ("" if part == "value" else f"_{part}")] = (estimate or {}).get(part)
-    found |= {"trades": told["trades"].get("closed", 0) + told["trades"].get("delisted", 0)}
+    found |= {"trades": sum(told["trades"].get(name, 0) for name in ("closed", "delisted", "retired"))}
     found |= {"break_even_bp": told["break_even_bp"], "universe": told["universe"]["sentence"], "run": told["run"]}
     found |= {f"{name} held, annual_return": other["annual_return"] for name, other in told["benchmarks"].items()}
     return {name: value for name, value in found.items() if value is not None}
@@ -182,15 +189,29 @@ def _why_nothing(wish: Wish) -> str:
     return "no candidate has said anything of these bars out of fold: alpha-assets train"
 
 
-def _speaking(ledger: Ledger, wish: Wish, symbols: Sequence[str]) -> dict[Cell, tuple[str, bool]]:
-    """Of each cell the training that speaks, and whether its linear model does."""
+def _why_nobody(chosen: Mapping[Cell, Row], settings: Settings) -> str:
+    row = next(iter(chosen.values()))
+    why = looks_elsewhere(row, settings, "what it said")
+    return f"{why}; train again, or set ALPHA_LEARNING__HORIZON={row['horizon']}"
+
+
+def _chosen(ledger: Ledger, wish: Wish, symbols: Sequence[str]) -> tuple[dict[Cell, Row], Mapping[Cell, Row]]:
+    """The candidates or versions in production that are wished for, and the newest decision on each cell."""
     decided = ledger.production() if wish.promoted_only else ledger.decided()
     rows = decided if wish.promoted_only else ledger.candidates()
-    chosen = set(symbols)
-    return {
-        cell: (row["training_id"], (decided.get(cell) or {}).get("speaker") == "linear")
+    wanted = set(symbols)
+    chosen = {
+        cell: row
         for cell, row in rows.items()
-        if row["model_version"] is not None and cell[0] in chosen and (wish.regimes is None or cell[1] in wish.regimes)
+        if row["model_version"] is not None and cell[0] in wanted and (wish.regimes is None or cell[1] in wish.regimes)
+    }
+    return chosen, decided
+
+
+def _speaking(chosen: Mapping[Cell, Row], decided: Mapping[Cell, Row]) -> dict[Cell, tuple[str, bool]]:
+    """Of each cell the training that speaks, and whether its linear model does."""
+    return {
+        cell: (row["training_id"], (decided.get(cell) or {}).get("speaker") == "linear") for cell, row in chosen.items()
     }
 
 
@@ -268,21 +289,23 @@ def _tried(
     """The trials behind this backtest, which is noted as one: configurations of models that were seen, and of trading.
 
     Every model configuration that the gate or a search saw of these regimes counts once, and every other way of
-    trading that was looked at once more; what a trade costs is a fact of the market and no choice. Their variance is
-    that of the backtests, of the models where there is but one.
+    trading that was looked at once more, whatever setting it is turned by (``quant.backtest.depended_on``). Their
+    variance is that of the backtests, of the models where there is but one.
     """
     regimes = sorted({regime for _, regime in speaking})
     models = {
         row["configuration"]: row["score"] for regime in regimes for row in ledger.trials(family(settings, regime))
     }
     name = f"{BACKTEST}|{family(settings, '*')}"
-    traded = json.dumps([asdict(settings.backtest), wish.document], sort_keys=True)
+    rules = settings.backtest
+    ways = [asdict(rules), depended_on(rules, settings.trading, settings.signal), wish.document]
+    traded = json.dumps(ways, sort_keys=True)
     model = configuration(table_of(settings), settings.learning)
     own = hashlib.sha256(f"{model}|{traded}".encode()).hexdigest()
     ledger.note_trials([{"family": name, "configuration": own, "score": score, "source": BACKTEST, "seen_at": now}])
-    ways = [row["score"] for row in ledger.trials(name)]
-    known = Trials.of(ways) if len(ways) > 1 else Trials.of(list(models.values()) or ways)
-    return Trials(max(len(models), 1) + len(ways) - 1, known.variance)
+    scores = [row["score"] for row in ledger.trials(name)]
+    known = Trials.of(scores) if len(scores) > 1 else Trials.of(list(models.values()) or scores)
+    return Trials(max(len(models), 1) + len(scores) - 1, known.variance)
 
 
 def _logged(registry: Registry, title: str, told: Row, picture: bytes, tags: Mapping[str, str]) -> str:

@@ -21,7 +21,7 @@ from alpha_assets.quant.book import SIGNALS as ORDERS
 from alpha_assets.quant.schema import TIME
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
-from alpha_assets.stations.series import calendars_of, traded_bars
+from alpha_assets.stations.series import calendars_of, followed_until, newest_bars, traded_bars
 from alpha_assets.stations.watch import LEAD
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -68,7 +68,7 @@ def outcome(
         points = points.with_columns(since=pl.lit(BEGINNING, TIME))
     orders, bars = _tradable(lake, settings, calendars_of(ledger), _orders(lake, members, points, until))
     progress("outcomes", 1, 2)
-    ended = _ended(members, states, settings)
+    ended = _ended(members, states, settings, followed_until(lake, ledger, settings.cleaning.listing_gap_sessions))
     traded = positions(orders, bars, settings.learning.horizon, settings.trading, ended) if orders.height else NOTHING
     anew = points.join(orders.select("symbol").unique(), on="symbol", how="semi").to_dicts()
     reached = dict(orders.group_by("symbol").agg(pl.col("bar_time").max()).iter_rows())
@@ -158,21 +158,21 @@ def _tradable(
     return orders.join(bars, on="symbol", how="semi"), bars
 
 
-def _ended(members: Mapping[str, Row], states: Mapping[str, Row], settings: Settings) -> list[str]:
+def _ended(
+    members: Mapping[str, Row], states: Mapping[str, Row], settings: Settings, until: Mapping[str, datetime]
+) -> list[str]:
     """Symbols of which there is no bar for longer than one listing lasts without, while their source goes on.
 
     An outage is not a delisting: the sessions are counted to the newest bar that the source has given of any symbol.
+    Nor is it one that nobody asks any more: sessions count ``until`` then only (``series.followed_until``).
     """
     last = {symbol: row["last_bar"] for symbol, row in states.items() if symbol in members and row["last_bar"]}
-    reached: dict[str, datetime] = {}
-    for symbol, at in last.items():
-        source = members[symbol]["source"]
-        reached[source] = max(at, reached.get(source, at))
-    gap = settings.cleaning.listing_gap_sessions
+    newest, gap = newest_bars(members, last), settings.cleaning.listing_gap_sessions
 
     def behind(symbol: str, day: date) -> int:
-        calendar, newest = members[symbol]["calendar"], reached[members[symbol]["source"]].date()
+        calendar, reached = members[symbol]["calendar"], newest[members[symbol]["source"]]
+        end = min(reached, until.get(symbol, reached)).date()
         # Fewer days than sessions in the gap cannot hold them.
-        return 0 if newest - day <= timedelta(days=gap) else calendars.elapsed_sessions(calendar, day, newest)
+        return 0 if end - day <= timedelta(days=gap) else calendars.elapsed_sessions(calendar, day, end)
 
     return [symbol for symbol, at in last.items() if behind(symbol, at.date()) > gap]

@@ -29,7 +29,7 @@ from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.train import ALL, KEYED, OUT_OF_FOLD
-from alpha_assets.stations.watch import LIVE
+from alpha_assets.stations.watch import LIVE, looking_alike
 from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -100,10 +100,11 @@ def track_record(
 
 def identity(lake: Lake, settings: Settings, production: Mapping[Cell, Row], begins: np.ndarray) -> str:
     """A digest of everything that the record of these periods is made of."""
+    alike = looking_alike(production, settings)
     made_of = {
         "begins": int(begins[-1]),
         "tables": {name: lake.version(name) for name in ("bars", "actions", PATTERN_TABLE, recipe_of(settings).table)},
-        "served": sorted([*cell, row["training_id"], row["speaker"]] for cell, row in production.items()),
+        "served": sorted([*cell, row["training_id"], row["speaker"]] for cell, row in alike.items()),
         "settings": [asdict(settings.views), asdict(settings.signal), asdict(settings.patterns)],
         "labels": [settings.learning.horizon, settings.learning.clip, round_trip(settings)],
         "lag": settings.final_lag_minutes,
@@ -122,7 +123,7 @@ def whole_past(
 ) -> tuple[pl.DataFrame, Past]:
     """Every bar of ``symbols`` from the first period on with its label and everything that views read.
 
-    Beside it what the views said of them, and what followed.
+    Beside it what the views said of them, and what followed. A model of another horizon has said nothing of it.
     """
     since = dict.fromkeys(symbols, datetime.fromtimestamp(begins[0] / 1e6, UTC))
     names = calendars_of(ledger)
@@ -130,7 +131,7 @@ def whole_past(
     bars = with_known_at(bars, settings, names).sort(KEY)
     labels = open_to_open(bars, settings.learning.horizon)
     laid = lay(labels.with_columns(reached(bars, labels)), features_of(lake, settings, views, since))
-    laid = lay(laid, answers_of(lake, production, laid.select(*KEY, "regime")))
+    laid = lay(laid, answers_of(lake, looking_alike(production, settings), laid.select(*KEY, "regime")))
     laid = lay(laid, fired(running_events(lake, settings, symbols)))
     said = scores(views, laid)
     led = leads(views, said, settings)

@@ -29,6 +29,7 @@ from alpha_assets.quant.views import View, views_of
 from alpha_assets.settings import Settings
 from alpha_assets.stations import record
 from alpha_assets.stations.outcome import BLEND, VIEW
+from alpha_assets.stations.watch import looking_alike
 from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -57,9 +58,9 @@ def out_of_fold(
 ) -> tuple[Documents, datetime | None, str | None]:
     """Of the blend and each view, as of the universe's newest bar; and why the cache could not be used, if so.
 
-    Nothing where no model serves, unless views may act alone: then nothing would have been stated.
+    Nothing where no model of this horizon serves, unless views may act alone: then nothing would have been stated.
     """
-    production, seen = ledger.production(), record.span(ledger, settings)
+    production, seen = looking_alike(ledger.production(), settings), record.span(ledger, settings)
     if seen is None or not (production or settings.views.alone):
         return {}, None, None
     made_of = [record.identity(lake, settings, production, seen.begins), asdict(settings.gate)]

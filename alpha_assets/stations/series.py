@@ -12,12 +12,57 @@ from alpha_assets.quant.schema import BARS, OHLCV, TIME
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import StationFailed
 from alpha_assets.stores.lake import Lake
-from alpha_assets.stores.ledger import Ledger
+from alpha_assets.stores.ledger import Ledger, Row
 
 
 def calendars_of(ledger: Ledger) -> dict[str, str]:
     """The calendar of every member, retired ones too."""
     return {row["symbol"]: row["calendar"] for row in ledger.universe(retired=True)}
+
+
+def followed_until(lake: Lake, ledger: Ledger, patience: int) -> dict[str, datetime]:
+    """Until when it says anything that there is no bar, of each symbol of which nobody asked for all the bars since.
+
+    Of a retired one that is the newest bar that its source had given of any symbol when it was retired. Of one that is
+    followed again and has not answered yet it is its own last bar, until its source has gone on for more than
+    ``patience`` sessions. Told by when bars were fetched: one retires by the clock, and a simulated market or a folder
+    of files stands elsewhere.
+    """
+    members = {row["symbol"]: row for row in ledger.universe(retired=True)}
+    last = {symbol: row["last_bar"] for symbol, row in ledger.states().items() if symbol in members and row["last_bar"]}
+    newest = newest_bars(members, last)
+    silent = [symbol for symbol, at in last.items() if at < newest[members[symbol]["source"]]]
+    if not silent:
+        return {}
+    since = min(last[symbol] for symbol in silent)
+    given = lake.read("bars", since=since, columns=["symbol", "timestamp", "fetched_at"])
+    source = pl.col("symbol").replace_strict({name: row["source"] for name, row in members.items()}, default=None)
+    given = given.with_columns(source=source)
+    heard = dict(given.group_by("symbol").agg(pl.col("fetched_at").max()).iter_rows())
+
+    def reached(symbol: str, at: datetime) -> datetime:
+        known = given.filter(pl.col("source") == members[symbol]["source"], pl.col("fetched_at") <= at)
+        return max(last[symbol], known["timestamp"].max() or last[symbol])
+
+    def unheard(symbol: str) -> bool:
+        member, at = members[symbol], members[symbol]["added_at"]
+        if heard.get(symbol, at) >= at:
+            return False
+        end = newest[member["source"]].date()
+        return calendars.elapsed_sessions(member["calendar"], reached(symbol, at).date(), end) <= patience
+
+    retired = {symbol: at for symbol in silent if (at := members[symbol]["retired_at"]) is not None}
+    waiting = {symbol: last[symbol] for symbol in silent if symbol not in retired and unheard(symbol)}
+    return {symbol: reached(symbol, at) for symbol, at in retired.items()} | waiting
+
+
+def newest_bars(members: Mapping[str, Row], last: Mapping[str, datetime]) -> dict[str, datetime]:
+    """The newest bar that each source has given of any symbol, by the last one of each symbol."""
+    newest: dict[str, datetime] = {}
+    for symbol, at in last.items():
+        source = members[symbol]["source"]
+        newest[source] = max(at, newest.get(source, at))
+    return newest
 
 
 def follow_calendars(ledger: Ledger, settings: Settings) -> dict[str, str]:

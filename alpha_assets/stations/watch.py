@@ -44,7 +44,7 @@ def shadow_verdicts(
 
     The champion is the version that serves the cell's bars: its live views of the same bars are compared.
     """
-    canaries = _looking_alike(canaries, settings)
+    canaries = looking_alike(canaries, settings)
     views = _beside_champions(lake, _views(lake, SHADOW, canaries), ledger.production())
     known = _followed(lake, ledger, settings, views)
     fetched = lake.read("bars", symbols=sorted(set(views["symbol"])), columns=["symbol", "timestamp", "fetched_at"])
@@ -77,7 +77,7 @@ def live_verdicts(
     The baseline is the share of rising bars that the last out-of-fold fit had seen, 0.5 where there is none. A version
     that has said nothing yet has no verdict, nor has one that looks another horizon than the settings'.
     """
-    production = _looking_alike(production, settings)
+    production = looking_alike(production, settings)
     views = _views(lake, LIVE, production)
     if views.is_empty():
         return {}
@@ -88,8 +88,8 @@ def live_verdicts(
     return {cell: live_loss(rows, settings.promotion, horizon) for cell, rows in cells.items() if rows.height}
 
 
-def looks_elsewhere(decision: Row, settings: Settings) -> str | None:
-    """Why what this version said is not judged: outcomes are of the settings' horizon; None where it looks as far.
+def looks_elsewhere(decision: Row, settings: Settings, words: str = "what it said live") -> str | None:
+    """Why ``words`` of this version are not judged: outcomes are of the settings' horizon; None where it looks as far.
 
     So it is taken for one of which no horizon is recorded.
     """
@@ -97,10 +97,11 @@ def looks_elsewhere(decision: Row, settings: Settings) -> str | None:
     if looks in (None, horizon):
         return None
     name = f"{decision['model_name']} version {decision['model_version']}"
-    return f"{name} looks {looks} bars ahead and the settings {horizon}: what it said live is not judged"
+    return f"{name} looks {looks} bars ahead and the settings {horizon}: {words} is not judged"
 
 
-def _looking_alike(decisions: Mapping[Cell, Row], settings: Settings) -> dict[Cell, Row]:
+def looking_alike(decisions: Mapping[Cell, Row], settings: Settings) -> dict[Cell, Row]:
+    """Those of these decisions or candidates whose version looks as far ahead as the settings."""
     return {cell: row for cell, row in decisions.items() if looks_elsewhere(row, settings) is None}
 
 

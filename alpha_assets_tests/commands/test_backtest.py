@@ -9,6 +9,8 @@ import pytest
 from alpha_assets.commands.backtest import print_brief
 from alpha_assets.commands.launch import Line
 from alpha_assets.settings import load
+from alpha_assets.stations.trials import family
+from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.commands.call import Answer, call, home
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -26,6 +28,19 @@ def test_it_says_who_spoke_what_was_earned_and_that_past_results_guarantee_nothi
     for word in ("every candidate, promoted or not", "break_even_bp", "years", "regimes", "costs", "guarantee nothing"):
         assert word in answer.out
     assert (there / "backtest.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_picture_that_has_no_place_is_refused_before_anything_is_looked_at(there: Path) -> None:
+    def looks() -> int:
+        settings = load()
+        return len(Ledger(settings).trials(f"backtest|{family(settings, '*')}"))
+
+    before = looks()
+    for place, why in ((there / "none" / "a.png", f"there is no folder {there / 'none'}"), (there, "it is a folder")):
+        answer = call("backtest", "--rule", "sign", "--sizing", "kelly", "--picture", str(place))
+        assert answer.code == 1
+        assert f"--picture {place} cannot be written: {why}" in answer.err
+    assert looks() == before
 
 
 @pytest.mark.usefixtures("there")

@@ -1,7 +1,8 @@
 """The laws of the backtest: it trades the labelled interval, looks nowhere ahead, and its costs are what was traded."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from alpha_assets.quant import ratios
 from alpha_assets.quant.adjust import adjusted
-from alpha_assets.quant.backtest import Plan, planned
+from alpha_assets.quant.backtest import Plan, depended_on, held_from_the_start, planned, play
 from alpha_assets.quant.labels import open_to_open
 from alpha_assets.quant.parameters import BacktestParameters, SignalParameters, SimulationParameters, TradingParameters
 from alpha_assets.quant.simulate import default_symbols, simulate
@@ -52,6 +53,7 @@ def plan_of(
     horizon: int = 1,
     parameters: BacktestParameters = FORCED,
     trading: TradingParameters = FREE,
+    followed_until: Mapping[str, datetime] | None = None,
 ) -> Plan:
     return planned(
         *(predictions, bars),
@@ -60,6 +62,7 @@ def plan_of(
         trading=trading,
         signal=SignalParameters(),
         a_year=A_YEAR,
+        followed_until=followed_until or {},
     )
 
 
@@ -152,6 +155,30 @@ class TestTheInterval:
         assert short == pytest.approx(close / opened - 1), "an assumption is no gain"
         assert plan.gone == ["S00"]
         assert plan_of(one, bars.filter(pl.col("timestamp") <= both["timestamp"][60]), 5, rules).gone == []
+
+    def test_a_position_of_a_symbol_that_nobody_follows_ends_at_the_last_close_and_is_not_gone(
+        self,
+    ) -> None:
+        both = market(2, 80, seed=10)
+        bars = both.filter((pl.col("symbol") == "S01") | (pl.col("timestamp") <= both["timestamp"][50]))
+        one = random_scores(bars, 11).filter(pl.col("symbol") == "S00")[49:50].with_columns(score=1.0)
+        rules, stamps = replace(FORCED, gone_after=10), both["timestamp"][:80]
+
+        def until(place: int, held: pl.DataFrame = bars) -> Plan:
+            return plan_of(one, held, 5, rules, followed_until={"S00": stamps[place]})
+
+        plan = until(60)
+        opened, close = bars.filter(pl.col("symbol") == "S00")["open"][50], bars["close"][50]
+        assert plan.decisions.select("state", "left").row(0) == ("retired", stamps[61])
+        assert plan.decisions["trade_return"][0] == pytest.approx(close / opened - 1)
+        assert ratios.total_return(plan.played(0.0).net) == pytest.approx((close / opened - 1) / 5)
+        assert plan.gone == []
+        held = play(plan.grid, held_from_the_start(plan.grid, 0.3, ["S00"]), 1, 1.0, 0.0, 0.0)
+        assert ratios.total_return(held.net) == pytest.approx(close / opened - 1)
+        early = until(60, bars.filter(pl.col("timestamp") <= stamps[60]))
+        assert early.decisions.select("state", "left").row(0) == ("open", None)
+        gone = until(61)
+        assert (gone.decisions["state"][0], gone.gone) == ("delisted", ["S00"]), "it was, before it was retired"
 
 
 class TestNothingAhead:
@@ -410,3 +437,41 @@ def test_splits_dividends_and_delistings_of_a_simulated_market_are_traded_as_lab
     labels = open_to_open(whole, 5)
     both = plan.decisions.join(labels, on=["symbol", "timestamp"]).filter(pl.col("state") == "closed")
     assert both["trade_return"].equals(both["label_return"].alias("trade_return"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "knob", "matters"),
+    [
+        ({"rule": "signal"}, "buy_from", True),
+        ({"rule": "signal"}, "sell_to", True),
+        ({"rule": "sign"}, "buy_from", False),
+        ({"rule": "expected"}, "sell_to", False),
+        ({"rule": "signal"}, "commission_bp", False),
+        ({"rule": "expected"}, "commission_bp", True),
+        ({"rule": "sign", "sizing": "kelly"}, "slippage_bp", True),
+        ({"rule": "sign"}, "participation", True),
+        ({"rule": "expected", "sizing": "kelly"}, "borrow_bp_year", False),
+    ],
+)
+def test_what_the_trades_depend_on_is_what_turning_it_would_change(
+    rules: dict[str, str], knob: str, matters: bool
+) -> None:
+    """Decided on the trades themselves, so that a rule which comes to read another setting has to say so."""
+    bars = market(4, 120, seed=70)
+    said = random_scores(bars, 71).with_columns(pl.col("expected_return") * 0.3)
+    parameters = BacktestParameters(**rules, capital=1e12)  # type: ignore[arg-type]
+    values = {"buy_from": 0.54, "sell_to": 0.44, "participation": 0.5}
+
+    def turned(*, other: bool) -> tuple[pl.DataFrame, dict[str, float]]:
+        chosen = {knob: values.get(knob, 40.0)} if other else {}
+        of_signal = knob in ("buy_from", "sell_to")
+        signal = SignalParameters(**(chosen if of_signal else {}))  # type: ignore[arg-type]
+        trading = TradingParameters(**({} if of_signal else chosen))  # type: ignore[arg-type]
+        plan = planned(*(said, bars), horizon=2, parameters=parameters, trading=trading, signal=signal, a_year=A_YEAR)
+        filled = plan.played(0.001, 0.005).value
+        trades = plan.decisions.select("symbol", "timestamp", "side", value=pl.Series(filled))
+        return trades, depended_on(parameters, trading, signal)
+
+    (trades, depended), (others, otherwise) = turned(other=False), turned(other=True)
+    assert trades.equals(others) is not matters
+    assert (depended == otherwise) is not matters

@@ -105,12 +105,13 @@ def test_luck_asks_more_of_what_was_tried_more_often() -> None:
     assert one["years"] == pytest.approx(1000 / 252)
 
 
-def test_a_universe_without_anybody_gone_is_said_to_be_of_survivors(bars: pl.DataFrame, found: Row) -> None:
+def test_a_universe_is_said_to_be_of_survivors_however_many_of_them_are_gone(bars: pl.DataFrame, found: Row) -> None:
     assert found["universe"]["survivor_biased"]
-    assert SURVIVORS in found["universe"]["sentence"]
+    assert found["universe"]["sentence"] == f"{SURVIVORS}: today's members, 0 of 6 gone"
     ended = bars.filter((pl.col("symbol") != "S05") | (pl.col("timestamp") < bars["timestamp"][300]))
     other = told(plan_of(random_scores(ended, 104), ended, 2, trading=TRADING))["universe"]
-    assert not other["survivor_biased"]
+    assert other["survivor_biased"], "one that ended says nothing of those that were never followed"
+    assert other["sentence"] == f"{SURVIVORS}: today's members, 1 of 6 gone"
     assert other["gone"] == ["S05"]
 
 

@@ -9,11 +9,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from alpha_assets.quant.parameters import BacktestParameters
+from alpha_assets.quant.parameters import BacktestParameters, SignalParameters
+from alpha_assets.sources.all import Sources
+from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations.backtest import Wish, backtest
+from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.trials import family
 from alpha_assets.stores.registry import BACKTEST
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied
+from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
 pytestmark = pytest.mark.xdist_group("line")
 
@@ -56,8 +59,22 @@ def test_every_out_of_fold_row_of_the_present_candidates_speaks_once(judged: Lin
 def test_a_planted_edge_earns_before_costs_and_the_delisted_symbol_is_counted(told: dict[str, Any]) -> None:
     assert told["trades"]["gross"]["low"] > 0
     assert told["universe"]["gone"] == ["SIM03"]
-    assert not told["universe"]["survivor_biased"]
+    assert told["universe"]["survivor_biased"]
     assert set(told["benchmarks"]) == {"universe"}
+
+
+def test_a_symbol_that_is_retired_is_neither_delisted_nor_gone(fresh: Line) -> None:
+    rows, bars = oof(fresh), fresh.lake.read("bars", symbols=["SIM01"])["timestamp"]
+    word = rows.filter(pl.col("symbol") == "SIM01").sort("timestamp")[-1:]
+    at = pl.lit(bars[-2]).cast(rows.schema["timestamp"])
+    fresh.lake.append("predictions", word.with_columns(timestamp=at, origin=pl.lit("live"), learnt_until=None))
+    fresh.ledger.retire(["SIM01"], later(hours=1))
+    Simulated(fresh.settings).advance(40)
+    ingest(fresh.lake, fresh.ledger, Sources(fresh.settings), fresh.settings, SYMBOLS[1:], later(days=60))
+    found = played(fresh)
+    assert found["universe"]["gone"] == ["SIM03"]
+    assert found["trades"]["retired"] == 1
+    assert "delisted" not in found["trades"]
 
 
 def test_the_report_is_a_run_of_its_own_experiment_with_figures_one_file_and_a_picture_and_is_logged_once(
@@ -90,6 +107,16 @@ def test_every_way_of_trading_that_is_looked_at_is_a_trial_and_the_same_one_agai
     assert looked(long_only=True) == models + 1
     assert looked(sizing="volatility") == models + 2
     assert looked() == models + 2
+
+
+def test_the_thresholds_of_the_rule_that_trades_by_them_are_ways_of_trading_too(fresh: Line) -> None:
+    def looked(rule: str, buy_from: float) -> int:
+        ways = {"backtest": replace(FORCED, rule=rule), "signal": SignalParameters(buy_from=buy_from)}
+        return int(played(Line(fresh.settings.home, **ways))["luck"]["trials"])
+
+    first = looked("signal", 0.51)
+    assert [looked("signal", at) for at in (0.52, 0.53, 0.52)] == [first + 1, first + 2, first + 2]
+    assert [looked("sign", at) for at in (0.51, 0.52)] == [first + 3, first + 3]
 
 
 def test_a_prediction_whose_fit_had_seen_what_followed_is_left_out(fresh: Line) -> None:
@@ -133,6 +160,19 @@ def test_promoted_only_is_what_serves_and_says_so(judged: Line, told: dict[str, 
     assert found["of"]["models"] == "in production"
     assert found["of"]["cells"] == len(serving)
     assert found["of"]["rows"] < told["of"]["rows"]
+
+
+def test_models_of_another_horizon_are_not_played_and_where_none_is_left_nothing_was_looked_at(fresh: Line) -> None:
+    further = Line(fresh.settings.home, backtest=FORCED, learning=replace(LIGHT, horizon=5))
+    for wish in (Wish(), Wish(promoted_only=True)):
+        found = played(further, wish)
+        assert found["state"] == "empty"
+        assert "looks 1 bars ahead and the settings 5: what it said is not judged" in found["reason"]
+    assert further.ledger.trials(f"backtest|{family(further.settings, '*')}") == []
+    fresh.ledger.note_candidates([{**fresh.ledger.candidates()["SIM01", "all"], "horizon": 7}])
+    rest = played(fresh)["of"]
+    assert (rest["cells"], rest["cells_of_another_horizon"]) == (len(SYMBOLS) - 1, 1)
+    assert rest["rows"] == oof(fresh).filter(pl.col("symbol") != "SIM01").height
 
 
 def test_days_bound_what_is_traded_and_marked(judged: Line) -> None:

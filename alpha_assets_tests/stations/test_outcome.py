@@ -11,7 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from alpha_assets.quant.labels import open_to_open
+from alpha_assets.sources.all import Sources
 from alpha_assets.sources.simulated import Simulated
+from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.outcome import BEGINNING, booked, orders_of, outcome
 from alpha_assets.stations.perform import live_points, perform
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
@@ -96,6 +98,58 @@ def test_the_symbol_that_is_delisted_ends_with_a_haircut_and_the_others_wait_for
     assert (ended["status"], ended["reason"]) == ("closed", "delisted")
     assert ended["exit_price"] == pytest.approx(0.7 * last["close"])
     assert (never["status"], never["reason"]) == ("unfilled", "delisted")
+
+
+def hear(line: Line, symbols: Sequence[str], now: datetime) -> None:
+    """Bring the bars of these symbols, and trade what can be traded."""
+    ingest(line.lake, line.ledger, Sources(line.settings), line.settings, symbols, now)
+    outcome(line.lake, line.ledger, line.settings, now)
+
+
+def test_of_a_symbol_that_nobody_follows_the_positions_wait_and_go_on_as_if_it_had_never_been_away(
+    line: Line, tmp_path: Path
+) -> None:
+    stamps = bars(line, "SIM01")
+    say(line, "SIM01", [(stamps[-2], "BUY"), (stamps[-1], "SELL")])
+    outcome(line.lake, line.ledger, line.settings, NOW)
+    before = ledger(line)
+    Simulated(line.settings).advance(70)
+    whole = copied(line.settings.home, tmp_path / "whole")
+    hear(whole, SYMBOLS, later(days=101))
+    line.ledger.retire(["SIM01"], later(hours=1))
+    hear(line, SYMBOLS[1:], later(days=100))
+    assert before["status"].to_list() == ["open", "pending"]
+    assert ledger(line).equals(before), "nobody asked for its bars: that is no delisting"
+    line.ledger.add_symbols(
+        [{"symbol": "SIM01", "source": "simulated", "calendar": "XNYS", "added_at": later(days=100)}]
+    )
+    outcome(line.lake, line.ledger, line.settings, later(days=100.5))
+    assert ledger(line).equals(before), "nor has anybody asked since it is followed again"
+    hear(line, SYMBOLS, later(days=101))
+    assert ledger(line).equals(ledger(whole))
+    assert ledger(line)["status"].to_list() == ["closed", "closed"]
+
+
+def test_a_symbol_that_was_delisted_before_it_was_retired_stays_delisted(line: Line) -> None:
+    stamps = bars(line, "SIM03")
+    say(line, "SIM03", [(stamps[-2], "BUY")])
+    line.ledger.retire(["SIM03"], later(hours=1))
+    outcome(line.lake, line.ledger, line.settings, later(hours=2))
+    assert ledger(line)["reason"].to_list() == ["delisted"]
+
+
+def test_a_symbol_that_is_followed_again_and_stays_silent_for_longer_than_a_listing_does_is_delisted(
+    line: Line,
+) -> None:
+    """Until then nobody knows; the symbol that went while nobody followed it was asked for and has no bar."""
+    stamps = bars(line, "SIM03")
+    say(line, "SIM03", [(stamps[-2], "BUY")])
+    row = {"symbol": "SIM03", "source": "simulated", "calendar": "XNYS"}
+    line.ledger.add_symbols([{**row, "added_at": later(hours=1)}])
+    for sessions, told in ((60, ("open", None)), (1, ("closed", "delisted"))):
+        Simulated(line.settings).advance(sessions)
+        hear(line, SYMBOLS, later(days=100 + sessions))
+        assert ledger(line).select("status", "reason").row(0) == told
 
 
 def test_signals_that_come_bit_by_bit_are_booked_as_if_they_had_come_at_once(line: Line, tmp_path: Path) -> None:

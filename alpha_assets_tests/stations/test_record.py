@@ -1,5 +1,6 @@
 """The track record of a home: what was known by then and nothing later, out of fold, read once and kept."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from alpha_assets.stations import record
 from alpha_assets.stations.recognise import TABLE, recognise
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.cache import Cache
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
 pytestmark = pytest.mark.xdist_group("line")
 
@@ -84,6 +85,20 @@ def test_the_model_view_of_the_past_is_what_the_production_model_said_out_of_fol
     assert told.filter(symbol=CHOSEN)["p_up"].to_list() == said[voice].to_list()
     other = {cell: {**row, "training_id": "another"} for cell, row in production.items()}
     assert record.answers_of(line.lake, other, bars).is_empty()
+
+
+def test_what_a_model_of_another_horizon_said_is_no_past_of_the_model_view(line: Line) -> None:
+    bars = line.lake.read("bars", symbols=[CHOSEN])["timestamp"]
+    other = Line(line.settings.home, learning=replace(LIGHT, horizon=5))
+    mine, its = (past_of(one, bars[0], bars[-1]) for one in (line, other))
+    assert mine.led.any()
+    assert not its.led.any()
+    begins, served = mine.begins, line.ledger.production()
+    one, two, three = (
+        record.identity(one.lake, one.settings, some, begins)
+        for one, some in ((other, served), (other, {}), (line, served))
+    )
+    assert one == two != three
 
 
 def test_without_any_model_in_production_nothing_is_led(line: Line) -> None:

@@ -1,6 +1,7 @@
 """How stated confidences held: live and out of fold, each by hand, never mixed, told in ledger, MLflow and picture."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from alpha_assets.stations.reliability_picture import reliability_picture
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stores.cache import Cache
 from alpha_assets.stores.outcomes import Outcomes
-from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
+from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 from alpha_assets_tests.stations.test_outcome import experiments, tell_the_last
 
 pytestmark = pytest.mark.xdist_group("line")
@@ -133,6 +134,11 @@ def test_without_a_model_nothing_would_have_been_stated_and_nothing_is_read(
     line = copied(trained, tmp_path / "home")
     monkeypatch.setattr(record, "whole_past", None)
     assert out_of_fold(line.lake, line.ledger, line.settings, NOW) == ({}, None, None)
+
+
+def test_where_every_model_looks_another_horizon_nothing_would_have_been_stated(line: Line) -> None:
+    other = Line(line.settings.home, signal=BOLD, learning=replace(LIGHT, horizon=5))
+    assert out_of_fold(other.lake, other.ledger, other.settings, NOW) == ({}, None, None)
 
 
 def test_live_confidences_are_those_of_closed_positions_against_their_net_win(line: Line) -> None:
