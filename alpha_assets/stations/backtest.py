@@ -47,6 +47,9 @@ from alpha_assets.stores.registry import Registry
 #: Who sees the scores here.
 BACKTEST = "backtest"
 
+#: Bars without a word between what was said out of fold and live: more of them are a vault, and no pause.
+MOST_SILENT = 20
+
 #: Of two rows of one training on one bar, which counts: what was said out of fold, live, in shadow.
 ORIGINS = (OUT_OF_FOLD, "live", "shadow")
 
@@ -112,8 +115,10 @@ def backtest(
     heard, late = _unseen(said, bars)
     if heard.is_empty():
         return _nothing("no prediction meets a bar that can be adjusted: refresh the symbols")
+    heard, apart = _in_one_piece(heard, bars)
     progress("bars read", 2, 4)
     horizon, trading = settings.learning.horizon, settings.trading
+    bars = _while_held(bars, heard["timestamp"].max(), horizon + settings.backtest.gone_after)
     a_year = max(calendars.bars_a_year(names[symbol], settings.interval) for symbol in symbols)
     plan = planned(
         *(heard, bars),
@@ -138,6 +143,7 @@ def backtest(
             "rows": heard.height,
             **{origin: int((heard["origin"] == origin).sum()) for origin in ORIGINS},
             "late_rows_left_out": late,
+            "rows_apart_left_out": apart,
         },
         "parameters": {
             **asdict(settings.backtest),
@@ -276,6 +282,29 @@ def _unseen(said: pl.DataFrame, bars: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     met = said.join(bars.select("symbol", "timestamp", "known_at"), on=["symbol", "timestamp"], how="inner")
     late = overlapping(met)
     return met.join(late, on=["symbol", "timestamp"], how="anti"), late.height
+
+
+def _while_held(bars: pl.DataFrame, last: Any, periods: int) -> pl.DataFrame:
+    """The bars until the last position is over, at the latest so many periods after its entry."""
+    after = bars.filter(pl.col("timestamp") > last)["timestamp"].unique().sort().head(periods + 2)
+    return bars if after.is_empty() else bars.filter(pl.col("timestamp") <= after[-1])
+
+
+def _in_one_piece(heard: pl.DataFrame, bars: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """What was said out of fold or what was said since, whichever is longer, where the vault lies between the two.
+
+    And how many rows were left out. Nobody spoke over the vault's dates: as idle time they would count as held, and
+    thin out every figure of a year.
+    """
+    last = heard.filter(origin=OUT_OF_FOLD)["timestamp"].max()
+    if last is None:
+        return heard, 0
+    before, since = heard.filter(pl.col("timestamp") <= last), heard.filter(pl.col("timestamp") > last)
+    between = pl.col("timestamp").is_between(last, since["timestamp"].min(), closed="none")
+    if since.is_empty() or bars.filter(between)["timestamp"].n_unique() <= MOST_SILENT:
+        return heard, 0
+    kept = max(before, since, key=lambda part: part["timestamp"].n_unique())
+    return kept, heard.height - kept.height
 
 
 def _tried(

@@ -202,6 +202,25 @@ def test_live_words_of_the_same_training_count_after_those_out_of_fold(fresh: Li
     assert played(fresh)["of"]["live"] == 1 - spoken
 
 
+def test_over_the_vaults_dates_nobody_spoke_and_they_are_no_idle_time(fresh: Line) -> None:
+    rows = oof(fresh)
+    stamps = rows["timestamp"].unique().sort()
+    spoken = rows.filter(pl.col("timestamp") < stamps[-60])
+    fresh.lake.replace("predictions", spoken, sorted(rows["symbol"].unique()))
+    before = played(fresh)
+    assert before["period"]["last"] < stamps[-30].date().isoformat()
+    word = rows.filter(pl.col("timestamp") == stamps[-1]).with_columns(origin=pl.lit("live"), learnt_until=None)
+    fresh.lake.append("predictions", word)
+    found = played(fresh)
+    assert found["of"]["rows_apart_left_out"] == word.height
+    assert [found[part] for part in ("period", "figures", "of")] == [
+        before[part] | ({"rows_apart_left_out": word.height} if part == "of" else {})
+        for part in ("period", "figures", "of")
+    ]
+    alone = played(fresh, Wish(since=stamps[-30].date()))
+    assert (alone["of"]["live"], alone["of"]["rows_apart_left_out"]) == (word.height, 0)
+
+
 def test_a_home_without_candidates_says_what_to_do(featured: Path, tmp_path: Path) -> None:
     found = played(copied(featured, tmp_path / "home"))
     assert found["state"] == "empty"
