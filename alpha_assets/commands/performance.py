@@ -31,6 +31,7 @@ def performance(settings: Settings, options: Namespace) -> None:
     from alpha_assets.quant.performance import ALL, CELL, EVER, FIGURES
     from alpha_assets.stores.outcomes import Outcomes
 
+    _refuse_unheard(options)
     ledger = opened(settings)
     windows = [str(days) for days in settings.trading.windows] + [EVER]
     if options.window is not None and options.window not in windows:
@@ -42,6 +43,8 @@ def performance(settings: Settings, options: Namespace) -> None:
         from alpha_assets.stations.dossier import training_log
         from alpha_assets.stores.registry import Registry
 
+        if options.symbols is not None:
+            _refuse_unknown(ledger.universe(retired=True), options.symbols)
         rows = training_log(ledger, Registry(settings), options.symbols)
         show.table(rows, TRAINING_FIELDS, options.format, "no model was trained yet: alpha-assets train")
         return
@@ -82,6 +85,15 @@ def _calibration(rows: Sequence[dict[str, Any]], options: Namespace) -> None:
     whole = ("strategy", "source", *FIGURES, "sentence", "curve")
     fields = SHOWN_CALIBRATION if options.format == "table" else whole
     show.table(told, fields, options.format, "no confidence was stated yet: alpha-assets refresh, after the next bars")
+
+
+def _refuse_unheard(options: Namespace) -> None:
+    """Say of an option that the table asked for knows nothing of that it does not."""
+    unheard = {"calibration": ("symbols", "window"), "trainings": ("strategy", "window")}
+    for asked, names in unheard.items():
+        for name in names:
+            if getattr(options, asked) and getattr(options, name) is not None:
+                raise CommandFailed(f"--{asked} goes without --{name}: its table is over all of them")
 
 
 def _refuse_no_strategy(rows: Sequence[dict[str, Any]], strategy: str) -> None:

@@ -1,6 +1,7 @@
 """Performance from the command: what the assets booked, once bars have come after the signals; the log of trainings."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,22 @@ def test_the_log_of_trainings_has_time_rows_accuracy_and_status(settled: Path, w
     assert len({(row["model"], row["version"]) for row in told}) == len(told), "a pooled model is one training"
     assert all(0.3 < row["accuracy"] < 0.8 and row["seconds"] > 0 and row["rows"] > 100 for row in told)
     assert {row["status"] for row in told} <= {"production", "failed", "staging", "canary", "archived"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--calibration", "--symbols", "SIM01"), "--calibration goes without --symbols"),
+        (("--calibration", "--window", "30"), "--calibration goes without --window"),
+        (("--trainings", "--strategy", "blend"), "--trainings goes without --strategy"),
+        (("--trainings", "--window", "all"), "--trainings goes without --window"),
+        (("--trainings", "--symbols", "NOPE"), "NOPE: not in the universe"),
+    ],
+)
+def test_a_choice_that_a_table_knows_nothing_of_is_refused(
+    settled: Path, options: Sequence[str], sentence: str
+) -> None:
+    with home(settled):
+        said = call("performance", *options)
+    assert (said.code, said.out) == (1, "")
+    assert sentence in said.err
