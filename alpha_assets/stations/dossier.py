@@ -9,11 +9,12 @@ from typing import Any
 
 from alpha_assets.quant.lifecycle import (
     PRODUCTION,
-    STAGING,
     Decision,
     Standing,
     VersionKey,
     standing,
+    standings,
+    stood_in,
     taken_back,
     version_of,
 )
@@ -83,23 +84,30 @@ def _training(rows: Sequence[Row], states: Mapping[tuple[str, str, str], str], m
 
 
 def _versions(cell: Cell, history: Sequence[Row], candidate: Row | None) -> list[Row]:
-    stands = standing(history)
+    stands = standing(history, candidate)
     training = candidate["state"] if candidate else None
     named = {"symbol": cell[0], "regime": cell[1], "training": training}
     taken = taken_back(history)
     rows = []
+    newest = {version_of(row): row for row in history}
     for key, state in stands.states.items():
-        about = [row for row in history if version_of(row) == key]
-        # That which took a version back is a decision on it too, though it is about the version before.
-        last = max([about[-1], taken.get(key, about[-1])], key=lambda row: int(row["seq"]))
-        rows.append({**named, **_shown(about[-1]), **_decision(last), "state": state})
-    open_candidate = candidate is not None and version_of(candidate) not in stands.states
-    if candidate is not None and open_candidate:
-        has_version = candidate["model_version"] is not None
-        if has_version or not rows:
-            waiting = {"state": STAGING if has_version else None, "reason": candidate["reason"]}
-            rows.append({**named, **_shown(candidate), **waiting})
+        if key in newest:
+            # That which took a version back is a decision on it too, though it is about the version before.
+            last = max(newest[key], taken.get(key, newest[key]), key=lambda row: int(row["seq"]))
+            rows.append({**named, **_shown(newest[key]), **_decision(last), "state": state})
+    own = version_of(candidate) if candidate is not None else None
+    if candidate is not None and own not in newest and (own or not rows):
+        state = stands.states[own] if own else None
+        rows.append({**named, **_shown(candidate), "state": state, "reason": _so_far(history, candidate)})
     return rows
+
+
+def _so_far(history: Sequence[Row], candidate: Row) -> str:
+    """Of a candidate that was not decided on itself."""
+    instead = stood_in(history, candidate)
+    if instead is None:
+        return str(candidate["reason"])
+    return f"{instead['model_name']} version {instead['model_version']} was decided on in its place"
 
 
 def _shown(row: Mapping[str, Any]) -> Row:

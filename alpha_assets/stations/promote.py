@@ -27,8 +27,10 @@ from alpha_assets.quant.gate_lines import Line
 from alpha_assets.quant.lifecycle import (
     CANARY,
     FAILED,
+    GATE,
     PRODUCTION,
     STAGING,
+    WATCH,
     Decision,
     VersionKey,
     standing,
@@ -39,7 +41,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations import drift, projection
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.champions import champions, scores_of, succeeded, who_serves
-from alpha_assets.stations.decisions import GATE, WATCH, rollback_row, row_of
+from alpha_assets.stations.decisions import rollback_row, row_of
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, pooled_candidate, why_untrained

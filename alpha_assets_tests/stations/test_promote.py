@@ -12,6 +12,8 @@ import pytest
 from alpha_assets.quant import gate
 from alpha_assets.quant.parameters import FeatureParameters, GateParameters, PromotionParameters, RegimeParameters
 from alpha_assets.stations import projection
+from alpha_assets.stations.dossier import version_rows
+from alpha_assets.stations.inspect_models import aliases_verdict
 from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.promote import promote, reconcile
 from alpha_assets.stations.series import calendars_of
@@ -391,7 +393,15 @@ def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_n
         assert row["evidence"]["window"]["rows"] == of_pool.height
         assert row["trained_at"] == NOW
     assert line.registry.production_versions() == {"all.pooled": "1"}
-    assert staging(line) == {f"{symbol}.all": "1" for symbol in SYMBOLS}, "nobody has decided on their own fits"
+    assert staging(line) == {}, "the pooled version was decided on in the place of their own fits"
+    own = line.registry.client.get_model_version(f"{SYMBOLS[0]}.all", "1")
+    assert own.tags["state"] == "archived"
+    told = {(row["model"], row["state"]): row["reason"] for row in version_rows(line.ledger)}
+    assert told[f"{SYMBOLS[0]}.all", "archived"] == "all.pooled version 1 was decided on in its place"
+    line.registry.client.set_registered_model_alias(f"{SYMBOLS[0]}.all", "staging", "1")
+    assert aliases_verdict(line.ledger, line.registry).sample == [f"{SYMBOLS[0]}.all@staging is version 1"]
+    assert reconcile(line.ledger, line.registry) == 1
+    assert staging(line) == {}
     chosen = next(row["symbol"] for row in decisions if row["verdict"] == "promote")
     line.signal([chosen])
     (said,) = line.ledger.signals([chosen])
