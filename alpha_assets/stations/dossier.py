@@ -5,6 +5,7 @@ Views over decisions, candidates and MLflow; nothing of them is stored.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from alpha_assets.quant.lifecycle import (
@@ -14,6 +15,7 @@ from alpha_assets.quant.lifecycle import (
     VersionKey,
     standing,
     standings,
+    states_of,
     stood_in,
     taken_back,
     version_of,
@@ -50,31 +52,29 @@ def training_log(ledger: Ledger, registry: Registry, symbols: Sequence[str] | No
     """A row a training that the ledger knows of: when, how long (processor time), on how many rows, how accurate.
 
     A pooled model, which stands in for several symbols, is one training, and its symbol is «*». ``accuracy`` and
-    ``ts_ic`` are out of fold. ``status`` is that of the version, production where it is so for any symbol, or why there
-    is no version. Sorted by symbol, regime and age.
+    ``ts_ic`` are out of fold. ``status`` is that of the version over all symbols, of ``symbols`` or not, as its tag in
+    MLflow has it (``lifecycle.states_of``), or why there is no version. Sorted by symbol, regime and age.
     """
     metrics = registry.trainings()
-    states = {(row["symbol"], row["regime"], row["version"]): row["state"] for row in version_rows(ledger, symbols)}
-    candidates = [row for cell, row in ledger.candidates().items() if symbols is None or cell[0] in symbols]
-    rows = [row for history in ledger.history(symbols).values() for row in history] + candidates
+    histories, candidates = ledger.history(), ledger.candidates()
+    states = states_of(standings(histories, candidates).values())
     trained: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["training_id"]:
+    for row in [*chain.from_iterable(histories.values()), *candidates.values()]:
+        if row["training_id"] and (symbols is None or row["symbol"] in symbols):
             trained.setdefault(row["training_id"], []).append(row)
     told = [_training(own, states, metrics.get(identity, {})) for identity, own in trained.items()]
     return sorted(told, key=lambda row: (row["symbol"], REGIMES.index(row["regime"]), row["trained_at"]))
 
 
-def _training(rows: Sequence[Row], states: Mapping[tuple[str, str, str], str], metrics: Mapping[str, float]) -> Row:
-    found = [states.get((row["symbol"], row["regime"], row["model_version"])) for row in rows]
+def _training(rows: Sequence[Row], states: Mapping[VersionKey, str], metrics: Mapping[str, float]) -> Row:
     newest, ours = rows[-1], {row["symbol"] for row in rows}
-    own = PRODUCTION if PRODUCTION in found else next((state for state in found if state), newest.get("state"))
+    key = version_of(newest)
     return {
         "symbol": newest["symbol"] if len(ours) == 1 else "*",
         "regime": newest["regime"],
         "model": newest["model_name"],
         "version": newest["model_version"],
-        "status": own,
+        "status": newest["state"] if key is None else states[key],
         "trained_at": newest["trained_at"] or newest["decided_at"],
         "seconds": metrics.get("training_seconds"),
         "rows": metrics.get("oof_rows", newest.get("rows")),

@@ -12,7 +12,8 @@ import pytest
 from alpha_assets.quant import gate
 from alpha_assets.quant.parameters import FeatureParameters, GateParameters, PromotionParameters, RegimeParameters
 from alpha_assets.stations import projection
-from alpha_assets.stations.dossier import version_rows
+from alpha_assets.stations.decisions import promote_version, roll_back
+from alpha_assets.stations.dossier import training_log, version_rows
 from alpha_assets.stations.inspect_models import aliases_verdict
 from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.promote import promote, reconcile
@@ -411,6 +412,35 @@ def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_n
     assert (again.states(), spent) == ({"unchanged": len(SYMBOLS)}, {1})
     assert "was decided on: " in again.partitions[chosen]["reason"]
     assert line.ledger.decisions() == decisions
+
+
+def test_the_log_of_trainings_has_the_state_that_mlflow_has_of_own_fits_and_of_the_pooled_one_that_many_share(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
+    line.promote()
+    serves = next(row["symbol"] for row in line.ledger.decisions() if row["verdict"] == "promote")
+    other = next(symbol for symbol in SYMBOLS if symbol != serves)
+
+    def logged(symbols: list[str] | None = None) -> dict[str, str]:
+        return {row["model"]: row["status"] for row in training_log(line.ledger, line.registry, symbols)}
+
+    def tagged() -> dict[str, str]:
+        versions = [line.registry.client.get_model_version(name, "1") for name in logged()]
+        return {version.name: version.tags["state"] for version in versions}
+
+    own = {f"{symbol}.all": "archived" for symbol in SYMBOLS}
+    assert logged() == tagged() == {**own, "all.pooled": "production"}
+    assert logged([other]) == {f"{other}.all": "archived", "all.pooled": "production"}
+    word: dict[str, Any] = {"why": "I know better", "who": "ann"}
+    promote_version(
+        line.ledger, line.registry, line.settings, (other, "all"), f"{other}.all/1", now=later(days=1), **word
+    )
+    reconcile(line.ledger, line.registry)
+    assert logged() == tagged() == {**own, f"{other}.all": "production", "all.pooled": "production"}
+    roll_back(line.ledger, (other, "all"), None, now=later(days=2), **word)
+    reconcile(line.ledger, line.registry)
+    assert logged() == tagged() == {**own, f"{other}.all": "failed", "all.pooled": "production"}
 
 
 def test_where_own_fits_beat_the_pooled_model_they_are_judged_and_the_table_says_so(
