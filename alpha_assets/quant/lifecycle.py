@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-#: A decision's fields that are read here: verdict, stage, model_name, model_version; in ``served_since`` decided_at, and
-#: beside a candidate who.
+#: A decision's fields that are read here: verdict, stage, model_name, model_version; in ``served_since`` decided_at;
+#: beside a candidate (of which trained_at is read) decided_at and who.
 Decision = Mapping[str, Any]
 
 #: A symbol and a regime.
@@ -68,7 +68,7 @@ class Standing:
 
 
 def standing(history: Sequence[Decision], candidate: Decision | None = None) -> Standing:
-    """The standing after these decisions on one (symbol, regime), oldest first; ``candidate`` is its newest training."""
+    """The standing after these decisions on one (symbol, regime), oldest first, and of its newest training."""
     line: list[Decision] = []
     canary: Decision | None = None
     states: dict[VersionKey, str] = {}

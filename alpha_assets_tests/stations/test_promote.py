@@ -12,8 +12,8 @@ import pytest
 from alpha_assets.quant import gate
 from alpha_assets.quant.parameters import FeatureParameters, GateParameters, PromotionParameters, RegimeParameters
 from alpha_assets.stations import projection
-from alpha_assets.stations.decisions import promote_version, roll_back
-from alpha_assets.stations.dossier import training_log, version_rows
+from alpha_assets.stations.decisions import promote_version, reject_version, roll_back
+from alpha_assets.stations.dossier import ml_profile, training_log, version_rows
 from alpha_assets.stations.inspect_models import aliases_verdict
 from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.promote import promote, reconcile
@@ -441,6 +441,31 @@ def test_the_log_of_trainings_has_the_state_that_mlflow_has_of_own_fits_and_of_t
     roll_back(line.ledger, (other, "all"), None, now=later(days=2), **word)
     reconcile(line.ledger, line.registry)
     assert logged() == tagged() == {**own, f"{other}.all": "failed", "all.pooled": "production"}
+
+
+def test_the_ml_profile_tells_what_serves_and_the_fate_of_the_newest_training_apart(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
+    line.promote()
+    serves = {symbol for symbol, _ in line.ledger.production()}
+
+    def told(symbol: str) -> dict[str, Any]:
+        document: dict[str, Any] = ml_profile(line.ledger, line.registry, line.settings, symbol, later(days=1))["all"]
+        return document
+
+    for symbol in SYMBOLS:
+        training, last = told(symbol)["training"], told(symbol)["last_decision"]
+        assert told(symbol)["status"] == ("production" if symbol in serves else "failed")
+        assert (last["model_name"], last["verdict"]) == ("all.pooled", "promote" if symbol in serves else "reject")
+        assert (training["model_name"], training["status"]) == (f"{symbol}.all", "archived")
+        assert training["last_decision"] == last, "it was taken in the place of its own fit"
+    symbol = min(serves)
+    version = f"{symbol}.all/1"
+    reject_version(line.ledger, (symbol, "all"), version, why="too odd", who="ann", now=later(days=1))
+    assert (told(symbol)["status"], told(symbol)["last_decision"]["verdict"]) == ("production", "promote")
+    training = told(symbol)["training"]
+    assert (training["status"], training["last_decision"]["reason"]) == ("failed", "too odd")
 
 
 def test_where_own_fits_beat_the_pooled_model_they_are_judged_and_the_table_says_so(
