@@ -382,7 +382,11 @@ def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_n
     trained: Path, tmp_path: Path
 ) -> None:
     line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
-    assert "promoted" in line.promote().states()
+    report = line.promote()
+    assert "promoted" in report.states()
+    assert {told["model"] for told in report.partitions.values()} == {"all.pooled"}
+    said = report.totals["pools"]["all"]
+    assert said.endswith(f"; all.pooled version 1 stands in for the own fits of {len(SYMBOLS)} symbols")
     version = pooled(line)
     decisions = line.ledger.decisions()
     assert {row["symbol"] for row in decisions} == set(SYMBOLS)
