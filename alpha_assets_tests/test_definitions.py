@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,18 @@ def definitions(tmp_path: Path) -> dg.Definitions:
 
 def test_the_graph_is_as_snapshotted(definitions: dg.Definitions, snapshot: SnapshotAssertion) -> None:
     assert described(definitions) == snapshot
+
+
+def test_the_chart_in_the_readme_has_the_arrows_of_the_graph(definitions: dg.Definitions) -> None:
+    chart = (ROOT / "README.md").read_text().split("```mermaid\n", 1)[1].split("```", 1)[0]
+    drawn = set()
+    for line in (line for line in chart.splitlines() if "-->" in line):
+        steps = [[name.strip() for name in step.split("&")] for step in line.split("-->")]
+        drawn |= {arrow for both in pairwise(steps) for arrow in product(*both)}
+    assets = described(definitions)["assets"]
+    assert {(one, other) for one, other in drawn if not one.startswith("source(")} == {
+        (parent, name) for name, what in assets.items() for parent in what["deps"]
+    }
 
 
 def test_every_asset_has_group_kinds_owners_and_a_description(definitions: dg.Definitions) -> None:

@@ -54,9 +54,14 @@ def backtest(settings: Settings, options: Namespace) -> None:
     if options.format == "json":
         show.record({name: value for name, value in found.told.items() if name != "series"}, "json")
     elif options.format == "csv":
-        show.record(brief(found.told), "csv")
+        show.record(_named(brief(found.told)), "csv")
     else:
-        _print_whole(found.told, brief(found.told))
+        _print_whole(found.told, _named(brief(found.told)))
+
+
+def _named(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures under names that are columns too, without comma or space."""
+    return {name.replace(",", "").replace(" ", "_"): value for name, value in figures.items()}
 
 
 def _refuse_without_place(picture: Path) -> None:

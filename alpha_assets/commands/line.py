@@ -175,6 +175,7 @@ def _outcome(cell: str, candidate: Mapping[str, Any], promoted: Mapping[str, Any
         "training": candidate["state"],
         "decision": promoted["state"],
         "version": promoted.get("version") or candidate.get("version"),
+        "model": promoted.get("model"),
         "reason": promoted.get("reason") or candidate.get("reason"),
         "pool": promoted["run"].get("pools", {}).get(regime),
     }
@@ -201,10 +202,17 @@ def _print_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _in_words(row: Mapping[str, Any]) -> str:
-    """What became of a cell: the decision and on what, or the training alone where it left nothing to decide."""
-    if row["decision"] in ("no_candidate", row["training"]):
-        return str(row["training"])
-    return f"{row['decision']} ({row['training']})"
+    """What became of a cell: the decision and on which model, or the training alone where it left nothing to decide."""
+    from alpha_assets.stations.train import pool_name
+
+    training, decision = str(row["training"]), str(row["decision"])
+    if decision in ("no_candidate", training):
+        return training
+    if row["model"] is None:
+        return f"{decision} ({training})"
+    if row["model"] != pool_name(row["regime"]):
+        return f"{decision}: own fit ({training})"
+    return f"{decision}: pooled" + ("" if training == "pooled" else f" (own fit {training})")
 
 
 def _print_close(

@@ -1,7 +1,7 @@
 """How strategies did, and the log of trainings: the figures that the assets wrote, read from the ledger."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alpha_assets.commands import show
@@ -11,6 +11,9 @@ from alpha_assets.settings import Settings
 
 #: What fits on a screen; CSV and JSON have every figure.
 SHOWN_FIELDS = ("signals", "closed", "win_rate", "expectancy", "profit_factor", "total_pnl", "sharpe", "max_drawdown")
+#: Figures that are counts or flags; a document of figures holds numbers alone, and of old homes floats.
+COUNTS = ("signals", "closed", "open", "void", "wins", "stated", "outcomes", "dates", "rows")
+FLAGS = ("calibrated",)
 SHOWN_CALIBRATION = ("strategy", "source", "outcomes", "brier", "sentence")
 TRAINING_FIELDS = (
     "symbol",
@@ -45,7 +48,7 @@ def performance(settings: Settings, options: Namespace) -> None:
 
         if options.symbols is not None:
             _refuse_unknown(ledger.universe(retired=True), options.symbols)
-        rows = training_log(ledger, Registry(settings), options.symbols)
+        rows = [_counting(row) for row in training_log(ledger, Registry(settings), options.symbols)]
         show.table(rows, TRAINING_FIELDS, options.format, "no model was trained yet: alpha-assets train")
         return
     store = Outcomes(ledger)
@@ -58,7 +61,7 @@ def performance(settings: Settings, options: Namespace) -> None:
     rows = store.performance(symbols, strategies, windows if asked is None else [asked])
     if options.strategy is not None and not rows:
         _refuse_no_strategy(store.performance(), options.strategy)
-    told = [{**{name: row[name] for name in (*CELL, "window")}, **row["document"]} for row in rows]
+    told = [{**{name: row[name] for name in (*CELL, "window")}, **_counting(row["document"])} for row in rows]
     cell = [name for name in CELL if name != "symbol" or options.symbols is not None]
     fields = (*cell, *SHOWN_FIELDS) if shown else (*CELL, "window", *FIGURES, "as_of")
     show.table(told, fields, options.format, "nothing was settled yet: alpha-assets refresh, after the next bars")
@@ -77,7 +80,7 @@ def _calibration(rows: Sequence[dict[str, Any]], options: Namespace) -> None:
     if options.strategy is not None:
         _refuse_no_strategy(rows, options.strategy)
     told = [
-        {"strategy": strategy, "source": source, **one}
+        {"strategy": strategy, "source": source, **_counting(one)}
         for source, by_strategy in reliability_of(rows).items()
         for strategy, one in by_strategy.items()
         if options.strategy in (None, strategy)
@@ -94,6 +97,14 @@ def _refuse_unheard(options: Namespace) -> None:
         for name in names:
             if getattr(options, asked) and getattr(options, name) is not None:
                 raise CommandFailed(f"--{asked} goes without --{name}: its table is over all of them")
+
+
+def _counting(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures with counts as integers and flags as booleans."""
+    kinds = dict.fromkeys(COUNTS, int) | dict.fromkeys(FLAGS, bool)
+    return {
+        name: kinds[name](value) if name in kinds and value is not None else value for name, value in figures.items()
+    }
 
 
 def _refuse_no_strategy(rows: Sequence[dict[str, Any]], strategy: str) -> None:

@@ -76,6 +76,9 @@ def metrics(settings: Settings, options: Namespace) -> None:
     _refuse_no_symbol(options.symbols)
     with trouble_told():
         told = newest_signals.metrics(options.symbols, options.max_age, settings, **_filters(options))
+    if options.format == "table":
+        times = {name: told[name] for name in ("oldest_bar", "newest_bar") if told[name] is not None}
+        told = {**told, **{name: datetime.fromisoformat(at) for name, at in times.items()}}
     show.record(told, options.format)
 
 

@@ -2,7 +2,8 @@
 
 ``staging -> canary -> production -> archived``, or ``failed``: turned down, or taken back. A promotion puts a version
 on top of the line of those that have served; a rollback takes versions off that line until the one it names is on top,
-so that a second rollback goes one further back and never forth again.
+so that a second rollback goes one further back and never forth again. A candidate waits as ``staging`` until something
+is decided on it, or on the pooled version in its place, which archives it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-#: A decision's fields that are read here: verdict, stage, model_name, model_version; in ``served_since`` decided_at.
+#: A decision's fields that are read here: verdict, stage, model_name, model_version; in ``served_since`` decided_at;
+#: beside a candidate (of which trained_at is read) decided_at and who.
 Decision = Mapping[str, Any]
+
+#: A symbol and a regime.
+Cell = tuple[str, str]
 
 #: The registered name and the number of a version.
 VersionKey = tuple[str, str]
@@ -20,6 +25,9 @@ STAGING, CANARY, PRODUCTION, ARCHIVED, FAILED = "staging", "canary", "production
 
 #: A version that several symbols share has the state of the one for which it does most.
 RANK = (PRODUCTION, CANARY, STAGING, ARCHIVED, FAILED)
+
+#: Who decides where no person does.
+GATE, WATCH = "gate", "watch"
 
 #: The stage of a decision that is about no version: a rollback to nothing.
 NOBODY = "none"
@@ -31,12 +39,13 @@ class Standing:
 
     ``line`` holds the decisions that brought a version into production which has not been taken back, oldest first: the
     last is what serves, the one before it what a rollback returns to. ``states`` is the state of every version that
-    was ever decided on.
+    was ever decided on, and of the candidate; ``waiting`` is that one while nothing was decided on it or in its place.
     """
 
     line: tuple[Decision, ...]
     canary: Decision | None
     states: Mapping[VersionKey, str]
+    waiting: VersionKey | None = None
 
     @property
     def production(self) -> Decision | None:
@@ -58,8 +67,8 @@ class Standing:
         return (*self.line[-1:], *reversed(former))
 
 
-def standing(history: Iterable[Decision]) -> Standing:
-    """The standing after these decisions on one (symbol, regime), oldest first."""
+def standing(history: Sequence[Decision], candidate: Decision | None = None) -> Standing:
+    """The standing after these decisions on one (symbol, regime), oldest first, and of its newest training."""
     line: list[Decision] = []
     canary: Decision | None = None
     states: dict[VersionKey, str] = {}
@@ -83,16 +92,52 @@ def standing(history: Iterable[Decision]) -> Standing:
     # A version that served before may be on trial again.
     states |= {_sure(canary): CANARY} if canary is not None else {}
     states |= {_sure(decision): PRODUCTION for decision in line[-1:]}
-    return Standing(tuple(line), canary, states)
+    trained = version_of(candidate) if candidate is not None else None
+    if candidate is None or trained is None or trained in states:
+        return Standing(tuple(line), canary, states)
+    waiting = trained if stood_in(history, candidate) is None else None
+    return Standing(tuple(line), canary, {**states, trained: STAGING if waiting else ARCHIVED}, waiting)
+
+
+def standings(
+    histories: Mapping[Cell, Sequence[Decision]], candidates: Mapping[Cell, Decision]
+) -> dict[Cell, Standing]:
+    """The standing of every (symbol, regime) that was decided on or trained."""
+    cells = histories.keys() | candidates.keys()
+    return {cell: standing(histories.get(cell, ()), candidates.get(cell)) for cell in cells}
+
+
+def stood_in(history: Sequence[Decision], candidate: Decision) -> Decision | None:
+    """The gate's newest decision on the pooled version in the place of a candidate, which is a fit of the symbol's own.
+
+    None of a candidate that was decided on itself, and of one that waits. What a person or the watch says of another
+    version is not said in the candidate's place, nor is what the gate said before it was trained.
+    """
+    key = version_of(candidate)
+    if key is None or any(version_of(decision) == key for decision in history):
+        return None
+    in_its_place = (
+        decision
+        for decision in reversed(history)
+        if decision["who"] == GATE
+        and decision["model_name"] != candidate["model_name"]
+        and decision["decided_at"] >= candidate["trained_at"]
+    )
+    return next(in_its_place, None)
 
 
 def states_of(stands: Iterable[Standing]) -> dict[VersionKey, str]:
-    """The state of every version that was decided on, by ``RANK`` where symbols share it."""
-    states: dict[VersionKey, str] = {}
+    """The state of every version in ``stands``, by ``RANK`` where symbols share it.
+
+    One that waits for a symbol has the state that it was given for others: something was decided on it.
+    """
+    waiting: dict[VersionKey, str] = {}
+    decided: dict[VersionKey, str] = {}
     for stand in stands:
         for key, state in stand.states.items():
+            states = waiting if key == stand.waiting else decided
             states[key] = min(state, states.get(key, state), key=RANK.index)
-    return states
+    return waiting | decided
 
 
 def taken_back(history: Sequence[Decision]) -> dict[VersionKey, Decision]:

@@ -17,9 +17,6 @@ from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import ModelDamaged, Registry, RegistryUnavailable
 from alpha_assets.stores.trouble import StoreTrouble
 
-#: Who decides where no person does.
-GATE, WATCH = "gate", "watch"
-
 #: What a decision says of the version it is about.
 MODEL = (
     "training_id",

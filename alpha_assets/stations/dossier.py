@@ -5,15 +5,18 @@ Views over decisions, candidates and MLflow; nothing of them is stored.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from alpha_assets.quant.lifecycle import (
     PRODUCTION,
-    STAGING,
     Decision,
     Standing,
     VersionKey,
     standing,
+    standings,
+    states_of,
+    stood_in,
     taken_back,
     version_of,
 )
@@ -49,31 +52,29 @@ def training_log(ledger: Ledger, registry: Registry, symbols: Sequence[str] | No
     """A row a training that the ledger knows of: when, how long (processor time), on how many rows, how accurate.
 
     A pooled model, which stands in for several symbols, is one training, and its symbol is «*». ``accuracy`` and
-    ``ts_ic`` are out of fold. ``status`` is that of the version, production where it is so for any symbol, or why there
-    is no version. Sorted by symbol, regime and age.
+    ``ts_ic`` are out of fold. ``status`` is that of the version over all symbols, of ``symbols`` or not, as its tag in
+    MLflow has it (``lifecycle.states_of``), or why there is no version. Sorted by symbol, regime and age.
     """
     metrics = registry.trainings()
-    states = {(row["symbol"], row["regime"], row["version"]): row["state"] for row in version_rows(ledger, symbols)}
-    candidates = [row for cell, row in ledger.candidates().items() if symbols is None or cell[0] in symbols]
-    rows = [row for history in ledger.history(symbols).values() for row in history] + candidates
+    histories, candidates = ledger.history(), ledger.candidates()
+    states = states_of(standings(histories, candidates).values())
     trained: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["training_id"]:
+    for row in [*chain.from_iterable(histories.values()), *candidates.values()]:
+        if row["training_id"] and (symbols is None or row["symbol"] in symbols):
             trained.setdefault(row["training_id"], []).append(row)
     told = [_training(own, states, metrics.get(identity, {})) for identity, own in trained.items()]
     return sorted(told, key=lambda row: (row["symbol"], REGIMES.index(row["regime"]), row["trained_at"]))
 
 
-def _training(rows: Sequence[Row], states: Mapping[tuple[str, str, str], str], metrics: Mapping[str, float]) -> Row:
-    found = [states.get((row["symbol"], row["regime"], row["model_version"])) for row in rows]
+def _training(rows: Sequence[Row], states: Mapping[VersionKey, str], metrics: Mapping[str, float]) -> Row:
     newest, ours = rows[-1], {row["symbol"] for row in rows}
-    own = PRODUCTION if PRODUCTION in found else next((state for state in found if state), newest.get("state"))
+    key = version_of(newest)
     return {
         "symbol": newest["symbol"] if len(ours) == 1 else "*",
         "regime": newest["regime"],
         "model": newest["model_name"],
         "version": newest["model_version"],
-        "status": own,
+        "status": newest["state"] if key is None else states[key],
         "trained_at": newest["trained_at"] or newest["decided_at"],
         "seconds": metrics.get("training_seconds"),
         "rows": metrics.get("oof_rows", newest.get("rows")),
@@ -83,23 +84,34 @@ def _training(rows: Sequence[Row], states: Mapping[tuple[str, str, str], str], m
 
 
 def _versions(cell: Cell, history: Sequence[Row], candidate: Row | None) -> list[Row]:
-    stands = standing(history)
+    stands = standing(history, candidate)
     training = candidate["state"] if candidate else None
     named = {"symbol": cell[0], "regime": cell[1], "training": training}
-    taken = taken_back(history)
     rows = []
+    newest = {version_of(row): row for row in history}
     for key, state in stands.states.items():
-        about = [row for row in history if version_of(row) == key]
-        # That which took a version back is a decision on it too, though it is about the version before.
-        last = max([about[-1], taken.get(key, about[-1])], key=lambda row: int(row["seq"]))
-        rows.append({**named, **_shown(about[-1]), **_decision(last), "state": state})
-    open_candidate = candidate is not None and version_of(candidate) not in stands.states
-    if candidate is not None and open_candidate:
-        has_version = candidate["model_version"] is not None
-        if has_version or not rows:
-            waiting = {"state": STAGING if has_version else None, "reason": candidate["reason"]}
-            rows.append({**named, **_shown(candidate), **waiting})
+        if (last := _last_on(key, history)) is not None:
+            rows.append({**named, **_shown(newest[key]), **_decision(last), "state": state})
+    own = version_of(candidate) if candidate is not None else None
+    if candidate is not None and own not in newest and (own or not rows):
+        so_far = {"state": stands.states[own] if own else None, "reason": _so_far(history, candidate)}
+        rows.append({**named, **_shown(candidate), **so_far})
     return rows
+
+
+def _last_on(key: VersionKey, history: Sequence[Row]) -> Decision | None:
+    """The newest decision on a version: what took it back is one too, though it is about the version before."""
+    back = taken_back(history).get(key)
+    said = [row for row in history if version_of(row) == key] + ([back] if back is not None else [])
+    return max(said, key=lambda row: int(row["seq"]), default=None)
+
+
+def _so_far(history: Sequence[Row], candidate: Row) -> str:
+    """Of a candidate that was not decided on itself."""
+    instead = stood_in(history, candidate)
+    if instead is None:
+        return str(candidate["reason"])
+    return f"{instead['model_name']} version {instead['model_version']} was decided on in its place"
 
 
 def _shown(row: Mapping[str, Any]) -> Row:
@@ -169,7 +181,7 @@ def _lines(evidence: Mapping[str, Any]) -> list[Row]:
     return [{name: line.get(name) for name in LINE_FIELDS} for line in lines]
 
 
-def _told(row: Row) -> Row:
+def _told(row: Decision) -> Row:
     names = ("seq", "verdict", "stage", "model_name", "model_version", "previous_version", "who", "reason")
     return {**{name: row[name] for name in names}, "decided_at": _iso(row["decided_at"])}
 
@@ -177,13 +189,14 @@ def _told(row: Row) -> Row:
 def ml_profile(ledger: Ledger, registry: Registry, settings: Settings, symbol: str, now: datetime) -> Row:
     """The models of one symbol by regime, ready for JSON.
 
-    Per regime: the newest training with its result, how many versions there are, the version in production with its
-    age, the canary, and the last decision with its reason. Parameters and metrics stand beside both versions, unless
-    they are one: then beside that in production.
+    Per regime: the newest training with its result and its fate (the status of its version, and the newest decision on
+    it or in its place), how many versions there are, the version in production with its age, the canary. ``status`` and
+    ``last_decision`` are those of the version in production; where there is none, of the newest attempt. Parameters
+    and metrics stand beside both versions, unless they are one: then beside that in production.
     """
     histories = ledger.history([symbol])
     candidates = {cell: row for cell, row in ledger.candidates().items() if cell[0] == symbol}
-    stands = {cell: standing(histories.get(cell, [])) for cell in histories.keys() | candidates.keys()}
+    stands = standings(histories, candidates)
     serving = [one.production for one in stands.values() if one.production is not None]
     keys = {version_of(row) for row in [*serving, *candidates.values()]}
     figures = registry.figures_of({key for key in keys if key is not None})
@@ -202,11 +215,14 @@ def _of_regime(
     candidate: Row | None,
     now: datetime,
 ) -> Row:
-    versions = set(stands.states) | ({version_of(candidate)} if candidate and version_of(candidate) else set())
-    document: Row = {"versions": len(versions), "status": _status(stands, candidate)}
+    document: Row = {"versions": len(stands.states), "status": _status(history, stands, candidate)}
     if candidate is not None:
         names = ("state", "reason", "model_name", "model_version", "rows", "features_set", "training_id")
-        document["training"] = {**{name: candidate[name] for name in names}, "at": _iso(candidate["trained_at"])}
+        document["training"] = {
+            **{name: candidate[name] for name in names},
+            "at": _iso(candidate["trained_at"]),
+            **_fate(history, stands, candidate),
+        }
     serving = stands.production
     own, served = (version_of(row) if row is not None else None for row in (candidate, serving))
     if own is not None and own != served:
@@ -228,8 +244,17 @@ def _of_regime(
             "since": _iso(stands.canary["decided_at"]),
         }
     if history:
-        document["last_decision"] = _told(history[-1])
+        document["last_decision"] = _told(serving or history[-1])
     return document
+
+
+def _fate(history: Sequence[Row], stands: Standing, candidate: Row) -> Row:
+    """What became of a candidate's version; nothing is told of one that is none, no decision of one that waits."""
+    key = version_of(candidate)
+    if key is None:
+        return {}
+    said = _last_on(key, history) or stood_in(history, candidate)
+    return {"status": stands.states[key], **({"last_decision": _told(said)} if said else {})}
 
 
 def _figures(figures: Figures, version: VersionKey) -> Row:
@@ -238,15 +263,16 @@ def _figures(figures: Figures, version: VersionKey) -> Row:
     return {"parameters": parameters, "metrics": metrics}
 
 
-def _status(stands: Standing, candidate: Row | None) -> str:
-    """In a word how far the models of this cell have come."""
+def _status(history: Sequence[Row], stands: Standing, candidate: Row | None) -> str:
+    """In a word how far the models of this cell have come: where a pooled version stood in, how far that one has."""
     if stands.production is not None:
         return PRODUCTION
     if stands.canary is not None:
         return "canary"
-    key = version_of(candidate) if candidate else None
+    judged = candidate and (stood_in(history, candidate) or candidate)
+    key = version_of(judged) if judged else None
     if key is not None:
-        return stands.states.get(key, STAGING)
+        return stands.states[key]
     return str(candidate["state"]) if candidate else "none"
 
 

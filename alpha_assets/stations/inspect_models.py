@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from alpha_assets.quant.lifecycle import STAGING, VersionKey, standing, states_of, version_of
+from alpha_assets.quant.lifecycle import STAGING, VersionKey, standings, states_of, version_of
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
 from alpha_assets.stations.inspect import Verdict, verdict_of
@@ -86,7 +86,7 @@ def models_verdict(ledger: Ledger, check: str) -> Verdict:
 def aliases_verdict(ledger: Ledger, registry: Registry) -> Verdict:
     """The aliases of our models that no recorded decision explains; names of others in the same store are theirs.
 
-    ``staging`` is explained where none was taken, or where a person has to look.
+    ``staging`` is explained where none was taken, not in a version's place either, or where a person has to look.
     """
     if not registry.exists():
         return verdict_of([], ALIASES_UNEXPLAINED)
@@ -105,7 +105,7 @@ ALIASES_UNEXPLAINED = "aliases are not what was decided: alpha-assets train, or 
 
 
 def _explaining(ledger: Ledger) -> Callable[[str, VersionKey], bool]:
-    stands = [standing(history) for history in ledger.history().values()]
+    stands = standings(ledger.history(), ledger.candidates()).values()
     told = {
         "production": [stand.production for stand in stands],
         "canary": [stand.canary for stand in stands],

@@ -7,21 +7,22 @@ that run, finished, there is everything.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from alpha_assets.quant.lifecycle import (
     CANARY,
+    GATE,
     PRODUCTION,
     STAGING,
+    WATCH,
     Decision,
     Standing,
-    standing,
+    standings,
     states_of,
     version_of,
 )
 from alpha_assets.quant.symbols import REGIMES
-from alpha_assets.stations.decisions import GATE, WATCH
 from alpha_assets.stations.portrait import portrait
 from alpha_assets.stations.train import model_name, pool_name
 from alpha_assets.stores.ledger import Ledger, Row
@@ -54,17 +55,17 @@ def bring_into_line(ledger: Ledger, registry: Registry, figures: Figures, tags: 
 
 def _name(ledger: Ledger, registry: Registry, decided: Sequence[Row]) -> int:
     """Tags and aliases of the names that ``decided`` is about, and of those whose alias is not what was decided."""
-    aliased, candidates = registry.aliases(), ledger.candidates()
-    stands = {cell: standing(history) for cell, history in ledger.history().items()}
+    aliased = registry.aliases()
+    stands = standings(ledger.history(), ledger.candidates())
     about: dict[str, list[Standing]] = {}
     for stand in stands.values():
         for name in {name for name, _ in stand.states}:
             about.setdefault(name, []).append(stand)
     serving = _by_name(stand.production for stand in stands.values())
     watched = _by_name(stand.canary for stand in stands.values())
-    waiting = _waiting(stands.values(), candidates.values(), aliased)
-    ours = {row["model_name"] for row in candidates.values()} | about.keys() | set(map(pool_name, REGIMES))
-    wanted = {name: _aliases(name, about.get(name, []), serving, watched, waiting) for name in ours - {None}}
+    waiting = _waiting(stands.values(), aliased)
+    ours = about.keys() | set(map(pool_name, REGIMES))
+    wanted = {name: _aliases(name, about.get(name, []), serving, watched, waiting) for name in ours}
     due = {
         name
         for name in wanted.keys() & aliased.keys()
@@ -77,7 +78,8 @@ def _name(ledger: Ledger, registry: Registry, decided: Sequence[Row]) -> int:
     for name in sorted(due - {None}):
         known = aliased.get(name, {})
         changed = {alias: number for alias, number in wanted[name].items() if known.get(alias) != number}
-        registry.project(name, changed, *_pages(ledger, registry, name, about.get(name, []), decided, serving))
+        renamed = {number for number in (known.get(alias) for alias in changed) if number is not None}
+        registry.project(name, changed, *_pages(ledger, registry, name, about.get(name, []), decided, serving, renamed))
         moved += bool(changed)
     return moved
 
@@ -88,21 +90,15 @@ def _by_name(rows: Iterable[Decision | None]) -> dict[str, Decision]:
     return {str(row["model_name"]): row for row in sorted(known, key=lambda row: int(row["id"]))}
 
 
-def _waiting(
-    stands: Iterable[Standing], candidates: Iterable[Row], aliased: Mapping[str, Mapping[str, str]]
-) -> dict[str, str]:
-    """By registered name the number of the newest version that nobody decided on, or that is held for a person.
+def _waiting(stands: Iterable[Standing], aliased: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """By registered name the number of the newest version that waits for a decision, or is held for a person.
 
     Among them what ``staging`` names already: a version has that alias before the ledger knows it, and of a pooled one
     that stands in for nobody the ledger never does.
     """
     states = states_of(stands)
-    known = [
-        *map(version_of, candidates),
-        *((name, named[STAGING]) for name, named in aliased.items() if STAGING in named),
-    ]
-    waiting = {key for key in known if key is not None and key not in states}
-    waiting |= {key for key, state in states.items() if state == STAGING}
+    named = {(name, aliases[STAGING]) for name, aliases in aliased.items() if STAGING in aliases}
+    waiting = named - states.keys() | {key for key, state in states.items() if state == STAGING}
     return dict(sorted(waiting, key=lambda key: int(key[1])))
 
 
@@ -137,10 +133,12 @@ def _pages(
     about: Sequence[Standing],
     decided: Sequence[Row],
     serving: Mapping[str, Decision],
+    renamed: Collection[str],
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Tags and description of the versions of ``name`` whose state may have changed."""
+    """Tags and description of the versions of ``name`` whose state may have changed, those that lose an alias too."""
     states = {number: state for (other, number), state in states_of(about).items() if other == name}
     changed = {str(row[key]) for row in decided for key in ("model_version", "previous_version") if row[key]}
+    changed |= set(renamed)
     changed |= {number for number, state in states.items() if state in (PRODUCTION, CANARY)}
     tags = {number: {"state": states[number]} for number in sorted(changed & states.keys())}
     row = serving.get(name)

@@ -27,8 +27,10 @@ from alpha_assets.quant.gate_lines import Line
 from alpha_assets.quant.lifecycle import (
     CANARY,
     FAILED,
+    GATE,
     PRODUCTION,
     STAGING,
+    WATCH,
     Decision,
     VersionKey,
     standing,
@@ -39,7 +41,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations import drift, projection
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.champions import champions, scores_of, succeeded, who_serves
-from alpha_assets.stations.decisions import GATE, WATCH, rollback_row, row_of
+from alpha_assets.stations.decisions import rollback_row, row_of
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.train import ALL, OUT_OF_FOLD, labelled_rows, pooled_candidate, why_untrained
@@ -192,7 +194,8 @@ def _watched(
             report.say(_key(cell), "in_shadow", version=watched[cell]["model_version"], reason=verdict.reason)
     for row in rows:
         state = "rolled_back" if row["verdict"] == "rollback" else TOLD[row["stage"]]
-        report.say(_key((row["symbol"], row["regime"])), state, reason=row["reason"], version=row["model_version"])
+        version = {"version": row["model_version"], "model": row["model_name"]}
+        report.say(_key((row["symbol"], row["regime"])), state, reason=row["reason"], **version)
     return rows
 
 
@@ -314,11 +317,19 @@ def _judged(
             cell, models[symbol], judgement, known, settings, window, now, dagster_run, stands_in=symbol in stand_in
         )
         verdict = judgement.symbols[symbol]
+        version = {"version": row["model_version"], "model": row["model_name"]}
         figures = {"ic": verdict.ic, "probability": verdict.probability}
-        report.say(_key(cell), TOLD[row["stage"]], reason=row["reason"], version=row["model_version"], **figures)
+        report.say(_key(cell), TOLD[row["stage"]], reason=row["reason"], **version, **figures)
         rows.append(row)
-    report.totals.setdefault("pools", {})[regime] = judgement.pool.reason
+    report.totals.setdefault("pools", {})[regime] = judgement.pool.reason + _standing_in(pool, stand_in)
     return rows
+
+
+def _standing_in(pool: Row | None, symbols: Sequence[str]) -> str:
+    if pool is None or not symbols:
+        return ""
+    fits = f"fit{'s' * (len(symbols) != 1)} of {len(symbols)} symbol{'s' * (len(symbols) != 1)}"
+    return f"; {pool['model_name']} version {pool['model_version']} stands in for the own {fits}"
 
 
 def _of_model(model: Row, history: Sequence[Row]) -> Row | None:

@@ -49,6 +49,9 @@ def test_the_forms_agree() -> None:
     (row,) = call("backtest", "--rule", "sign", "--format", "csv").csv
     assert float(row["sharpe"]) == whole["figures"]["sharpe"]
     assert row["run"] == whole["run"]
+    assert float(row["universe_held_annual_return"]) == whole["benchmarks"]["universe"]["annual_return"]
+    assert all(name.isidentifier() for name in row)
+    assert "universe_held_annual_return" in call("backtest", "--rule", "sign").out
     assert "series" not in whole
 
 

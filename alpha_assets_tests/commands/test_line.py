@@ -301,6 +301,25 @@ class TestWhatCannotBeDone:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("training", "decision", "model", "words"),
+    [
+        ("trained", "promoted", "all.pooled", "promoted: pooled (own fit trained)"),
+        ("trained", "rejected", "all.pooled", "rejected: pooled (own fit trained)"),
+        ("unchanged", "canary", "SIM01.all", "canary: own fit (unchanged)"),
+        ("pooled", "promoted", "all.pooled", "promoted: pooled"),
+        ("trained", "unchanged", None, "unchanged (trained)"),
+        ("unchanged", "unchanged", None, "unchanged"),
+        ("refused", "no_candidate", None, "refused"),
+    ],
+)
+def test_the_main_jobs_table_says_which_model_was_decided_on(
+    training: str, decision: str, model: str | None, words: str
+) -> None:
+    row = {"regime": "all", "training": training, "decision": decision, "model": model}
+    assert line_module._in_words(row) == words
+
+
 def test_the_main_job_runs_on_a_file_of_real_bars_without_naming_a_symbol(shared_data: Path, tmp_path: Path) -> None:
     symbols = ["AAPL", "AMD", "BAC", "GE", "IBM", "JPM", "MSFT", "XOM"]
     bars = pl.read_parquet(shared_data / "sp500_daily_2013_2018.parquet").filter(pl.col("symbol").is_in(symbols))

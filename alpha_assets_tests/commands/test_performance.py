@@ -40,6 +40,10 @@ def test_each_strategy_is_told_over_all_symbols_by_regime_and_window(settled: Pa
     assert {row["window"] for row in rows} == {"30", "90", "365", "all"}
     (whole,) = [row for row in rows if (row["strategy"], row["regime"], row["window"]) == ("blend", "*", "all")]
     assert whole["closed"] >= 1
+    counts = {name for name, figure in whole.items() if isinstance(figure, int)}
+    assert counts == {"signals", "closed", "open", "void", "wins", "stated"}
+    counted = next(line for line in shown.out.splitlines() if "│ blend " in line and "│ * " in line)
+    assert f"│ {whole['signals']:,} │" in " ".join(counted.split())
     assert whole["total_pnl"] == pytest.approx(whole["mean_pnl"] * whole["closed"])
     assert DISCLAIMER in shown.out
     assert "Window: all; --window takes 30, 90, 365, all (days)" in shown.out
@@ -72,6 +76,7 @@ def test_how_confidences_held_is_told_apart_for_what_was_said_live_and_for_the_t
     assert {("blend", "out of fold"), ("view:model", "out of fold"), ("view:model", "live")} <= set(told)
     record = told["view:model", "out of fold"]
     assert record["outcomes"] > 1_000
+    assert [type(record[name]) for name in ("outcomes", "dates", "calibrated")] == [int, int, bool]
     assert len(record["curve"]) == 10
     live = told["view:model", "live"]
     assert live["sentence"].startswith("too few to judge")
@@ -91,6 +96,7 @@ def test_the_log_of_trainings_has_time_rows_accuracy_and_status(settled: Path, w
     assert {(row["symbol"], row["regime"]) for row in told if row["symbol"] != "*"} == trained
     assert len({(row["model"], row["version"]) for row in told}) == len(told), "a pooled model is one training"
     assert all(0.3 < row["accuracy"] < 0.8 and row["seconds"] > 0 and row["rows"] > 100 for row in told)
+    assert {type(row["rows"]) for row in told} == {int}
     assert {row["status"] for row in told} <= {"production", "failed", "staging", "canary", "archived"}
 
 

@@ -83,8 +83,11 @@ class TestSignals:
                 assert [row["symbol"] for row in call("signals", *choice, "--format", "json").json] == expected
             assert call("signals", "--min-confidence", "0.9").out.startswith("no signal fits")
             counted = call("signals", "metrics", "--risk", "HIGH", "--format", "json").json
+            table = call("signals", "metrics", "--risk", "HIGH").out
             wrong = [call("signals", *pair) for pair in (("--signal", "MAYBE"), ("--min-confidence", "2"))]
         assert (counted["signals"], counted["sell"], counted["hold"], counted["high_risk"]) == (2, 1, 1, 2)
+        assert f"│ {counted['oldest_bar'][:10]} │" in table
+        assert "00:00" not in table
         assert [said.code for said in wrong] == [2, 2]
         assert "names something else than STRONG_SELL, SELL, HOLD, BUY, STRONG_BUY" in wrong[0].err
 

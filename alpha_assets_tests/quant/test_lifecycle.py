@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpha_assets.quant.lifecycle import standing, states_of, taken_back, version_of
+from alpha_assets.quant.lifecycle import GATE, WATCH, standing, states_of, stood_in, taken_back, version_of
 
 #: A word and the version it is about; ``back`` takes production back as far as it says.
 WORDS = st.lists(
@@ -126,6 +126,33 @@ def test_a_version_that_several_share_has_the_state_of_the_one_for_which_it_does
     serves, failed = ([decision(*said)] for said in (("promote", 1, "production"), ("reject", 1, "failed")))
     for order in ((serves, failed), (failed, serves)):
         assert states_of(map(standing, order)) == {("AAA.all", "1"): "production"}
+
+
+def test_a_version_that_waits_for_one_symbol_has_the_state_it_was_given_for_another() -> None:
+    candidate = {**decision("reject", 1, "failed"), "trained_at": datetime(2024, 1, 2, tzinfo=UTC)}
+    waits, failed = standing([], candidate), standing([candidate])
+    assert states_of([waits]) == {("AAA.all", "1"): "staging"}
+    for order in ((waits, failed), (failed, waits)):
+        assert states_of(order) == {("AAA.all", "1"): "failed"}
+
+
+def test_a_candidate_waits_until_the_gate_decides_on_it_or_on_the_pooled_version_in_its_place() -> None:
+    trained = datetime(2024, 1, 2, tzinfo=UTC)
+    own = {"model_name": "AAA.all", "model_version": "2", "trained_at": trained}
+    key = ("AAA.all", "2")
+
+    def said(of: dict[str, Any], who: str = GATE, days: int = 1) -> dict[str, Any]:
+        return {**of, "who": who, "decided_at": trained + timedelta(days=days)}
+
+    pooled = {**decision("reject", 1, "failed"), "model_name": "all.pooled"}
+    assert standing([], own).states == {key: "staging"}
+    assert standing([said(pooled)], own).states == {("all.pooled", "1"): "failed", key: "archived"}
+    assert stood_in([said(pooled)], own) == said(pooled)
+    for waits in ([said(pooled, days=-1)], [said(pooled, WATCH)], [said(pooled, "ann")]):
+        assert standing(waits, own).states[key] == "staging"
+    judged = [said(pooled), said(decision("promote", 2, "production"))]
+    assert (standing(judged, own).states[key], stood_in(judged, own)) == ("production", None)
+    assert standing([said(pooled)], {**own, "model_version": None}).states.keys() == {("all.pooled", "1")}
 
 
 def test_a_canary_that_another_one_replaces_is_archived_and_one_turned_down_has_failed() -> None:

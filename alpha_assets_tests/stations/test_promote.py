@@ -12,6 +12,9 @@ import pytest
 from alpha_assets.quant import gate
 from alpha_assets.quant.parameters import FeatureParameters, GateParameters, PromotionParameters, RegimeParameters
 from alpha_assets.stations import projection
+from alpha_assets.stations.decisions import promote_version, reject_version, roll_back
+from alpha_assets.stations.dossier import ml_profile, training_log, version_rows
+from alpha_assets.stations.inspect_models import aliases_verdict
 from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.promote import promote, reconcile
 from alpha_assets.stations.series import calendars_of
@@ -379,7 +382,11 @@ def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_n
     trained: Path, tmp_path: Path
 ) -> None:
     line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
-    assert "promoted" in line.promote().states()
+    report = line.promote()
+    assert "promoted" in report.states()
+    assert {told["model"] for told in report.partitions.values()} == {"all.pooled"}
+    said = report.totals["pools"]["all"]
+    assert said.endswith(f"; all.pooled version 1 stands in for the own fits of {len(SYMBOLS)} symbols")
     version = pooled(line)
     decisions = line.ledger.decisions()
     assert {row["symbol"] for row in decisions} == set(SYMBOLS)
@@ -391,7 +398,15 @@ def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_n
         assert row["evidence"]["window"]["rows"] == of_pool.height
         assert row["trained_at"] == NOW
     assert line.registry.production_versions() == {"all.pooled": "1"}
-    assert staging(line) == {f"{symbol}.all": "1" for symbol in SYMBOLS}, "nobody has decided on their own fits"
+    assert staging(line) == {}, "the pooled version was decided on in the place of their own fits"
+    own = line.registry.client.get_model_version(f"{SYMBOLS[0]}.all", "1")
+    assert own.tags["state"] == "archived"
+    told = {(row["model"], row["state"]): row["reason"] for row in version_rows(line.ledger)}
+    assert told[f"{SYMBOLS[0]}.all", "archived"] == "all.pooled version 1 was decided on in its place"
+    line.registry.client.set_registered_model_alias(f"{SYMBOLS[0]}.all", "staging", "1")
+    assert aliases_verdict(line.ledger, line.registry).sample == [f"{SYMBOLS[0]}.all@staging is version 1"]
+    assert reconcile(line.ledger, line.registry) == 1
+    assert staging(line) == {}
     chosen = next(row["symbol"] for row in decisions if row["verdict"] == "promote")
     line.signal([chosen])
     (said,) = line.ledger.signals([chosen])
@@ -401,6 +416,60 @@ def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_n
     assert (again.states(), spent) == ({"unchanged": len(SYMBOLS)}, {1})
     assert "was decided on: " in again.partitions[chosen]["reason"]
     assert line.ledger.decisions() == decisions
+
+
+def test_the_log_of_trainings_has_the_state_that_mlflow_has_of_own_fits_and_of_the_pooled_one_that_many_share(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
+    line.promote()
+    serves = next(row["symbol"] for row in line.ledger.decisions() if row["verdict"] == "promote")
+    other = next(symbol for symbol in SYMBOLS if symbol != serves)
+
+    def logged(symbols: list[str] | None = None) -> dict[str, str]:
+        return {row["model"]: row["status"] for row in training_log(line.ledger, line.registry, symbols)}
+
+    def tagged() -> dict[str, str]:
+        versions = [line.registry.client.get_model_version(name, "1") for name in logged()]
+        return {version.name: version.tags["state"] for version in versions}
+
+    own = {f"{symbol}.all": "archived" for symbol in SYMBOLS}
+    assert logged() == tagged() == {**own, "all.pooled": "production"}
+    assert logged([other]) == {f"{other}.all": "archived", "all.pooled": "production"}
+    word: dict[str, Any] = {"why": "I know better", "who": "ann"}
+    promote_version(
+        line.ledger, line.registry, line.settings, (other, "all"), f"{other}.all/1", now=later(days=1), **word
+    )
+    reconcile(line.ledger, line.registry)
+    assert logged() == tagged() == {**own, f"{other}.all": "production", "all.pooled": "production"}
+    roll_back(line.ledger, (other, "all"), None, now=later(days=2), **word)
+    reconcile(line.ledger, line.registry)
+    assert logged() == tagged() == {**own, f"{other}.all": "failed", "all.pooled": "production"}
+
+
+def test_the_ml_profile_tells_what_serves_and_the_fate_of_the_newest_training_apart(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
+    line.promote()
+    serves = {symbol for symbol, _ in line.ledger.production()}
+
+    def told(symbol: str) -> dict[str, Any]:
+        document: dict[str, Any] = ml_profile(line.ledger, line.registry, line.settings, symbol, later(days=1))["all"]
+        return document
+
+    for symbol in SYMBOLS:
+        training, last = told(symbol)["training"], told(symbol)["last_decision"]
+        assert told(symbol)["status"] == ("production" if symbol in serves else "failed")
+        assert (last["model_name"], last["verdict"]) == ("all.pooled", "promote" if symbol in serves else "reject")
+        assert (training["model_name"], training["status"]) == (f"{symbol}.all", "archived")
+        assert training["last_decision"] == last, "it was taken in the place of its own fit"
+    symbol = min(serves)
+    version = f"{symbol}.all/1"
+    reject_version(line.ledger, (symbol, "all"), version, why="too odd", who="ann", now=later(days=1))
+    assert (told(symbol)["status"], told(symbol)["last_decision"]["verdict"]) == ("production", "promote")
+    training = told(symbol)["training"]
+    assert (training["status"], training["last_decision"]["reason"]) == ("failed", "too odd")
 
 
 def test_where_own_fits_beat_the_pooled_model_they_are_judged_and_the_table_says_so(
