@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from math import isfinite
 from pathlib import Path
 
 import polars as pl
@@ -16,15 +17,19 @@ import pytest
 from alpha_assets.quant.bars import RULES
 from alpha_assets.settings import Settings
 from alpha_assets.sources.files import Files
+from alpha_assets.stations.backtest import backtest
 from alpha_assets.stations.base import Report
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.ingest import ingest
+from alpha_assets.stations.outcome import outcome
+from alpha_assets.stations.perform import perform
 from alpha_assets.stations.promote import promote
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stations.signal import signal
 from alpha_assets.stations.train import train
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger
+from alpha_assets.stores.outcomes import Outcomes
 from alpha_assets.stores.registry import Registry
 from alpha_assets_tests.stations.line import LIGHT
 
@@ -161,6 +166,22 @@ def check_line(line: Line, said: dict[str, Report], trainable: Sequence[str]) ->
     assert all(row["signal"] == "HOLD" for row in signals if row["symbol"] not in promoted)
 
 
+def check_account(line: Line) -> None:
+    """The line ends in outcomes, performance and a backtest, and none of them makes anything up."""
+    taken = outcome(line.lake, line.ledger, line.settings, NOW)
+    rows = Outcomes(line.ledger).all()
+    assert taken.totals["pending"] == len(rows) > 0, "of the last bar's views none is entered yet, and all are noted"
+    told, _ = perform(line.lake, line.ledger, line.registry, line.settings, NOW)
+    assert {figures["closed"] for figures in told.partitions.values()} <= {0, None}
+    looked_back = backtest(line.lake, line.ledger, line.registry, line.settings, NOW).told
+    unseen = line.lake.read("predictions", columns=["symbol", "timestamp", "origin"]).filter(origin="oof")
+    assert looked_back["state"] == "done"
+    assert 0 < looked_back["of"]["rows"] <= unseen.height
+    assert looked_back["period"]["last"] <= str(NOW.date())
+    assert all(isfinite(looked_back["figures"][name]) for name in ("total_return", "sharpe", "max_drawdown"))
+    assert looked_back["universe"]["survivor_biased"]
+
+
 def long_enough(line: Line) -> list[str]:
     """Symbols with bars for the rows that a fit of their own needs, its warm-up and its first labels apart."""
     held = line.lake.last_rows("bars")
@@ -173,6 +194,7 @@ def test_the_whole_line_runs_over_twenty_symbols(file: Path, tmp_path: Path) -> 
     line = Line(tmp_path, file, 20)
     said = line.run()
     check_line(line, said, long_enough(line))
+    check_account(line)
     again = line.run()
     assert set(again["train"].states()) == {"unchanged"}
     assert set(again["promote"].states()) == {"unchanged"}
