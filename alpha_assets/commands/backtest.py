@@ -54,14 +54,9 @@ def backtest(settings: Settings, options: Namespace) -> None:
     if options.format == "json":
         show.record({name: value for name, value in found.told.items() if name != "series"}, "json")
     elif options.format == "csv":
-        show.record(_named(brief(found.told)), "csv")
+        show.record(brief(found.told), "csv")
     else:
-        _print_whole(found.told, _named(brief(found.told)))
-
-
-def _named(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures under names that are columns too, without comma or space."""
-    return {name.replace(",", "").replace(" ", "_"): value for name, value in figures.items()}
+        _print_whole(found.told, brief(found.told))
 
 
 def _refuse_without_place(picture: Path) -> None:
@@ -98,7 +93,7 @@ def print_brief(told: Mapping[str, Any]) -> None:
         f"{_share(told.get('annual_return'))} a year, deepest fall {_share(told.get('max_drawdown'))}, Sharpe ratio "
         f"{_number(told.get('sharpe'))}, which is more than luck with probability {_number(told.get('deflated'))} "
         f"({show.counted(told['trials'], 'trial')}); nothing would be left at {_number(told.get('break_even_bp'), 1)} "
-        f"bp a side; holding the universe {_share(told.get('universe held, annual_return'))} a year; "
+        f"bp a side; holding the universe {_share(told.get('universe_held_annual_return'))} a year; "
         f"{told['universe']}.\n"
     )
 

@@ -185,7 +185,7 @@ def brief(told: Row) -> Row:
             found[f"trade_{name}" + ("" if part == "value" else f"_{part}")] = (estimate or {}).get(part)
     found |= {"trades": sum(told["trades"].get(name, 0) for name in ("closed", "delisted", "retired"))}
     found |= {"break_even_bp": told["break_even_bp"], "universe": told["universe"]["sentence"], "run": told["run"]}
-    found |= {f"{name} held, annual_return": other["annual_return"] for name, other in told["benchmarks"].items()}
+    found |= {f"{name}_held_annual_return": other["annual_return"] for name, other in told["benchmarks"].items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
