@@ -95,9 +95,11 @@ def test_batches_side_by_side_fill_the_table_that_one_batch_does(
     build(at_once)
     said: list[tuple[int, int]] = []
     monkeypatch.setattr(station, "SYMBOLS_AT_ONCE", 2)
-    report = featurise(
-        batches.lake, batches.ledger, batches.settings, batches.symbols, lambda _, done, of: said.append((done, of))
-    )
+
+    def told(_stage: str, done: int, total: int, _at: str = "") -> None:
+        said.append((done, total))
+
+    report = featurise(batches.lake, batches.ledger, batches.settings, batches.symbols, told)
     assert report.states() == {"built": 7}
     assert said == sorted(said)
     assert said[-1] == (7, 7)
