@@ -54,12 +54,18 @@ def png_of(figure: "Figure") -> bytes:
 #: Points a line needs at most: more are finer than a pixel.
 POINTS = 800
 
+#: What stands where an account has begun and there is no line yet.
+TOO_SHORT = "one period so far, a line has two"
+
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def draw_wealth(panel: "Axes", at: np.ndarray, lines: Mapping[str, np.ndarray]) -> None:
     """What one unit became over the returns of each line, the first in the foreground."""
     panel.set_title("what one became", **TITLE)
+    if len(at) < 2:
+        draw_words(panel, TOO_SHORT)
+        return
     shown = thinned(len(at))
     for place, (name, returns) in reversed(list(enumerate(lines.items()))):
         colour, width = (LINE, 1.2) if place == 0 else ((MUTED, FALL)[(place - 1) % 2], 0.9)
@@ -71,6 +77,9 @@ def draw_wealth(panel: "Axes", at: np.ndarray, lines: Mapping[str, np.ndarray]) 
 def draw_falls(panel: "Axes", at: np.ndarray, returns: np.ndarray) -> None:
     """How far the account was below its highest so far."""
     panel.set_title("below the highest so far, %", **TITLE)
+    if len(at) < 2:
+        draw_words(panel, TOO_SHORT)
+        return
     shown, fall = thinned(len(at)), 100 * ratios.falls(returns)
     panel.fill_between(at[shown], fall[shown], 0.0, color=FALL, alpha=0.35, linewidth=0.0)
     panel.plot(at[shown], fall[shown], color=FALL, linewidth=0.8)

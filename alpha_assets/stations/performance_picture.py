@@ -1,6 +1,7 @@
 """The picture of a strategy as it went: its account beside holding, its falls, its months, its rolling hit rate."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -15,10 +16,14 @@ from alpha_assets.stations.drawing import (
     draw_falls,
     draw_months,
     draw_wealth,
+    draw_words,
     figure_of,
     png_of,
     thinned,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def performance_picture(account: Account, hits: pl.DataFrame, rolling: int, title: str) -> bytes:
@@ -29,15 +34,22 @@ def performance_picture(account: Account, hits: pl.DataFrame, rolling: int, titl
     draw_wealth(wealth, account.stamps, lines)
     draw_months(months, monthly(account).rows())
     draw_falls(falls, account.stamps, account.returns)
-    rate.set_title(f"share that went as said, of the last {rolling} closed positions", **TITLE)
-    rate.axhline(0.5, color=MUTED, linewidth=0.9, linestyle=":")
+    draw_rate(rate, hits, rolling, account.stamps)
+    return png_of(figure)
+
+
+def draw_rate(panel: "Axes", hits: pl.DataFrame, rolling: int, stamps: np.ndarray) -> None:
+    """The rolling hit rate, before and after costs, over the time of the account."""
+    panel.set_title(f"share that went as said, of the last {rolling} closed positions", **TITLE)
+    if hits.is_empty():
+        draw_words(panel, "nothing was closed yet")
+        return
+    panel.axhline(0.5, color=MUTED, linewidth=0.9, linestyle=":")
     shown = thinned(hits.height)
     at = hits["left_at"].dt.replace_time_zone(None).to_numpy()
-    rate.plot(at[shown], hits["hit_rate"].to_numpy()[shown], color=LINE, linewidth=1.1, label="before costs")
-    rate.plot(at[shown], hits["win_rate"].to_numpy()[shown], color=MUTED, linewidth=1.1, label="after costs")
-    if hits.height:
-        rate.legend(fontsize=7, frameon=False, loc="best")
-    if len(account.stamps) > 1:
-        rate.set_xlim(account.stamps[0], account.stamps[-1])
-    dates_below(rate)
-    return png_of(figure)
+    panel.plot(at[shown], hits["hit_rate"].to_numpy()[shown], color=LINE, linewidth=1.1, label="before costs")
+    panel.plot(at[shown], hits["win_rate"].to_numpy()[shown], color=MUTED, linewidth=1.1, label="after costs")
+    panel.legend(fontsize=7, frameon=False, loc="best")
+    if len(stamps) > 1:
+        panel.set_xlim(stamps[0], stamps[-1])
+    dates_below(panel)
