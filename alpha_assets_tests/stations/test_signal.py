@@ -13,13 +13,14 @@ import pytest
 
 from alpha_assets.commands import show
 from alpha_assets.quant.heads import features_of
+from alpha_assets.quant.lifecycle import GATE
 from alpha_assets.quant.parameters import FeatureParameters, SignalParameters, ViewParameters
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.quant.views import TechnicalView
 from alpha_assets.reading import signals
 from alpha_assets.stations import record
 from alpha_assets.stations.backtest import Wish, backtest
-from alpha_assets.stations.decisions import GATE, rollback_row, row_of
+from alpha_assets.stations.decisions import rollback_row, row_of
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stations.signal import signal
