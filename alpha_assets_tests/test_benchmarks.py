@@ -15,7 +15,19 @@ from alpha_assets.quant.indicators import default_set, market_column
 from alpha_assets.quant.parameters import FeatureParameters
 from alpha_assets.quant.timeframes import with_timeframes
 from alpha_assets_tests.quant.walks import walk
-from benchmarks import drifting, features, frame, ingest, market, pandas_twin, registry, signals, talib_loop, training
+from benchmarks import (
+    drifting,
+    features,
+    frame,
+    ingest,
+    lived,
+    market,
+    pandas_twin,
+    registry,
+    signals,
+    talib_loop,
+    training,
+)
 
 INGEST = {
     *("data", "symbols", "rows", "load_s", "rows_per_s", "updates", "update_s", "update_cpu_s", "update_worst_s"),
@@ -91,6 +103,22 @@ def test_the_signals_benchmark_prints_its_documented_figures_and_null_where_no_s
     assert {figures[f"{name}_pg"] for name in read} == {None}
     assert (figures["own"], figures["read_errors"], figures["read_mixed"]) == (3, 0, 0)
     assert figures["reads"] > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_that_lives_through_real_bars_tells_of_every_evening_whatever_came_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(market, "SP500", tmp_path / "sp500.parquet")
+    lived.main(["--symbols", "3", "--sessions", "5", "--retrain", "3", "--format", "json"])
+    figures = json.loads(capsys.readouterr().out)
+    told = {"data", "symbols", "first", "last", "sessions", "versions", "promotions", "signals", "stated"}
+    assert told <= set(figures)
+    assert (figures["symbols"], figures["sessions"], figures["signals"]) == (3, 5, 15)
+    assert figures["first"] < figures["last"]
+    assert figures["versions"] >= 2, "everybody is trained twice"
+    assert figures["view_technical_trades"] > 0, "what was said on the first evening is over on the last"
+    assert figures["backtest_turnover"] > 0
 
 
 def test_the_drift_benchmark_prints_its_documented_figures_with_their_errors(
