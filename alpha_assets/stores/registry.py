@@ -323,11 +323,12 @@ class Registry:
             A PNG that the run holds as ``PICTURE``.
         """
         said = {**tags, "training_id": training_id, "mlflow.note.content": note}
-        with self._run(TRAINING, f"train {name}", said) as run_id:
-            logged = self._upload(run_id, name, files, {**tags, "training_id": training_id}, columns, answers)
-            self._describe(run_id, logged.model_id, parameters, metrics, report, dataset)
-            self._log_picture(run_id, picture)
-            return self._register(run_id, name, logged, {key: tags[key] for key in ("symbol", "regime") if key in tags})
+        with self._run(TRAINING, f"train {name}", said) as run:
+            logged = self._upload(run.run_id, name, files, {**tags, "training_id": training_id}, columns, answers)
+            self._describe(run.run_id, logged.model_id, parameters, metrics, dataset)
+            self.keep(run.artifact_uri, {REPORT: _as_json(report), **_drawn(picture)})
+            owner = {key: tags[key] for key in ("symbol", "regime") if key in tags}
+            return self._register(run.run_id, name, logged, owner)
 
     def _upload(
         self,
@@ -347,12 +348,7 @@ class Registry:
             model_type="candidate",
             tags=version_tags,
         )
-        folder = Path(tempfile.mkdtemp(prefix="alpha-model-"))
-        try:
-            self._write_pyfunc(folder, files, columns, answers, run_id, logged.model_id)
-            self.client.log_model_artifacts(logged.model_id, str(folder))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        self.keep(logged.artifact_location, self._pyfunc(files, columns, answers, run_id, logged.model_id))
         # Left to itself the model would stay PENDING, and load all the same.
         self.client.finalize_logged_model(logged.model_id, "READY")
         return logged
@@ -363,7 +359,6 @@ class Registry:
         model_id: str,
         parameters: Mapping[str, Any],
         metrics: Mapping[str, float],
-        report: Mapping[str, Any],
         dataset: tuple[str, str],
     ) -> None:
         from mlflow.entities import LoggedModelOutput, Metric
@@ -375,7 +370,6 @@ class Registry:
             params=_parameters(parameters),
         )
         self._log_dataset(run_id, dataset)
-        self.client.log_dict(run_id, dict(report), REPORT)
         self.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
     def _register(self, run_id: str, name: str, logged: Any, tags: Mapping[str, str]) -> Version:
@@ -397,24 +391,34 @@ class Registry:
         self._introduce(name, str(made.version), logged.model_id)
         return Version(name, str(made.version), logged.artifact_location, logged.tags["sha256"], run_id)
 
-    def _write_pyfunc(
+    def keep(self, place: str, files: Mapping[str, bytes]) -> None:
+        """Write files by their names below the place of a run or a model: local, of a bucket, or of a server.
+
+        MLflow's own calls (``log_dict``, ``log_model_artifacts``) ask its database for a place that is known here: a
+        sixth of what a version took.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with tempfile.TemporaryDirectory(prefix="alpha-files-") as folder:
+            for name, content in files.items():
+                file = Path(folder) / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            get_artifact_repository(place, tracking_uri=self.tracking_uri).log_artifacts(folder)
+
+    def _pyfunc(
         self,
-        folder: Path,
         files: Mapping[str, bytes],
         columns: "Sequence[str]",
         answers: "Sequence[str]",
         run_id: str,
         model_id: str,
-    ) -> None:
-        """A folder that ``mlflow.pyfunc.load_model`` loads: native files and our loader's name.
+    ) -> dict[str, bytes]:
+        """What ``mlflow.pyfunc.load_model`` loads: native files and our loader's name.
 
         MLflow's own writer takes longer than all of its bookkeeping, so it writes once for each signature; what
         belongs to one model alone is set in the copies.
         """
-        heads = folder / HEADS
-        heads.mkdir(parents=True)
-        for name, content in files.items():
-            (heads / name).write_bytes(content)
         key = (*columns, "→", *answers)
         if key not in self._templates:
             self._templates[key] = _template(columns, answers)
@@ -426,10 +430,11 @@ class Registry:
             "model_size_bytes": sum(map(len, files.values())),
         }
         template = self._templates[key]
-        # JSON is YAML.
-        (folder / "MLmodel").write_text(json.dumps({**template.model, **own}))
-        for name, text in template.others.items():
-            (folder / name).write_text(text)
+        return {
+            **{f"{HEADS}/{name}": content for name, content in files.items()},
+            "MLmodel": json.dumps({**template.model, **own}).encode(),  # JSON is YAML
+            **{name: text.encode() for name, text in template.others.items()},
+        }
 
     def _introduce(self, name: str, number: str, model_id: str) -> None:
         """Link a new version with its model and make it ``staging``; may be repeated."""
@@ -464,23 +469,9 @@ class Registry:
         ``same`` is the run of ``mirrors`` that is the same mirror, and is written over: so one which a kill cut off is
         completed. ``parent`` is the run it hangs below.
         """
-        from mlflow.entities import Metric
-
         below = {} if parent is None else {"mlflow.parentRunId": parent}
-        with self._run(PROMOTION, run_name, {**tags, **below}, same) as run_id:
-            now = int(time.time() * 1000)
-            self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
-            self.client.log_dict(run_id, dict(report), "decisions.json")
-            self._log_picture(run_id, picture)
-            return run_id
-
-    def _log_picture(self, run_id: str, picture: bytes | None, name: str = PICTURE) -> None:
-        if picture is None:
-            return
-        with tempfile.TemporaryDirectory(prefix="alpha-picture-") as folder:
-            file = Path(folder) / name
-            file.write_bytes(picture)
-            self.client.log_artifact(run_id, str(file))
+        with self._run(PROMOTION, run_name, {**tags, **below}, same) as run:
+            return self._tell(run, metrics, report, "decisions.json", picture)
 
     def report_of(self, name: str, number: str) -> dict[str, Any] | None:
         """What was logged with the training of a version, beyond parameters and metrics; None where it is gone."""
@@ -561,18 +552,15 @@ class Registry:
         )
         if known:
             return str(known[0].info.run_id)
-        with self._run(experiment, run_name, {**tags, "look": digest}) as run_id:
-            self._tell(run_id, metrics, report, file)
-            self._log_picture(run_id, picture)
-            return run_id
+        with self._run(experiment, run_name, {**tags, "look": digest}) as run:
+            return self._tell(run, metrics, report, file, picture)
 
     def log_vault(
         self, run_name: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], report: Mapping[str, Any]
     ) -> str:
         """One reading of the vault as a run: figures as metrics, all of them in ``vault.json``; its id."""
-        with self._run(PROMOTION, run_name, tags) as run_id:
-            self._tell(run_id, metrics, report, "vault.json")
-            return run_id
+        with self._run(PROMOTION, run_name, tags) as run:
+            return self._tell(run, metrics, report, "vault.json")
 
     def vault_read(self, release: str) -> bool:
         """Whether the vault was read for this release, to the end."""
@@ -606,13 +594,10 @@ class Registry:
         experiment = [self._experiments[PERFORMANCE]]
         known = client.search_runs(experiment, order_by=["attributes.start_time ASC"], max_results=1)
         again = str(known[0].info.run_id) if known else None
-        with self._run(PERFORMANCE, "live performance", tags, again) as run_id:
-            self._log_points(run_id, points)
-            for file, report in reports.items():
-                client.log_dict(run_id, dict(report), file)
-            for file, picture in pictures.items():
-                self._log_picture(run_id, picture, file)
-            return run_id
+        with self._run(PERFORMANCE, "live performance", tags, again) as run:
+            self._log_points(run.run_id, points)
+            self.keep(run.artifact_uri, {**{file: _as_json(report) for file, report in reports.items()}, **pictures})
+            return str(run.run_id)
 
     def _log_points(self, run_id: str, points: "Sequence[Point]") -> None:
         from mlflow.entities import Metric
@@ -624,12 +609,21 @@ class Registry:
                 metrics=[Metric(name, value, int(at.timestamp() * 1000), at.toordinal()) for name, at, value in some],
             )
 
-    def _tell(self, run_id: str, metrics: Mapping[str, float], report: Mapping[str, Any], file: str) -> None:
+    def _tell(
+        self,
+        run: Any,
+        metrics: Mapping[str, float],
+        report: Mapping[str, Any],
+        file: str,
+        picture: bytes | None = None,
+    ) -> str:
+        """Figures as metrics, the whole in ``file``, a PNG; the run's id."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
-        self.client.log_dict(run_id, dict(report), file)
+        self.client.log_batch(run.run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+        self.keep(run.artifact_uri, {file: _as_json(report), **_drawn(picture)})
+        return str(run.run_id)
 
     def mirrored_sittings(self, newest: int = 50) -> set[str]:
         """The tag ``sitting`` of the newest finished mirrors; one that a kill cut off is none."""
@@ -834,18 +828,19 @@ class Registry:
     @contextmanager
     def _run(
         self, experiment: str, run_name: str, tags: Mapping[str, str], again: str | None = None
-    ) -> "Iterator[str]":
-        """A run for as long as the block lasts; ``again`` is one that is gone on with."""
+    ) -> "Iterator[Any]":
+        """MLflow's ``RunInfo`` of a run for as long as the block lasts; ``again`` is one that is gone on with."""
         client = self.client
-        run_id = again
-        if run_id is None:
-            run_id = client.create_run(self._experiments[experiment], run_name=run_name, tags=dict(tags)).info.run_id
+        if again is None:
+            run = client.create_run(self._experiments[experiment], run_name=run_name, tags=dict(tags)).info
+        else:
+            run = client.get_run(again).info
         try:
-            yield run_id
+            yield run
         except BaseException:
-            client.set_terminated(run_id, "FAILED")
+            client.set_terminated(run.run_id, "FAILED")
             raise
-        client.set_terminated(run_id)
+        client.set_terminated(run.run_id)
 
     def close_runs_of(self, dagster_runs: "Sequence[str]") -> int:
         """End the MLflow runs that these dead Dagster runs left RUNNING; returns how many."""
@@ -882,6 +877,15 @@ def quieten() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+
+def _as_json(report: Mapping[str, Any]) -> bytes:
+    """A report as people read it in MLflow's pages; what JSON does not know is written as its text."""
+    return json.dumps(dict(report), indent=2, default=str).encode()
+
+
+def _drawn(picture: bytes | None) -> dict[str, bytes]:
+    return {} if picture is None else {PICTURE: picture}
 
 
 def _parameters(parameters: Mapping[str, Any]) -> list[Any]:

@@ -257,7 +257,7 @@ class TestVersions:
             raise OSError("no space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(registry.client, "log_dict", disk_full)
+            patch.setattr(registry, "keep", disk_full)
             with pytest.raises(OSError, match="no space left"):
                 log(registry, "raises")
         assert registry.find("raises", "t1") is None
