@@ -156,12 +156,11 @@ def learnt(past: Past, parameters: SignalParameters) -> Weights:
     prior = 1 / parameters.skill_spread**2
     for view in range(shape[2]):
         unit[:, view] = _unit(past, view, parameters)
-        whole, by_regime = _ic(past, view, None), [_ic(past, view, cell) for cell in range(1, regimes)]
-        outcomes[:, view] = whole[1]
-        together = (whole[1] * whole[0] + prior * parameters.skill_prior) / (whole[1] + prior)
-        skill[:, 0, view] = together
-        for cell, (ic, precision) in enumerate(by_regime, start=1):
-            skill[:, cell, view] = (precision * ic + prior * together) / (precision + prior)
+        ic, precision = _ics(past, view)
+        outcomes[:, view] = precision[:, 0]
+        together = (precision[:, :1] * ic[:, :1] + prior * parameters.skill_prior) / (precision[:, :1] + prior)
+        skill[:, :1, view] = together
+        skill[:, 1:, view] = (precision[:, 1:] * ic[:, 1:] + prior * together) / (precision[:, 1:] + prior)
     heard = np.maximum(skill, LEAST * max(parameters.skill_prior, 1e-9))
     return Weights(unit, skill, heard / heard.sum(axis=2, keepdims=True), outcomes)
 
@@ -188,34 +187,53 @@ def known_sums(past: Past, rows: Array, *values: Array) -> list[Array]:
     return [np.bincount(settled, weights, len(past.begins)).cumsum() for weights in (None, *values)]
 
 
-def _ic(past: Past, view: int, cell: int | None) -> tuple[Array, Array]:
-    """A view's IC and its precision in independent outcomes, one a period, of one regime or (None) of all bars."""
+def _ics(past: Past, view: int) -> tuple[Array, Array]:
+    """A view's IC and its precision in independent outcomes (periods x regimes): of all bars, then of each regime's."""
     said = past.scores[:, view]
-    rows = np.flatnonzero(past.known & np.isfinite(said) & (True if cell is None else past.cell == cell))
-    z, y = said[rows], past.earned[rows]
-    count, sum_z, sum_y, sum_zz, sum_yy, sum_zy = known_sums(past, rows, z, y, z * z, y * y, z * y)
+    rows = np.flatnonzero(past.known & np.isfinite(said))
+    z, y, settled, cell = said[rows], past.earned[rows], past.settled[rows], past.cell[rows]
+    shape = (len(past.begins), len(REGIMES))
+
+    def told(weights: Array | None = None) -> Array:
+        return np.bincount(settled * shape[1] + cell, weights, shape[0] * shape[1]).reshape(shape)
+
+    told_then = with_all(told())
+    count, sum_z, sum_y, sum_zz, sum_yy, sum_zy = (
+        part.cumsum(axis=0) for part in (told_then, *(with_all(told(sums)) for sums in (z, y, z * z, y * y, z * y)))
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_z, mean_y = sum_z / count, sum_y / count
         scale = (sum_zz - count * mean_z**2) * (sum_yy - count * mean_y**2)
-        told = scale > 1e-12 * sum_zz * sum_yy
-        ic = np.where(told, (sum_zy - count * mean_z * mean_y) / np.sqrt(scale), 0.0)
-        noise = _long_run(past, rows, z, y, mean_z, mean_y) / scale
-        periods = np.cumsum(np.bincount(past.settled[rows], minlength=len(past.begins)) > 0)
+        measured = scale > 1e-12 * sum_zz * sum_yy
+        ic = np.where(measured, (sum_zy - count * mean_z * mean_y) / np.sqrt(scale), 0.0)
+        together = told((z - mean_z[settled, cell]) * (y - mean_y[settled, cell]))
+        together[:, 0] = np.bincount(settled, (z - mean_z[settled, 0]) * (y - mean_y[settled, 0]), shape[0])
+        noise = _long_run(together, settled - past.period[rows], cell) / scale
+        periods = np.cumsum(told_then > 0, axis=0)
         outcomes = np.minimum(count / past.horizon, periods / (periods + CAUTION) / noise)
-    return np.clip(ic, -1, 1), np.where(told & np.isfinite(outcomes), outcomes, 0.0)
+    return np.clip(ic, -1, 1), np.where(measured & np.isfinite(outcomes), outcomes, 0.0)
 
 
-def _long_run(past: Past, rows: Array, z: Array, y: Array, mean_z: Array, mean_y: Array) -> Array:
-    """The variance of the sum of z·y by each period, of sums over periods: Bartlett's weights over what they share."""
-    settled = past.settled[rows]
-    sums = np.bincount(settled, (z - mean_z[settled]) * (y - mean_y[settled]), len(past.begins))
-    # An outcome that is known when the next period begins shares nothing with those that become known later.
-    reach = max(int(np.median(settled - past.period[rows])) - 1, 0) if len(rows) else 0
-    total = (sums**2).cumsum()
-    for lag in range(1, reach + 1):
-        shared = np.concatenate([np.zeros(lag), sums[lag:] * sums[:-lag]])[: len(sums)].cumsum()
-        total = total + 2 * (1 - lag / (reach + 1)) * shared
-    return np.maximum(total, (sums**2).cumsum() / 2)
+def with_all(of_regimes: Array) -> Array:
+    """Sums by period and regime (periods x regimes x …), where the first is of every bar instead of those without."""
+    return np.concatenate([of_regimes.sum(axis=1, keepdims=True), of_regimes[:, 1:]], axis=1)
+
+
+def _long_run(sums: Array, lasted: Array, cell: Array) -> Array:
+    """The variance of the running sum of z·y (periods x regimes) from its sums by period: Bartlett's weights over what
+    they share.
+
+    ``lasted`` is how many periods after its own each row's outcome became known. One that is known when the next period
+    begins shares nothing with those that become known later.
+    """
+    total = (sums**2).cumsum(axis=0)
+    for regime in range(sums.shape[1]):
+        own = lasted if regime == 0 else lasted[cell == regime]
+        reach = max(int(np.median(own)) - 1, 0) if len(own) else 0
+        for lag in range(1, reach + 1):
+            shared = np.concatenate([np.zeros(lag), sums[lag:, regime] * sums[:-lag, regime]])[: len(sums)].cumsum()
+            total[:, regime] += 2 * (1 - lag / (reach + 1)) * shared
+    return np.maximum(total, (sums**2).cumsum(axis=0) / 2)
 
 
 def shares(

@@ -28,7 +28,7 @@ import numpy as np
 import polars as pl
 from scipy.special import ndtr, ndtri
 
-from alpha_assets.quant.blend import REACH, Past, Weights, known_sums, learnt
+from alpha_assets.quant.blend import REACH, Past, Weights, known_sums, learnt, with_all
 from alpha_assets.quant.calibration import LEAST_SPREAD, STEPS, log_odds, probability
 from alpha_assets.quant.labels import LISTING
 from alpha_assets.quant.learners import Array
@@ -144,8 +144,7 @@ def _calibrated(
         np.bincount(place, values, periods * regimes * count).reshape(periods, regimes, count).cumsum(axis=0)
         for values in (None, won, size, base)
     ]
-    totals = [np.concatenate([total.sum(axis=1, keepdims=True), total[:, 1:]], axis=1) for total in totals]
-    totals = [total[-wanted:] for total in totals]
+    totals = [with_all(total)[-wanted:] for total in totals]
     rows_a_cell = np.maximum(totals[0], 1.0)
     sides = np.broadcast_to(np.where(np.arange(count) % 2, 1.0, -1.0), rows_a_cell.shape)
     columns = _columns(totals[2] / rows_a_cell, sides, totals[3] / rows_a_cell)

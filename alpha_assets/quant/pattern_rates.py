@@ -179,35 +179,55 @@ def cells(found: pl.DataFrame, least: float) -> dict[str, dict[str, Any]]:
 def running(table: pl.DataFrame, horizon: int, prior: float) -> pl.DataFrame:
     """symbol, timestamp, pattern, direction and ``success`` of every directed event: the rate as known at its bar.
 
-    ``table`` holds ``patterns.outcomes``. ``success`` is what ``rates`` calls ``shrunk``, of the regime ``all``, of the
-    outcomes that were known when the event's bar began: 1/2 where none was. ``horizon`` is one of ``HORIZONS``.
+    ``table`` holds ``patterns.outcomes``, whose order is kept. ``success`` is what ``rates`` calls ``shrunk``, of the
+    regime ``all``, of the outcomes that were known when the event's bar began: 1/2 where none was. ``horizon`` is one
+    of ``HORIZONS``.
     """
-    by = ["symbol", "pattern"]
     known, right = f"known_{horizon}", f"success_{horizon}"
-    events = table.filter(pl.col("direction") != 0).select(*by, "timestamp", "direction", known, right)
-    at = pl.col("timestamp").dt.epoch("us")
-    lasted = (pl.col(known).dt.epoch("us") - at) * (horizon / (horizon + 2))
-    settled = (
-        events.drop_nulls([known, right])
-        .sort(known, *by)
-        .select(
-            *by,
-            known,
-            count=pl.col(right).cum_count().over(by).cast(pl.Float64),
-            successes=pl.col(right).cast(pl.Int64).cum_sum().over(by).cast(pl.Float64),
-            spanned=at.cum_max().over(by) - at.cum_min().over(by),
-            held=lasted.cum_sum().over(by),
-        )
-    )
-    count = pl.col("count")
-    effective = pl.min_horizontal(count, 1 + pl.col("spanned") / (pl.col("held") / count))
-    shrunk = (effective * pl.col("successes") / count + prior / 2) / (effective + prior)
-    return (
-        events.sort("timestamp", *by)
-        .join_asof(settled, left_on="timestamp", right_on=known, by=by, strategy="backward", check_sortedness=False)
-        .select("symbol", "timestamp", "pattern", "direction", success=shrunk.fill_null(0.5))
-        .sort("symbol", "timestamp", "pattern")
-    )
+    events = table.filter(pl.col("direction") != 0)
+    symbols, patterns = (events[name].unique().sort().to_list() for name in ("symbol", "pattern"))
+    group = _codes(events["symbol"], symbols) * len(patterns) + _codes(events["pattern"], patterns)
+    settled = np.flatnonzero(events.select(pl.all_horizontal(pl.col(known, right).is_not_null())).to_series())
+    at, then = (events[name].to_physical().fill_null(0).to_numpy() for name in ("timestamp", known))
+    stamps = np.unique(np.concatenate([at, then[settled]]))
+    # A place counts stamps within a group and groups before each other: one number to sort and to search by.
+    began, ended = (group * len(stamps) + np.searchsorted(stamps, moments) for moments in (at, then))
+    settled = settled[np.argsort(ended[settled], kind="stable")]
+    success = events[right].gather(settled).cast(pl.Int64).to_numpy()
+    rate = _so_far(group[settled], began[settled], stamps, then[settled] - at[settled], success, horizon, prior)
+    newest = np.searchsorted(ended[settled], began, side="right") - 1
+    own = np.append(group[settled], -1)[newest] == group
+    told = np.append(rate, 0.5)[np.where(own, newest, -1)]
+    return events.select("symbol", "timestamp", "pattern", "direction", success=pl.Series(told))
+
+
+def _so_far(
+    group: Integers,
+    began: Integers,
+    stamps: Integers,
+    lasted: Integers,
+    success: Integers,
+    horizon: int,
+    prior: float,
+) -> Floats:
+    """``shrunk`` of each outcome and of those before it in its group; they are sorted by group and when each is known.
+
+    ``began`` are places: group times ``len(stamps)`` plus the place of the event's bar among ``stamps``. Sums are of
+    whole numbers, so that other groups beside it do not change the last bit.
+    """
+    first = np.searchsorted(group, group)
+    count = np.arange(1, len(group) + 1) - first
+    base = group * len(stamps)
+    newest = stamps[np.maximum.accumulate(began) - base]
+    oldest = stamps[len(stamps) - 1 - (np.maximum.accumulate(2 * base + len(stamps) - 1 - began) - base)]
+
+    def total(values: Integers) -> Integers:
+        sums = values.cumsum()
+        return np.asarray(sums - (sums - values)[first])
+
+    held = total(lasted) * (horizon / (horizon + 2))
+    effective = np.minimum(count, 1 + (newest - oldest) / (held / count))
+    return np.asarray((effective * total(success) / count + prior / 2) / (effective + prior))
 
 
 def told_horizon(horizon: int) -> int:

@@ -28,6 +28,7 @@ from alpha_assets.stations.champions import spoken
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import recipe_of
+from alpha_assets.stations.threads import side_by_side
 from alpha_assets.stations.train import ALL, KEYED, OUT_OF_FOLD
 from alpha_assets.stations.watch import LIVE, looking_alike
 from alpha_assets.stores.cache import Cache
@@ -41,6 +42,9 @@ LEADER = "model"
 KEPT = timedelta(days=7)
 
 KEY = ["symbol", "timestamp"]
+
+#: What is read at once: the bars with their features, and the patterns.
+SIDES = 2
 
 Cell = tuple[str, str]
 
@@ -127,12 +131,19 @@ def whole_past(
     """
     since = dict.fromkeys(symbols, datetime.fromtimestamp(begins[0] / 1e6, UTC))
     names = calendars_of(ledger)
-    bars, _ = adjusted_bars(lake, settings, names, symbols, since)
-    bars = with_known_at(bars, settings, names).sort(KEY)
-    labels = open_to_open(bars, settings.learning.horizon)
-    laid = lay(labels.with_columns(reached(bars, labels)), features_of(lake, settings, views, since))
+
+    def labelled() -> pl.DataFrame:
+        bars, _ = adjusted_bars(lake, settings, names, symbols, since)
+        bars = with_known_at(bars, settings, names).sort(KEY)
+        labels = open_to_open(bars, settings.learning.horizon)
+        return lay(labels.with_columns(reached(bars, labels)), features_of(lake, settings, views, since))
+
+    def patterns() -> pl.DataFrame:
+        return fired(running_events(lake, settings, symbols))
+
+    laid, events = side_by_side(SIDES)(lambda read: read(), (labelled, patterns))
     laid = lay(laid, answers_of(lake, looking_alike(production, settings), laid.select(*KEY, "regime")))
-    laid = lay(laid, fired(running_events(lake, settings, symbols)))
+    laid = lay(laid, events)
     said = scores(views, laid)
     led = leads(views, said, settings)
     names_of = [view.name for view in views]
@@ -160,7 +171,7 @@ def features_of(
     table = recipe_of(settings).table
     if lake.version(table) is None:
         return pl.DataFrame(schema={**KEYED, "regime": pl.String()})
-    return lake.read(table, since=since, columns=feature_columns(settings, views))
+    return lake.read(table, since=since, columns=feature_columns(settings, views), ordered=False)
 
 
 def feature_columns(settings: Settings, views: Sequence[View]) -> list[str]:
@@ -182,7 +193,11 @@ def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -
     voice, classes = ["p_up", "expected_return"], ["p_sell", "p_hold", "p_buy"]
     symbols = sorted(set(served["symbol"]))
     said = lake.read(
-        "predictions", symbols=symbols, columns=[*wanted, *voice, *(f"linear_{name}" for name in voice), *classes]
+        "predictions",
+        symbols=symbols,
+        columns=[*wanted, *voice, *(f"linear_{name}" for name in voice), *classes],
+        where=pl.col("training_id").is_in(served["training_id"].implode()),
+        ordered=False,
     )
     mine = said.filter(pl.col("origin").is_in([OUT_OF_FOLD, LIVE])).join(served, on=["symbol", "regime", "training_id"])
     heard = mine.join(bars.rename({"regime": "of_bar"}), on=KEY).filter(
@@ -195,7 +210,7 @@ def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -
             fallback=pl.col("regime") == ALL,
             live=pl.col("origin") == LIVE,
         )
-        .sort(*KEY, "fallback", "live")
+        .sort("fallback", "live", maintain_order=True)
         .unique(KEY, keep="first", maintain_order=True)
         .select(*KEY, *voice, *classes, "dissimilarity", "live")
     )
@@ -210,7 +225,7 @@ def running_events(
     """
     horizon = told_horizon(settings.learning.horizon)
     columns = [*KEY, "pattern", "direction", f"known_{horizon}", f"success_{horizon}"]
-    table = lake.read(PATTERN_TABLE, symbols=symbols, columns=columns)
+    table = lake.read(PATTERN_TABLE, symbols=symbols, columns=columns, where=pl.col("direction") != 0)
     if only is not None:
         table = table.join(only, on=["symbol", "pattern"], how="semi", maintain_order="left")
     return running(table, horizon, settings.patterns.rate_prior)

@@ -45,17 +45,22 @@ class LakeAsOf(Lake):
         *,
         columns: Sequence[str] | None = None,
         version: int | None = None,
+        where: pl.Expr | None = None,
+        ordered: bool = True,
         **span: Any,
     ) -> pl.DataFrame:
-        """``Lake.read`` of what was there; ``span`` are its symbols, since and until."""
+        """``Lake.read`` of what was there; ``span`` are its symbols, since and until.
+
+        ``where`` asks for what a row said from the first: not for what followed a pattern.
+        """
         clocks = list(declared(table).clocks)
         settled = _KNOWN if table == "pattern_outcomes" else []
         wanted = None if columns is None else list(dict.fromkeys([*columns, *(clocks or _BAR), *settled]))
-        rows = super().read(table, columns=wanted, version=version, **span)
+        rows = super().read(table, columns=wanted, version=version, where=where, ordered=ordered, **span)
         if clocks:
             known = rows.filter(pl.all_horizontal(pl.col(clocks) <= self._at))
         else:
-            bars = self.read("bars", columns=_BAR, **span)
+            bars = self.read("bars", columns=_BAR, ordered=False, **span)
             known = rows.join(bars, on=_BAR, how="semi", maintain_order="left")
         known = known.with_columns(self._where_known(known.columns, settled))
         return known if columns is None else known.select(columns)

@@ -494,7 +494,10 @@ class Snapshot(Ledger):
 
 
 def _found(connection: Connection, query: Any) -> list[Row]:
-    return [dict(row) for row in connection.execute(query).mappings()]
+    found = connection.execute(query)
+    names = tuple(found.keys())
+    # As tuples: SQLAlchemy's mappings take twice as long to become dictionaries.
+    return [dict(zip(names, row, strict=True)) for row in found.all()]
 
 
 def _known_by(decision: Any, as_of: datetime | None) -> Any:

@@ -68,6 +68,9 @@ def test_a_prediction_is_there_from_when_it_was_made(settings: Settings, lake: L
     for at, known in ((0, []), (1, ["oof"]), (2, ["live", "oof"])):
         assert LakeAsOf(settings, DAYS[at]).read("predictions", columns=["origin"])["origin"].to_list() == known
     assert LakeAsOf(settings, DAYS[0]).read("predictions").schema == pl.Schema(PREDICTIONS)
+    chosen = LakeAsOf(settings, DAYS[2]).read("predictions", where=pl.col("origin") == "oof", ordered=False)
+    assert chosen["origin"].to_list() == ["oof"]
+    assert LakeAsOf(settings, DAYS[0]).read("predictions", where=pl.col("origin") == "oof").is_empty()
 
 
 def test_what_followed_a_pattern_is_there_from_when_it_was_known(settings: Settings, lake: Lake) -> None:

@@ -368,6 +368,17 @@ class TestRead:
         with pytest.raises(ValueError, match="bars has no column 'clse'; it has symbol, timestamp"):
             lake.read("bars", columns=["clse"])
 
+    def test_rows_may_be_chosen_by_a_column_that_is_not_asked_for(self, lake: Lake, held: pl.DataFrame) -> None:
+        found = lake.read("bars", since={"A": day("2023-06-01")}, columns=["symbol"], where=pl.col("close") > 0)
+        assert found["symbol"].to_list() == ["A", "A"]
+        chosen = lake.read("bars", where=pl.col("symbol") != "B")
+        assert_frame_equal(chosen, held.filter(pl.col("symbol") != "B"))
+        assert lake.read("bars", columns=["close"], where=pl.col("close") > 1).is_empty()
+
+    def test_without_order_the_same_rows_come_in_any(self, lake: Lake, held: pl.DataFrame) -> None:
+        found = lake.read("bars", ordered=False)
+        assert_frame_equal(found, held, check_row_order=False)
+
     def test_a_time_without_a_zone_is_refused(self, lake: Lake) -> None:
         with pytest.raises(ValueError, match="2024-01-02 00:00:00 has no time zone"):
             lake.read("bars", since=datetime(2024, 1, 2))
