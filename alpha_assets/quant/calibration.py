@@ -186,13 +186,24 @@ def _platt(vote: Array, base: Array, up: Array, share: Array, parameters: Learni
     prior = np.array([0.0, parameters.slope_prior])
     # A row's log-odds have information p (1 - p), a quarter; one half is the deviation of an outcome.
     precision = parameters.slope_rows / 4 * np.maximum(np.mean(columns**2, axis=0), (2 * LEAST_SPREAD) ** 2)
-    coefficients = prior.copy()
+    shift, slope = _logistic(offset, columns, up, share, prior, precision)
+    if slope >= LEAST_SLOPE:
+        return Platt(float(shift), float(slope))
+    # Beside a slope below it the shift says too much once the slope is cut: it is fitted anew beside the least.
+    held = offset + LEAST_SLOPE * columns[:, 1]
+    (shift,) = _logistic(held, columns[:, :1], up, share, prior[:1], precision[:1])
+    return Platt(float(shift), LEAST_SLOPE)
+
+
+def _logistic(offset: Array, columns: Array, up: Array, share: Array, prior: Array, precision: Array) -> Array:
+    """The posterior mode of a logistic regression beside ``offset``, by Newton's steps."""
+    found = prior.copy()
     for _ in range(STEPS):
-        p = probability(offset + columns @ coefficients)
-        gradient = columns.T @ (share * (up - p)) - precision * (coefficients - prior)
+        p = probability(offset + columns @ found)
+        gradient = columns.T @ (share * (up - p)) - precision * (found - prior)
         curvature = (columns * (share * p * (1 - p))[:, None]).T @ columns + np.diag(precision)
-        coefficients = coefficients + np.linalg.solve(curvature, gradient)
-    return Platt(float(coefficients[0]), max(float(coefficients[1]), LEAST_SLOPE))
+        found = found + np.linalg.solve(curvature, gradient)
+    return np.asarray(found)
 
 
 def _straight(vote: Array, base: Array, outcome: Array, weight: Array, parameters: LearningParameters) -> Straight:
@@ -201,8 +212,13 @@ def _straight(vote: Array, base: Array, outcome: Array, weight: Array, parameter
     least = LEAST_SPREAD**2 * float(np.average((outcome - base) ** 2, weights=weight))
     precision = parameters.slope_rows * np.maximum(np.mean(columns**2, axis=0), max(least, 1e-300))
     weighted = (columns * weight[:, None]).T
-    found = np.linalg.solve(weighted @ columns + np.diag(precision), weighted @ (outcome - base) + precision * prior)
-    return Straight(float(found[0]), max(float(found[1]), LEAST_SLOPE))
+    shift, slope = np.linalg.solve(
+        weighted @ columns + np.diag(precision), weighted @ (outcome - base) + precision * prior
+    )
+    if slope >= LEAST_SLOPE:
+        return Straight(float(shift), float(slope))
+    left = outcome - base - LEAST_SLOPE * columns[:, 1]
+    return Straight(float(weight @ left / (weight.sum() + precision[0])), LEAST_SLOPE)
 
 
 def _tempered(vote: Array, base: Array, classes: Array, share: Array, parameters: LearningParameters) -> Tempered:

@@ -95,6 +95,18 @@ def test_a_head_that_was_wrong_is_hardly_believed_and_never_turned_round() -> No
         assert (np.diff(said[np.argsort(vote)]) > 0).all()
 
 
+def test_what_is_stated_in_the_place_of_a_wrong_head_comes_as_often_as_it_says() -> None:
+    random = RANDOM(4)
+    beyond = 0.8 + 0.5 * random.standard_normal(5000)
+    base = np.full(5000, 0.5)
+    up = (random.random(5000) < probability(-beyond / 2)).astype(int)
+    votes = {"direction": probability(beyond), "return": base + beyond}
+    for kind, vote in votes.items():
+        outcome = up if kind == "direction" else base - beyond / 2
+        said = calibrated(kind, vote, base, outcome, np.ones(5000), np.ones(5000), PARAMETERS)(vote, base)  # type: ignore[arg-type]
+        assert np.mean(said) == pytest.approx(np.mean(outcome), abs=0.02)
+
+
 def test_rounding_is_no_opinion_that_a_slope_could_be_fitted_to() -> None:
     base = np.full(300, 0.01)
     vote = base + 1e-18 * np.arange(300)
