@@ -748,7 +748,7 @@ def _shares(values: Array) -> Array | None:
 
 
 #: How rows become fits: raised whenever the same rows and parameters come to other numbers.
-PROCEDURE = 2
+PROCEDURE = 3
 
 
 def training_id(
