@@ -618,9 +618,11 @@ def family_of(settings: Settings) -> str:
 
 
 def newest_pool(registry: Registry, settings: Settings, regime: str) -> tuple[Version, Mapping[str, str]] | None:
-    """The newest pooled version of a regime with its tags; None where it was made by other settings, or none was."""
-    newest = registry.newest(pool_name(regime)) if registry.exists() else None
-    return newest if newest is not None and newest[1].get("recipe") == family_of(settings) else None
+    """The newest pooled version of a regime that these settings made, with its tags; None where there is none.
+
+    Other settings may have made newer ones since: who goes back to these has this one again.
+    """
+    return registry.newest(pool_name(regime), recipe=family_of(settings)) if registry.exists() else None
 
 
 def pooled_candidate(registry: Registry, settings: Settings, regime: str) -> Row | None:
