@@ -1,7 +1,8 @@
 """Third station: a candidate a (symbol, regime), trained where something changed and logged as a version.
 
 What is unchanged is told by ``training_id``, the hash of everything that shapes the fit: then nothing is trained and
-nothing written. A killed training is repeated as if it had not been: predictions are keyed by training_id, and the
+nothing written; where other settings or a failure came in between, the version there is becomes the candidate again. A
+killed training is repeated as if it had not been: predictions are keyed by training_id, and the
 version is looked for in MLflow before one is written. Fits run side by side, one thread each; the parent alone writes,
 while the workers go on.
 
@@ -234,11 +235,13 @@ def train(
             report.say(key_of(cell), state, reason=reason)
     desk = _Desk(lake, ledger, registry, settings, states, now, told, report)
     fired = pattern_events(lake, settings, symbols)
-    work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
+    changed = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
+    begun = begun_trainings(lake, changed.values())
+    work = desk.without_made(changed, begun)
     note_training(ledger, settings, desk.regimes(), now)
-    done, torn = 0, torn_trainings(lake, work.values())
+    done = 0
     for fits in _batches(fitted(work.values(), settings)):
-        append_predictions(lake, fits, now, torn)
+        append_predictions(lake, fits, now, torn=begun)
         for fit in fits:
             desk.keep(fit, work[fit.name])
             done += 1
@@ -286,7 +289,7 @@ class _Desk:
         self._shut = shut_from(lake, settings)
 
     def sort(self, found: Mapping[Cell, pl.DataFrame], fired: pl.DataFrame | None) -> dict[str, Task]:
-        """The cells that have to be fitted, by name; all others are recorded. ``fired`` are their pattern events."""
+        """The cells whose training changed, by name; all others are recorded. ``fired`` are their pattern events."""
         work, settled = {}, []
         events = {} if fired is None else fired.partition_by("symbol", as_dict=True)
         for cell, whole in found.items():
@@ -298,6 +301,26 @@ class _Desk:
             elif row is not None:
                 settled.append(row)
         self._ledger.note_candidates(settled)
+        return work
+
+    def without_made(self, changed: Mapping[str, Task], begun: Mapping[str, datetime]) -> dict[str, Task]:
+        """The cells that have to be fitted; of the others the version there is, is recorded as the candidate again.
+
+        ``begun`` are ``begun_trainings``: nothing else can have a version, and MLflow is asked for no more. Fitted anew
+        a version would get other predictions in place of those that it was judged by.
+        """
+        work, again = dict(changed), []
+        for name, task in changed.items():
+            cell = self._cells[name]
+            version = self._registry.find(model_name(*cell), task.identity) if task.identity in begun else None
+            if version is None:
+                continue
+            reason = _trained_on(task)
+            self._report.say(name, "unchanged", version=version.number, reason=reason)
+            row = self._record(cell, task.identity, "trained", reason, task.rows.height, version)
+            again.append({**row, "trained_at": begun[task.identity]})
+            del work[name], self._cells[name]
+        self._ledger.note_candidates(again)
         return work
 
     def regimes(self) -> set[str]:
@@ -339,7 +362,7 @@ class _Desk:
             and before["training_id"] == identity
             and before["state"] in states
             and before["state"] in self._settled
-            # One that was refused and kept its version is known by that: of these very rows it is trained again.
+            # One that was refused and kept its version is known by that: these very rows made it.
             and (before["state"] != "refused" or before["model_version"] is None)
         )
 
@@ -387,10 +410,8 @@ class _Desk:
         trials = str(tried_so_far(self._ledger, self._settings, regime))
         tags = {**self._tags, "symbol": symbol, "regime": regime, "trials_so_far": trials}
         version, figures = register(self._registry, self._settings, model_name(*cell), fit, task, tags)
-        reason = f"trained on {task.rows.height} bars until {task.rows['timestamp'][-1]:%Y-%m-%d}"
-        self._ledger.note_candidates(
-            [self._record(cell, fit.training_id, "trained", reason, task.rows.height, version)]
-        )
+        row = self._record(cell, fit.training_id, "trained", _trained_on(task), task.rows.height, version)
+        self._ledger.note_candidates([row])
         shown = {name: figure for name, figure in figures.items() if name in ("ts_ic", "accuracy")}
         seconds = round(fit.seconds, 3)
         self._report.say(fit.name, "trained", version=version.number, rows=task.rows.height, seconds=seconds, **shown)
@@ -429,6 +450,10 @@ class _Desk:
             "trained_until": self._states[symbol]["last_bar"],
             "trained_at": self._now,
         }
+
+
+def _trained_on(task: Task) -> str:
+    return f"trained on {task.rows.height} bars until {task.rows['timestamp'][-1]:%Y-%m-%d}"
 
 
 def lacking(state: Row | None, settings: Settings) -> tuple[str, str] | None:
@@ -753,15 +778,17 @@ def _text(value: object) -> object:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def torn_trainings(lake: Lake, tasks: Iterable[Task]) -> set[str]:
-    """Of trainings that are to be done those of which there are predictions: a run was killed before their version.
+def begun_trainings(lake: Lake, tasks: Iterable[Task]) -> dict[str, datetime]:
+    """Of these trainings those of which there are predictions out of fold, with when they were made.
 
-    Its blocks of the calendar may have been others, where other symbols have traded on since.
+    Where there is no version of one, a run was killed before it: the training is torn. Its blocks of the calendar may
+    have been others, where other symbols have traded on since.
     """
     wanted = {task.identity: set(task.rows["symbol"].unique()) for task in tasks}
     symbols = set().union(*wanted.values())
-    held = lake.read("predictions", symbols=sorted(symbols), columns=["training_id"])
-    return wanted.keys() & set(held["training_id"].unique())
+    held = lake.read("predictions", symbols=sorted(symbols), columns=["training_id", "origin", "made_at"])
+    ours = held.filter(pl.col("training_id").is_in(list(wanted)), pl.col("origin") == OUT_OF_FOLD)
+    return dict(ours.group_by("training_id").agg(pl.col("made_at").min()).iter_rows())
 
 
 def append_predictions(
