@@ -31,6 +31,7 @@ from alpha_assets.quant.schema import TIME, empty
 from alpha_assets.quant.search import Found, search
 from alpha_assets.quant.splits import Fold, learnt_until, vault_begins
 from alpha_assets.quant.symbols import slug
+from alpha_assets.quant.weights import recency
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.portrait import portrait
@@ -88,7 +89,8 @@ class Task:
     """What a worker gets: the labelled rows of a cell (``name`` tells which), or of a pool, and what they are.
 
     ``rows`` are those of the cell; ``spans`` are timestamp, known_at and label_end of all labelled rows, and ``member``
-    says which of them are of the cell: folds are cut before the regime is chosen. ``events`` are the patterns that
+    says which of them are of the cell: folds are cut before the regime is chosen. ``stamps`` are the bars that ages are
+    counted in, those among them that were thinned out. ``events`` are the patterns that
     fired at bars of ``rows``, None where no head reads them. ``parameters`` are those of the settings, or what a search
     of the pool made of them; a pool's own are searched by its worker. ``shut`` is where the vault begins, None: none.
     """
@@ -98,6 +100,7 @@ class Task:
     rows: pl.DataFrame
     spans: pl.DataFrame
     member: pl.Series
+    stamps: pl.Series
     parameters: LearningParameters
     events: pl.DataFrame | None = None
     shut: datetime | None = None
@@ -332,7 +335,8 @@ class _Desk:
         _, regime = cell
         learning = self._learning(regime)
         task = task_of(
-            key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning, events, self._shut
+            *(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning, events, self._shut),
+            stamps=whole["timestamp"],
         )
         if (reason := self._untrainable.get(regime)) is not None:
             return None, self._settle(cell, task, "refused", reason, None)
@@ -531,9 +535,14 @@ def task_of(
     events: pl.DataFrame | None = None,
     shut: datetime | None = None,
     *,
+    stamps: pl.Series | None = None,
     pooled: bool = False,
 ) -> Task:
-    """The training of one regime's rows among all labelled ``rows``, which are sorted by timestamp."""
+    """The training of one regime's rows among all labelled ``rows``, which are sorted by timestamp.
+
+    ``stamps`` are those of the rows before they were thinned, if they were.
+    """
+    bars = (rows["timestamp"] if stamps is None else stamps).unique()
     member = rows["regime"].eq_missing(regime) if regime != ALL else pl.repeat(True, rows.height, eager=True)
     chosen = rows.filter(member).select(
         *("symbol", "timestamp", "known_at", "label_start", "held_until", "label_end"),
@@ -544,6 +553,9 @@ def task_of(
     ends = ("known_at", "label_start", "held_until", "label_end")
     labels = (name for name in ("label_return", "barrier") if name in chosen.columns)
     seen = chosen.select("symbol", "timestamp", *ends, *labels, *recipe.columns)
+    if parameters.recency_half_life:
+        # What a row weighs is told by bars between the rows, too.
+        seen = seen.with_columns(recency(chosen, bars, parameters.recency_half_life))
     fired = None if events is None else events.join(chosen, on=list(KEYED), how="semi", maintain_order="left")
     identity = training_id(
         seen, feature_set=recipe.table, parameters=parameters, versions=libraries(parameters), events=fired
@@ -554,6 +566,7 @@ def task_of(
         rows=chosen,
         spans=rows.select("timestamp", "known_at", "label_end"),
         member=member,
+        stamps=bars,
         parameters=parameters,
         events=fired,
         shut=shut,
@@ -594,7 +607,7 @@ def _fit(task: Task, columns: Sequence[str], rules: GateParameters) -> Fit:
             found = _searched(task, columns, folds, rules)
             learnt = learn(
                 *(task.rows, columns, burn_in, folds, found.parameters),
-                stamps=task.spans["timestamp"],
+                stamps=task.stamps,
                 events=task.events,
                 pooled=task.pooled,
             )

@@ -106,7 +106,7 @@ def _reading(registry: Registry, settings: Settings, rows: pl.DataFrame, regime:
     with threadpool_limits(1):
         found = learn(
             *(task.rows, recipe_of(settings).columns, [*burn_in, *folds], [fold], learning),
-            stamps=task.spans["timestamp"],
+            stamps=task.stamps,
             pooled=True,
         )
     if isinstance(found, Refusal):

@@ -15,15 +15,17 @@ import pytest
 
 from alpha_assets.automation.wishes import training_wanted
 from alpha_assets.quant import learners
+from alpha_assets.quant.heads import Refusal
 from alpha_assets.quant.indicators import default_set
 from alpha_assets.quant.labels import triple_barrier
 from alpha_assets.quant.learners import BoostedDirection, Lesson, matrix
 from alpha_assets.quant.symbols import REGIMES
+from alpha_assets.quant.weights import recency
 from alpha_assets.sources.all import Sources
 from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.ingest import ingest
-from alpha_assets.stations.series import adjusted_bars, with_known_at
+from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.signal import signal
 from alpha_assets.stations.train import METRICS, labelled_rows, lacking, model_name, task_of, train, usable
@@ -468,6 +470,38 @@ def test_a_candidate_that_new_bars_leave_as_it_was_is_not_asked_for_until_there_
     assert line.train(["SIM01"], later(days=30)).states() == {"unchanged": 1}
     assert line.ledger.candidates()["SIM01", "all"] == before
     assert wanted(line, later(days=30)) == []
+
+
+def test_age_is_counted_in_all_bars_of_a_symbol_of_which_a_fit_sees_few(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = replace(QUICK, recency_half_life=100, max_rows=300, min_rows=50, min_labels=10)
+    line = copied(featured, tmp_path / "home", learning=learning)
+    bars = usable(labelled_rows(line.lake, line.settings, calendars_of(line.ledger), ["SIM01"])[0])["timestamp"]
+    place = {at: number for number, at in enumerate(bars)}
+    seen: list[tuple[pl.DataFrame, pl.Series]] = []
+
+    def refused(rows: pl.DataFrame, *_: Any, stamps: pl.Series, **__: Any) -> Refusal:
+        seen.append((rows, stamps))
+        return Refusal("enough was seen")
+
+    monkeypatch.setattr("alpha_assets.stations.train.learn", refused)
+    assert line.train(["SIM01"], regimes=("all", "sideways")).states() == {"refused": 2}
+    assert len(seen) == 2
+    for rows, stamps in seen:
+        assert rows.height <= learning.max_rows < len(bars)
+        ages = np.array([place[rows["timestamp"][-1]] - place[at] for at in rows["timestamp"]])
+        np.testing.assert_allclose(recency(rows, stamps, 100), 0.5 ** (ages / 100))
+
+
+def test_rows_that_weigh_otherwise_by_the_bars_between_them_are_another_training(trained: Path, tmp_path: Path) -> None:
+    line = copied(trained, tmp_path / "home")
+    rows = usable(labelled_rows(line.lake, line.settings, calendars_of(line.ledger), ["SIM01"])[0])
+    few, recipe = rows.gather_every(4), recipe_of(line.settings)
+    for half_life, trainings in ((0, 1), (100, 2)):
+        how = replace(LIGHT, recency_half_life=half_life)
+        made = (task_of("all|SIM01", few, "all", recipe, how, stamps=of["timestamp"]) for of in (few, rows))
+        assert len({task.identity for task in made}) == trainings
 
 
 def test_a_market_without_volume_can_be_trained_on_from_the_warm_up_on(tmp_path: Path) -> None:
