@@ -23,6 +23,7 @@ from alpha_assets.stations.train import (
     Fit,
     Task,
     append_predictions,
+    begun_trainings,
     data_versions,
     fitted,
     labelled_rows,
@@ -31,7 +32,6 @@ from alpha_assets.stations.train import (
     register,
     shut_from,
     task_of,
-    torn_trainings,
     untrainable,
     usable,
 )
@@ -88,7 +88,7 @@ def train_pools(
             continue
         tasks[regime] = task
     note_training(ledger, settings, tasks, now)
-    torn = torn_trainings(lake, tasks.values())
+    torn = begun_trainings(lake, tasks.values())
     for done, (regime, fit) in enumerate(zip(tasks, fitted(tasks.values(), settings), strict=True), start=1):
         append_predictions(lake, [fit], now, torn)
         note_search(ledger, settings, regime, fit.found.trials, now)

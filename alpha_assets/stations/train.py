@@ -1,7 +1,8 @@
 """Third station: a candidate a (symbol, regime), trained where something changed and logged as a version.
 
 What is unchanged is told by ``training_id``, the hash of everything that shapes the fit: then nothing is trained and
-nothing written. A killed training is repeated as if it had not been: predictions are keyed by training_id, and the
+nothing written; where other settings or a failure came in between, the version there is becomes the candidate again. A
+killed training is repeated as if it had not been: predictions are keyed by training_id, and the
 version is looked for in MLflow before one is written. Fits run side by side, one thread each; the parent alone writes,
 while the workers go on.
 
@@ -30,6 +31,7 @@ from alpha_assets.quant.schema import TIME, empty
 from alpha_assets.quant.search import Found, search
 from alpha_assets.quant.splits import Fold, learnt_until, vault_begins
 from alpha_assets.quant.symbols import slug
+from alpha_assets.quant.weights import recency
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.portrait import portrait
@@ -87,7 +89,8 @@ class Task:
     """What a worker gets: the labelled rows of a cell (``name`` tells which), or of a pool, and what they are.
 
     ``rows`` are those of the cell; ``spans`` are timestamp, known_at and label_end of all labelled rows, and ``member``
-    says which of them are of the cell: folds are cut before the regime is chosen. ``events`` are the patterns that
+    says which of them are of the cell: folds are cut before the regime is chosen. ``stamps`` are the bars that ages are
+    counted in, those among them that were thinned out. ``events`` are the patterns that
     fired at bars of ``rows``, None where no head reads them. ``parameters`` are those of the settings, or what a search
     of the pool made of them; a pool's own are searched by its worker. ``shut`` is where the vault begins, None: none.
     """
@@ -97,6 +100,7 @@ class Task:
     rows: pl.DataFrame
     spans: pl.DataFrame
     member: pl.Series
+    stamps: pl.Series
     parameters: LearningParameters
     events: pl.DataFrame | None = None
     shut: datetime | None = None
@@ -234,11 +238,13 @@ def train(
             report.say(key_of(cell), state, reason=reason)
     desk = _Desk(lake, ledger, registry, settings, states, now, told, report)
     fired = pattern_events(lake, settings, symbols)
-    work = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
+    changed = desk.sort({cell: found[cell[0]] for cell in cells if cell[0] in found}, fired)
+    begun = begun_trainings(lake, changed.values())
+    work = desk.without_made(changed, begun)
     note_training(ledger, settings, desk.regimes(), now)
-    done, torn = 0, torn_trainings(lake, work.values())
+    done = 0
     for fits in _batches(fitted(work.values(), settings)):
-        append_predictions(lake, fits, now, torn)
+        append_predictions(lake, fits, now, torn=begun)
         for fit in fits:
             desk.keep(fit, work[fit.name])
             done += 1
@@ -286,7 +292,7 @@ class _Desk:
         self._shut = shut_from(lake, settings)
 
     def sort(self, found: Mapping[Cell, pl.DataFrame], fired: pl.DataFrame | None) -> dict[str, Task]:
-        """The cells that have to be fitted, by name; all others are recorded. ``fired`` are their pattern events."""
+        """The cells whose training changed, by name; all others are recorded. ``fired`` are their pattern events."""
         work, settled = {}, []
         events = {} if fired is None else fired.partition_by("symbol", as_dict=True)
         for cell, whole in found.items():
@@ -300,6 +306,26 @@ class _Desk:
         self._ledger.note_candidates(settled)
         return work
 
+    def without_made(self, changed: Mapping[str, Task], begun: Mapping[str, datetime]) -> dict[str, Task]:
+        """The cells that have to be fitted; of the others the version there is, is recorded as the candidate again.
+
+        ``begun`` are ``begun_trainings``: nothing else can have a version, and MLflow is asked for no more. Fitted anew
+        a version would get other predictions in place of those that it was judged by.
+        """
+        work, again = dict(changed), []
+        for name, task in changed.items():
+            cell = self._cells[name]
+            version = self._registry.find(model_name(*cell), task.identity) if task.identity in begun else None
+            if version is None:
+                continue
+            reason = _trained_on(task)
+            self._report.say(name, "unchanged", version=version.number, reason=reason)
+            row = self._record(cell, task.identity, "trained", reason, task.rows.height, version)
+            again.append({**row, "trained_at": begun[task.identity]})
+            del work[name], self._cells[name]
+        self._ledger.note_candidates(again)
+        return work
+
     def regimes(self) -> set[str]:
         """The regimes of which a cell has to be fitted."""
         return {regime for _, regime in self._cells.values()}
@@ -309,7 +335,8 @@ class _Desk:
         _, regime = cell
         learning = self._learning(regime)
         task = task_of(
-            key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning, events, self._shut
+            *(key_of(cell), thinned(whole, learning), regime, recipe_of(self._settings), learning, events, self._shut),
+            stamps=whole["timestamp"],
         )
         if (reason := self._untrainable.get(regime)) is not None:
             return None, self._settle(cell, task, "refused", reason, None)
@@ -339,7 +366,7 @@ class _Desk:
             and before["training_id"] == identity
             and before["state"] in states
             and before["state"] in self._settled
-            # One that was refused and kept its version is known by that: of these very rows it is trained again.
+            # One that was refused and kept its version is known by that: these very rows made it.
             and (before["state"] != "refused" or before["model_version"] is None)
         )
 
@@ -387,10 +414,8 @@ class _Desk:
         trials = str(tried_so_far(self._ledger, self._settings, regime))
         tags = {**self._tags, "symbol": symbol, "regime": regime, "trials_so_far": trials}
         version, figures = register(self._registry, self._settings, model_name(*cell), fit, task, tags)
-        reason = f"trained on {task.rows.height} bars until {task.rows['timestamp'][-1]:%Y-%m-%d}"
-        self._ledger.note_candidates(
-            [self._record(cell, fit.training_id, "trained", reason, task.rows.height, version)]
-        )
+        row = self._record(cell, fit.training_id, "trained", _trained_on(task), task.rows.height, version)
+        self._ledger.note_candidates([row])
         shown = {name: figure for name, figure in figures.items() if name in ("ts_ic", "accuracy")}
         seconds = round(fit.seconds, 3)
         self._report.say(fit.name, "trained", version=version.number, rows=task.rows.height, seconds=seconds, **shown)
@@ -429,6 +454,10 @@ class _Desk:
             "trained_until": self._states[symbol]["last_bar"],
             "trained_at": self._now,
         }
+
+
+def _trained_on(task: Task) -> str:
+    return f"trained on {task.rows.height} bars until {task.rows['timestamp'][-1]:%Y-%m-%d}"
 
 
 def lacking(state: Row | None, settings: Settings) -> tuple[str, str] | None:
@@ -506,9 +535,14 @@ def task_of(
     events: pl.DataFrame | None = None,
     shut: datetime | None = None,
     *,
+    stamps: pl.Series | None = None,
     pooled: bool = False,
 ) -> Task:
-    """The training of one regime's rows among all labelled ``rows``, which are sorted by timestamp."""
+    """The training of one regime's rows among all labelled ``rows``, which are sorted by timestamp.
+
+    ``stamps`` are those of the rows before they were thinned, if they were.
+    """
+    bars = (rows["timestamp"] if stamps is None else stamps).unique()
     member = rows["regime"].eq_missing(regime) if regime != ALL else pl.repeat(True, rows.height, eager=True)
     chosen = rows.filter(member).select(
         *("symbol", "timestamp", "known_at", "label_start", "held_until", "label_end"),
@@ -519,6 +553,9 @@ def task_of(
     ends = ("known_at", "label_start", "held_until", "label_end")
     labels = (name for name in ("label_return", "barrier") if name in chosen.columns)
     seen = chosen.select("symbol", "timestamp", *ends, *labels, *recipe.columns)
+    if parameters.recency_half_life:
+        # What a row weighs is told by bars between the rows, too.
+        seen = seen.with_columns(recency(chosen, bars, parameters.recency_half_life))
     fired = None if events is None else events.join(chosen, on=list(KEYED), how="semi", maintain_order="left")
     identity = training_id(
         seen, feature_set=recipe.table, parameters=parameters, versions=libraries(parameters), events=fired
@@ -529,6 +566,7 @@ def task_of(
         rows=chosen,
         spans=rows.select("timestamp", "known_at", "label_end"),
         member=member,
+        stamps=bars,
         parameters=parameters,
         events=fired,
         shut=shut,
@@ -569,7 +607,7 @@ def _fit(task: Task, columns: Sequence[str], rules: GateParameters) -> Fit:
             found = _searched(task, columns, folds, rules)
             learnt = learn(
                 *(task.rows, columns, burn_in, folds, found.parameters),
-                stamps=task.spans["timestamp"],
+                stamps=task.stamps,
                 events=task.events,
                 pooled=task.pooled,
             )
@@ -618,9 +656,11 @@ def family_of(settings: Settings) -> str:
 
 
 def newest_pool(registry: Registry, settings: Settings, regime: str) -> tuple[Version, Mapping[str, str]] | None:
-    """The newest pooled version of a regime with its tags; None where it was made by other settings, or none was."""
-    newest = registry.newest(pool_name(regime)) if registry.exists() else None
-    return newest if newest is not None and newest[1].get("recipe") == family_of(settings) else None
+    """The newest pooled version of a regime that these settings made, with its tags; None where there is none.
+
+    Other settings may have made newer ones since: who goes back to these has this one again.
+    """
+    return registry.newest(pool_name(regime), recipe=family_of(settings)) if registry.exists() else None
 
 
 def pooled_candidate(registry: Registry, settings: Settings, regime: str) -> Row | None:
@@ -751,15 +791,17 @@ def _text(value: object) -> object:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def torn_trainings(lake: Lake, tasks: Iterable[Task]) -> set[str]:
-    """Of trainings that are to be done those of which there are predictions: a run was killed before their version.
+def begun_trainings(lake: Lake, tasks: Iterable[Task]) -> dict[str, datetime]:
+    """Of these trainings those of which there are predictions out of fold, with when they were made.
 
-    Its blocks of the calendar may have been others, where other symbols have traded on since.
+    Where there is no version of one, a run was killed before it: the training is torn. Its blocks of the calendar may
+    have been others, where other symbols have traded on since.
     """
     wanted = {task.identity: set(task.rows["symbol"].unique()) for task in tasks}
     symbols = set().union(*wanted.values())
-    held = lake.read("predictions", symbols=sorted(symbols), columns=["training_id"])
-    return wanted.keys() & set(held["training_id"].unique())
+    held = lake.read("predictions", symbols=sorted(symbols), columns=["training_id", "origin", "made_at"])
+    ours = held.filter(pl.col("training_id").is_in(list(wanted)), pl.col("origin") == OUT_OF_FOLD)
+    return dict(ours.group_by("training_id").agg(pl.col("made_at").min()).iter_rows())
 
 
 def append_predictions(

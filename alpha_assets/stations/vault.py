@@ -19,7 +19,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations.base import StationFailed
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import recipe_of, table_of
-from alpha_assets.stations.train import labelled_rows, pool_name, shut_from, task_of, turned_by, usable
+from alpha_assets.stations.train import labelled_rows, newest_pool, shut_from, task_of, turned_by, usable
 from alpha_assets.stations.trials import configuration
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -93,8 +93,8 @@ def _refuse_again(ledger: Ledger, registry: Registry, release: str, families: Ma
 def _reading(registry: Registry, settings: Settings, rows: pl.DataFrame, regime: str, shut: datetime) -> Row:
     from threadpoolctl import threadpool_limits
 
-    pool = registry.newest(pool_name(regime)) if registry.exists() else None
-    learning = turned_by(settings.learning, pool[1]) if pool and settings.learning.search_trials else settings.learning
+    pool = newest_pool(registry, settings, regime) if settings.learning.search_trials else None
+    learning = turned_by(settings.learning, pool[1]) if pool else settings.learning
     task = task_of(regime, rows, regime, recipe_of(settings), learning, shut=shut, pooled=True)
     nothing: dict[str, Any] = {**dict.fromkeys(FIELDS), "regime": regime}
     if (refusal := enough(task.rows, learning)) is not None:
@@ -106,7 +106,7 @@ def _reading(registry: Registry, settings: Settings, rows: pl.DataFrame, regime:
     with threadpool_limits(1):
         found = learn(
             *(task.rows, recipe_of(settings).columns, [*burn_in, *folds], [fold], learning),
-            stamps=task.spans["timestamp"],
+            stamps=task.stamps,
             pooled=True,
         )
     if isinstance(found, Refusal):

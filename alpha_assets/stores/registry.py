@@ -284,9 +284,10 @@ class Registry:
         """Nobody else logs a version under this name meanwhile (nor under one name in ``NAMES`` others)."""
         return self.alone(NAMES_LOCK + crc32(name.encode()) % NAMES)
 
-    def newest(self, name: str) -> tuple[Version, dict[str, str]] | None:
-        """The newest version of ``name`` with its tags, if there is one."""
-        found = self.client.search_model_versions(f"name='{name}'", max_results=1, order_by=["version_number DESC"])
+    def newest(self, name: str, recipe: str | None = None) -> tuple[Version, dict[str, str]] | None:
+        """The newest version of ``name`` with its tags, if there is one; with ``recipe`` among those of that tag."""
+        wanted = f"name='{name}'" if recipe is None else f"name='{name}' AND tags.recipe='{recipe}'"
+        found = self.client.search_model_versions(wanted, max_results=1, order_by=["version_number DESC"])
         return (_version(found[0]), dict(found[0].tags)) if found else None
 
     def log_candidate(

@@ -14,7 +14,7 @@ from alpha_assets.stations.pool import train_pools
 from alpha_assets.stations.recognise import recognise
 from alpha_assets.stations.series import calendars_of
 from alpha_assets.stations.sets import table_of
-from alpha_assets.stations.train import TURNED, labelled_rows, pool_name, train, usable
+from alpha_assets.stations.train import TURNED, labelled_rows, pool_name, pooled_candidate, train, usable
 from alpha_assets.stations.trials import configuration, family
 from alpha_assets.stores.registry import PICTURE, REPORT
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, later
@@ -116,6 +116,19 @@ def test_a_newer_pool_takes_the_place_of_the_older_one_in_every_cell(line: Line)
     pools(newer, ("all",))
     assert newer.train().states() == {"pooled": 4}
     assert {row["model_version"] for row in newer.ledger.candidates().values()} == {"2"}
+
+
+def test_who_goes_back_to_earlier_settings_has_the_pool_of_those_again(line: Line) -> None:
+    line.train()
+    before = line.ledger.candidates()
+    other = Line(line.settings.home, learning=replace(SHORT, seed=1))
+    pools(other, ("all",))
+    assert other.train().states() == {"pooled": 4}
+    assert pools(line, ("all",)).states() == {"unchanged": 1}
+    assert line.train(now=later(days=1)).states() == {"pooled": 4}
+    assert line.ledger.candidates() == before
+    theirs = pooled_candidate(line.registry, line.settings, "all") or pytest.fail("own fits would have nobody to beat")
+    assert theirs["model_version"] == "1"
 
 
 def test_without_a_pool_the_cell_is_refused_with_what_it_lacks(featured: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Candidates: trained where something changed, once, whatever happens in between."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -14,18 +15,21 @@ import pytest
 
 from alpha_assets.automation.wishes import training_wanted
 from alpha_assets.quant import learners
+from alpha_assets.quant.heads import Refusal
 from alpha_assets.quant.indicators import default_set
 from alpha_assets.quant.labels import triple_barrier
 from alpha_assets.quant.learners import BoostedDirection, Lesson, matrix
 from alpha_assets.quant.symbols import REGIMES
+from alpha_assets.quant.weights import recency
 from alpha_assets.sources.all import Sources
 from alpha_assets.sources.simulated import Simulated
 from alpha_assets.stations.featurise import featurise
 from alpha_assets.stations.ingest import ingest
-from alpha_assets.stations.series import adjusted_bars, with_known_at
+from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.signal import signal
 from alpha_assets.stations.train import METRICS, labelled_rows, lacking, model_name, task_of, train, usable
+from alpha_assets.stations.trials import family
 from alpha_assets.stores.registry import Registry
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, impossible, later
 from alpha_assets_tests.stations.market import QUICK, House, simulated
@@ -265,8 +269,51 @@ def test_a_look_that_makes_no_version_leaves_the_one_there_was_as_the_candidate(
     assert "SIM01" in wanted(line, later(days=30))
     line.ledger.note_state([{"symbol": "SIM01", "bars": before["bars"]}])
     monkeypatch.undo()
-    assert line.train(["SIM01"], later(days=30)).states() == {"trained": 1}
-    assert line.ledger.candidates()["SIM01", "all"] == {**before, "trained_at": later(days=30)}
+    assert line.train(["SIM01"], later(days=30)).states() == {"unchanged": 1}
+    assert line.ledger.candidates()["SIM01", "all"] == before, "these rows were trained on before"
+
+
+def test_who_goes_back_to_earlier_settings_has_the_version_of_those_again_and_nothing_is_trained(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = copied(trained, tmp_path / "home")
+    before = line.ledger.candidates()
+    other = Line(line.settings.home, learning=replace(LIGHT, seed=1))
+    assert other.train(SYMBOLS[:2], later(days=5)).states() == {"trained": 2}
+    written = (line.versions(), line.runs(), line.lake.version("predictions"))
+    tried = line.ledger.trials(family(line.settings, "all"))
+    report = line.train(now=later(days=9))
+    assert report.states() == {"unchanged": len(SYMBOLS)}
+    assert {figures["version"] for figures in report.partitions.values()} == {"1"}
+    assert line.ledger.candidates() == before, "a candidate is as old as its version"
+    assert (line.versions(), line.runs(), line.lake.version("predictions")) == written
+    assert line.ledger.trials(family(line.settings, "all")) == tried
+
+
+def test_what_was_decided_on_a_version_stands_when_its_settings_come_back(trained: Path, tmp_path: Path) -> None:
+    line = copied(trained, tmp_path / "home")
+    line.ledger.decide([promotion(line.ledger.candidates()["SIM01", "all"])])
+    other = Line(line.settings.home, learning=replace(LIGHT, seed=1))
+    other.train(["SIM01"], later(days=5))
+    line.ledger.decide([{**promotion(line.ledger.candidates()["SIM01", "all"]), "seq": 2}])
+    assert line.train(["SIM01"], later(days=9)).states() == {"unchanged": 1}
+    said = line.promote(["SIM01"], later(days=9)).partitions["SIM01"]
+    assert (said["state"], said["verdict"]) == ("unchanged", "promote")
+    assert line.ledger.production()["SIM01", "all"]["model_version"] == "2"
+
+
+def test_a_version_whose_predictions_are_gone_gets_them_again_and_stays_the_only_one(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = copied(trained, tmp_path / "home")
+    before, said = what_is_known(line), line.predictions()
+    shutil.rmtree(line.settings.home / "lake" / "predictions")
+    lost = Line(line.settings.home, learning=LIGHT)
+    lost.ledger.note_candidates([{**lost.ledger.candidates()["SIM01", "all"], "state": "failed"}])
+    assert lost.train(["SIM01"]).states() == {"trained": 1}
+    assert what_is_known(lost) == before
+    assert lost.versions() == {model_name(symbol): ["1"] for symbol in SYMBOLS}
+    assert lost.predictions().equals(said.filter(pl.col("symbol") == "SIM01"))
 
 
 def test_what_other_settings_made_is_no_candidate_of_these(trained: Path, tmp_path: Path) -> None:
@@ -397,19 +444,19 @@ def test_a_symbol_that_gives_nothing_to_train_on_is_recorded_and_not_asked_for_a
     assert wanted(line, later(days=30)) == []
 
 
-def test_a_held_symbol_keeps_its_version_and_is_trained_again_once_it_can_be(trained: Path, tmp_path: Path) -> None:
+def test_a_held_symbol_keeps_its_version_and_has_it_again_once_it_can_be_trained(trained: Path, tmp_path: Path) -> None:
     line = copied(trained, tmp_path / "home")
-    before = what_is_known(line)["SIM01"]
+    before, said = line.ledger.candidates()["SIM01", "all"], line.lake.version("predictions")
     impossible(line, "SIM01")
     assert line.train(["SIM01"], later(days=5)).states() == {"held": 1}
-    held = what_is_known(line)["SIM01"]
-    assert {**held, "state": before["state"], "reason": before["reason"]} == before
-    assert line.ledger.candidates()["SIM01", "all"]["trained_at"] == NOW, "its version is as old as it was"
+    held = line.ledger.candidates()["SIM01", "all"]
+    assert {**held, "state": before["state"], "reason": before["reason"]} == before, "its version is as old as it was"
     action = line.lake.read("actions", symbols=["SIM01"])
     wrong = action.filter(pl.col("value") == 1e6).select("symbol", "ex_date", "kind")
     line.lake.replace("actions", action.filter(pl.col("value") != 1e6), ["SIM01"], gone=wrong)
-    assert line.train(["SIM01"]).states() == {"trained": 1}
-    assert what_is_known(line)["SIM01"] == before
+    assert line.train(["SIM01"], later(days=9)).states() == {"unchanged": 1}
+    assert line.ledger.candidates()["SIM01", "all"] == before
+    assert line.lake.version("predictions") == said, "what a version said is never written anew"
 
 
 def test_a_candidate_that_new_bars_leave_as_it_was_is_not_asked_for_until_there_are_more(
@@ -423,6 +470,38 @@ def test_a_candidate_that_new_bars_leave_as_it_was_is_not_asked_for_until_there_
     assert line.train(["SIM01"], later(days=30)).states() == {"unchanged": 1}
     assert line.ledger.candidates()["SIM01", "all"] == before
     assert wanted(line, later(days=30)) == []
+
+
+def test_age_is_counted_in_all_bars_of_a_symbol_of_which_a_fit_sees_few(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = replace(QUICK, recency_half_life=100, max_rows=300, min_rows=50, min_labels=10)
+    line = copied(featured, tmp_path / "home", learning=learning)
+    bars = usable(labelled_rows(line.lake, line.settings, calendars_of(line.ledger), ["SIM01"])[0])["timestamp"]
+    place = {at: number for number, at in enumerate(bars)}
+    seen: list[tuple[pl.DataFrame, pl.Series]] = []
+
+    def refused(rows: pl.DataFrame, *_: Any, stamps: pl.Series, **__: Any) -> Refusal:
+        seen.append((rows, stamps))
+        return Refusal("enough was seen")
+
+    monkeypatch.setattr("alpha_assets.stations.train.learn", refused)
+    assert line.train(["SIM01"], regimes=("all", "sideways")).states() == {"refused": 2}
+    assert len(seen) == 2
+    for rows, stamps in seen:
+        assert rows.height <= learning.max_rows < len(bars)
+        ages = np.array([place[rows["timestamp"][-1]] - place[at] for at in rows["timestamp"]])
+        np.testing.assert_allclose(recency(rows, stamps, 100), 0.5 ** (ages / 100))
+
+
+def test_rows_that_weigh_otherwise_by_the_bars_between_them_are_another_training(trained: Path, tmp_path: Path) -> None:
+    line = copied(trained, tmp_path / "home")
+    rows = usable(labelled_rows(line.lake, line.settings, calendars_of(line.ledger), ["SIM01"])[0])
+    few, recipe = rows.gather_every(4), recipe_of(line.settings)
+    for half_life, trainings in ((0, 1), (100, 2)):
+        how = replace(LIGHT, recency_half_life=half_life)
+        made = (task_of("all|SIM01", few, "all", recipe, how, stamps=of["timestamp"]) for of in (few, rows))
+        assert len({task.identity for task in made}) == trainings
 
 
 def test_a_market_without_volume_can_be_trained_on_from_the_warm_up_on(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """The vault: no fold is tested on the newest dates, refits know them all, and a release reads them once."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from alpha_assets.quant.heads import Refusal
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.stations.base import StationFailed
 from alpha_assets.stations.pool import train_pools
-from alpha_assets.stations.train import shut_from
+from alpha_assets.stations.train import TURNED, family_of, pool_name, shut_from
 from alpha_assets.stations.trials import family
 from alpha_assets.stations.vault import VaultRead, read_vault
 from alpha_assets.stores.ledger import Ledger
@@ -74,6 +77,35 @@ def test_a_reading_that_mlflow_did_not_take_was_none_and_one_that_it_took_was_on
             read(line)
     with pytest.raises(VaultRead, match="its figures are in MLflow, run «vault"):
         read(line)
+
+
+def test_a_reading_fits_by_what_the_search_of_these_settings_found_whatever_was_trained_since(
+    featured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = copied(featured, tmp_path / "home", learning=replace(QUICK, search_trials=3))
+    for training, recipe, rows in (("ours", family_of(line.settings), 21), ("theirs", "of other settings", 99)):
+        line.registry.log_candidate(
+            pool_name("all"),
+            {"heads.json": b"{}"},
+            training_id=training,
+            columns=["x"],
+            answers=["p_up"],
+            parameters={},
+            metrics={},
+            tags={"recipe": recipe, TURNED: json.dumps({"min_leaf_rows": rows})},
+            report={},
+            dataset=("features", training),
+            note="",
+        )
+    fitted: list[int] = []
+
+    def refused(*given: Any, **_: Any) -> Refusal:
+        fitted.append(given[-1].min_leaf_rows)
+        return Refusal("enough was seen")
+
+    monkeypatch.setattr("alpha_assets.stations.vault.learn", refused)
+    read(line)
+    assert dict(zip(REGIMES, fitted, strict=False))["all"] == 21
 
 
 def test_without_a_share_there_is_nothing_to_read(featured: Path, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def log(
     files: Mapping[str, bytes] = TREE,
     training_id: str = "t1",
     columns: Sequence[str] = COLUMNS,
+    tags: Mapping[str, str] | None = None,
 ) -> Version:
     return registry.log_candidate(
         name,
@@ -86,7 +87,7 @@ def log(
         answers=ANSWERS,
         parameters={"rounds": 5},
         metrics={"oof_ts_ic": 0.1},
-        tags={"symbol": name, "regime": "all", "dagster_run_id": f"run-of-{name}"},
+        tags={"symbol": name, "regime": "all", "dagster_run_id": f"run-of-{name}", **(tags or {})},
         report={"folds": 5},
         dataset=("features/x", training_id),
         note="**what** it is",
@@ -222,6 +223,14 @@ class TestVersions:
         version, tags = registry.newest("newest") or (None, {})
         assert version is not None
         assert (version.number, tags["training_id"]) == ("11", "t11")
+
+    def test_the_newest_of_a_recipe_is_found_whatever_came_after_it(self, registry: Registry) -> None:
+        for number, recipe in enumerate(("ours", "ours", "theirs"), start=1):
+            log(registry, "recipes", training_id=f"t{number}", tags={"recipe": recipe})
+        version, tags = registry.newest("recipes", recipe="ours") or (None, {})
+        assert version is not None
+        assert (version.number, tags["training_id"]) == ("2", "t2")
+        assert registry.newest("recipes", recipe="another") is None
 
     def test_the_same_training_is_found_again_and_another_is_not(self, registry: Registry) -> None:
         assert registry.find("found", "t1") is None
