@@ -39,10 +39,19 @@ def refuse_other_interval(settings: Settings) -> None:
         )
 
 
+def identity_of(ledger: Path) -> tuple[int, int] | None:
+    """What tells this file from another of its name; None where there is none, or one without content: no ledger is."""
+    try:
+        found = ledger.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found.st_size else None
+
+
 def lost_ledger(settings: Settings) -> str | None:
     """What to say where the ledger's file is gone and the lake holds signals: it was there when they were said."""
     file = settings.ledger_file
-    if settings.ledger_url is not None or file.exists() or not (Path(settings.lake) / "signals").exists():
+    if settings.ledger_url is not None or identity_of(file) or not (Path(settings.lake) / "signals").exists():
         return None
     return (
         f"the ledger {file} is gone, with the universe, every decision and what was booked: restore it from a backup, "
