@@ -49,13 +49,17 @@ def identity_of(ledger: Path) -> tuple[int, int] | None:
 
 
 def lost_ledger(settings: Settings) -> str | None:
-    """What to say where the ledger's file is gone and the lake holds signals: it was there when they were said."""
+    """What to say where the ledger's file is not there and the lake holds signals: a ledger was when they were said.
+
+    It may be on a server that this shell was not told of, so what would harm then is said last.
+    """
     file = settings.ledger_file
     if settings.ledger_url is not None or identity_of(file) or not (Path(settings.lake) / "signals").exists():
         return None
     return (
-        f"the ledger {file} is gone, with the universe, every decision and what was booked: restore it from a backup, "
-        f"or move {settings.home} away to begin anew"
+        f"the ledger {file} is not there, or empty, and the lake holds signals: if the ledger is on a server, set "
+        "ALPHA_LEDGER_URL; else restore the file from a backup, for the universe, every decision and what was booked "
+        f"are gone with it; only where there is no backup move {settings.home} away to begin anew"
     )
 
 

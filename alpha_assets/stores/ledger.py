@@ -143,7 +143,7 @@ class Ledger:
         if self._file is None:
             return
         found = identity_of(self._file)
-        if found is None and (lost := lost_ledger(self._settings) or self._lost_here()):
+        if found is None and (lost := self._lost_here() or lost_ledger(self._settings)):
             raise LedgerUnavailable(lost)
         if found != self._opened:
             self.close()
@@ -153,7 +153,10 @@ class Ledger:
         """What to say where the file is gone that this process has had open."""
         if not self._ready:
             return None
-        return f"the ledger {self._file} was in use and is gone: restore it, or begin anew in another process"
+        return (
+            f"the ledger {self._file} was in use and is gone: restore it from a backup; «alpha-assets doctor» says "
+            "what else can be done"
+        )
 
     def _make(self, file: Path) -> None:
         """An empty database where there is none, with SQLite's write-ahead log: readers go on beside one writer.

@@ -724,11 +724,11 @@ class TestALostFile:
         ledger.add_symbols([member("AAA")])
         said_once(settings)
         mislay(settings)
-        for asked in (ledger, ledger, Ledger(settings)):
+        for asked, words in ((ledger, "was in use and is gone"), (Ledger(settings), "is not there")):
             for ask in everything(asked):
-                with pytest.raises(LedgerUnavailable, match=r"ledger\.db "):
+                with pytest.raises(LedgerUnavailable, match=rf"ledger\.db {words}"):
                     ask()
-            asked.close()
+                asked.close()
         assert not settings.ledger_file.exists()
 
     def test_is_told_by_who_had_it_open_even_where_the_lake_knows_nothing(
@@ -773,6 +773,19 @@ class TestALostFile:
         assert not settings.ledger_file.exists()
         ledger.migrate()
         assert ledger.exists()
+
+    @pytest.mark.parametrize("empty", [False, True], ids=["missing", "empty"])
+    def test_may_be_one_on_a_server_that_nobody_named_which_is_said_before_anything_that_could_do_harm(
+        self, settings: Settings, empty: bool
+    ) -> None:
+        said_once(settings)
+        if empty:
+            settings.ledger_file.touch()
+        for ask in (Ledger(settings).universe, lambda: Ledger(settings).add_symbols([member("AAA")])):
+            with pytest.raises(
+                LedgerUnavailable, match=r"is not there.*on a server, set ALPHA_LEDGER_URL; else restore.*; only.* away"
+            ):
+                ask()
 
     def test_costs_the_computation_of_what_was_kept_and_is_told(self, settings: Settings, ledger: Ledger) -> None:
         cache = Cache(ledger)
