@@ -204,7 +204,7 @@ def test_where_neither_answers_the_trouble_is_the_ledgers(settings: Settings) ->
     remember(settings, "AAA", BAR)
     shutil.rmtree(settings.home / "lake" / "signals" / "_delta_log")
     gone(settings)
-    with pytest.raises(StoreTrouble, match=r"ledger\.db is gone"):
+    with pytest.raises(StoreTrouble, match=r"ledger\.db is not there"):
         signals(settings=settings)
 
 

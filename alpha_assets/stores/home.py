@@ -39,14 +39,27 @@ def refuse_other_interval(settings: Settings) -> None:
         )
 
 
+def identity_of(ledger: Path) -> tuple[int, int] | None:
+    """What tells this file from another of its name; None where there is none, or one without content: no ledger is."""
+    try:
+        found = ledger.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found.st_size else None
+
+
 def lost_ledger(settings: Settings) -> str | None:
-    """What to say where the ledger's file is gone and the lake holds signals: it was there when they were said."""
+    """What to say where the ledger's file is not there and the lake holds signals: a ledger was when they were said.
+
+    It may be on a server that this shell was not told of, so what would harm then is said last.
+    """
     file = settings.ledger_file
-    if settings.ledger_url is not None or file.exists() or not (Path(settings.lake) / "signals").exists():
+    if settings.ledger_url is not None or identity_of(file) or not (Path(settings.lake) / "signals").exists():
         return None
     return (
-        f"the ledger {file} is gone, with the universe, every decision and what was booked: restore it from a backup, "
-        f"or move {settings.home} away to begin anew"
+        f"the ledger {file} is not there, or empty, and the lake holds signals: if the ledger is on a server, set "
+        "ALPHA_LEDGER_URL; else restore the file from a backup, for the universe, every decision and what was booked "
+        f"are gone with it; only where there is no backup move {settings.home} away to begin anew"
     )
 
 

@@ -5,11 +5,15 @@ is one too. ``decide`` is the commit point of a promotion: a decision is there w
 afterwards; of two that decide the same step, the second raises ``DecidedElsewhere``. Bar columns of ``symbol_state``
 are hints that are written after the lake and may lag behind it. Reading creates and migrates nothing; the first write
 of a process migrates, however many do so at once, and a migration that is killed leaves nothing behind.
+
+SQLite makes a file that is missing, and a connection goes on reading and writing one that was removed. So nothing but
+a migration makes the file, and every call looks first whether the one that was opened is still in its place.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +33,13 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from alpha_assets.quant.parameters import CLOCK_SKEW
 from alpha_assets.settings import Settings
 from alpha_assets.stores import tables, unserved
-from alpha_assets.stores.home import lost_ledger
+from alpha_assets.stores.home import identity_of, lost_ledger
 from alpha_assets.stores.migrations import HEAD, refuse_other_revision
 from alpha_assets.stores.trouble import StoreTrouble
 
@@ -63,6 +67,7 @@ class Ledger:
         self._settings = settings
         self._engine: Engine | None = None
         self._ready = False
+        self._opened: tuple[int, int] | None = None
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -71,14 +76,17 @@ class Ledger:
 
         Raises LedgerOutdated for a schema that is not this program's.
         """
-        if not self._ready and self._file_is_there():
-            with self._connected() as connection:
-                revision = _revision(connection)
-            if revision is None:
-                return False
-            refuse_other_revision(revision)
-            self._ready = True
-        return self._ready
+        if not self._file_is_there():
+            return False
+        if self._ready:
+            return True
+        with self._connected() as connection:
+            revision = _revision(connection)
+        if revision is None:
+            return False
+        refuse_other_revision(revision)
+        self._ready = True
+        return True
 
     def upgrade(self) -> None:
         """Bring the older schema of a program before this one up to date; a fresh home stays fresh.
@@ -86,7 +94,7 @@ class Ledger:
         For a command that is to write, before it reads: else it would be refused for what it is to mend. Raises
         LedgerOutdated where a newer program has written.
         """
-        if self._ready or not self._file_is_there():
+        if not self._file_is_there() or self._ready:
             return
         with self._connected() as connection:
             revision = _revision(connection)
@@ -102,12 +110,10 @@ class Ledger:
 
         self._refuse_lost()
         self._settings.home.mkdir(parents=True, exist_ok=True)
-        if (file := self._file()) is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
         # SQLite has the file's lock for its folder, PostgreSQL its own for all hosts.
         with FileLock(self._settings.home / "ledger.lock"):
-            if self._file() is not None:
-                self._let_readers_beside_one_writer()
+            if self._file is not None:
+                self._make(self._file)
             with self._connected(writing=True) as connection:
                 if connection.dialect.name == "postgresql":
                     connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
@@ -119,24 +125,50 @@ class Ledger:
         if self._engine is not None:
             self._engine.dispose()
 
+    @cached_property
     def _file(self) -> Path | None:
+        """SQLite's file; None for a server."""
         url = make_url(self._settings.ledger)
-        return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+        return Path(url.database).absolute() if url.get_backend_name() == "sqlite" and url.database else None
 
     def _file_is_there(self) -> bool:
         self._refuse_lost()
-        file = self._file()
-        return file is None or file.exists()
+        return self._file is None or self._opened is not None
 
     def _refuse_lost(self) -> None:
-        """Raise LedgerUnavailable where the file was there once: a new one would not know what the lake is about."""
-        if lost := lost_ledger(self._settings):
-            raise LedgerUnavailable(lost)
+        """Raise LedgerUnavailable where the file was there once: a new one would not know what the lake is about.
 
-    def _let_readers_beside_one_writer(self) -> None:
-        """SQLite's write-ahead log; the file keeps the mode, and a transaction cannot change it."""
+        Of one that another has replaced, a backup, nothing stays open.
+        """
+        if self._file is None:
+            return
+        found = identity_of(self._file)
+        if found is None and (lost := self._lost_here() or lost_ledger(self._settings)):
+            raise LedgerUnavailable(lost)
+        if found != self._opened:
+            self.close()
+            self._ready, self._opened = False, found
+
+    def _lost_here(self) -> str | None:
+        """What to say where the file is gone that this process has had open."""
+        if not self._ready:
+            return None
+        return (
+            f"the ledger {self._file} was in use and is gone: restore it from a backup; «alpha-assets doctor» says "
+            "what else can be done"
+        )
+
+    def _make(self, file: Path) -> None:
+        """An empty database where there is none, with SQLite's write-ahead log: readers go on beside one writer.
+
+        The file keeps the mode, and a transaction cannot change it.
+        """
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # it is there, or SQLite says that it cannot be made
+            file.touch(exist_ok=False)
         with self._connected(autocommit=True) as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        self._opened = identity_of(file)
 
     def engine(self) -> Engine:
         """The connections; opened at first use."""
@@ -144,7 +176,9 @@ class Ledger:
             url = make_url(self._settings.ledger)
             if url.get_backend_name() == "sqlite":
                 self._engine = create_engine(
-                    url, json_deserializer=from_json, connect_args={"timeout": self._settings.ledger_wait_seconds}
+                    url if self._file is None else _opens(url, self._file),
+                    json_deserializer=from_json,
+                    connect_args={"timeout": self._settings.ledger_wait_seconds},
                 )
                 event.listen(self._engine, "connect", _trust_the_log)
                 event.listen(self._engine, "begin", _begin)
@@ -181,6 +215,7 @@ class Ledger:
     @contextmanager
     def writing(self) -> "Iterator[Connection]":
         """A connection in one transaction that keeps other writers out; the first one of a process migrates."""
+        self._refuse_lost()
         if not self._ready:
             self.migrate()
         with self._connected(writing=True) as connection:
@@ -622,6 +657,11 @@ OF_THE_DATABASE = ("42P01", "42501", "25006")
 def _is_of_the_database(error: DatabaseError) -> bool:
     operational = isinstance(error, OperationalError) or type(error) is DatabaseError
     return operational or getattr(error.orig, "pgcode", None) in OF_THE_DATABASE
+
+
+def _opens(url: URL, file: Path) -> URL:
+    """The URL by which SQLite opens a file that is there and makes none."""
+    return url.set(database=file.as_uri()).update_query_dict({"mode": "rw", "uri": "true"})
 
 
 def _waits_no_longer_than(seconds: float) -> Callable[[Any, Any], None]:

@@ -79,8 +79,8 @@ class TestDoctor:
         with home(tmp_path / "home"):
             found = examined(call("doctor", "--format", "json"))["ledger"]
             asked = [call("status"), call("promotions"), call("universe", "add", "NEW"), call("refresh")]
-        assert (found["ok"], "ledger.db is gone" in str(found["found"])) == (False, True)
-        assert [(said.code, "ledger.db is gone" in said.err) for said in asked] == [(1, True)] * 4
+        assert (found["ok"], "ledger.db is not there" in str(found["found"])) == (False, True)
+        assert [(said.code, "ledger.db is not there" in said.err) for said in asked] == [(1, True)] * 4
         assert not list((tmp_path / "home").glob("ledger.db*"))
 
     def test_creates_nothing(self, tmp_path: Path) -> None:

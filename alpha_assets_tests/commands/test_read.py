@@ -113,7 +113,7 @@ class TestSignals:
         dated = [row for row in before if row["bar_time"] is not None]
         names = ("symbol", "signal", "confidence", "reason", "bar_time", "views")
         assert [[row[name] for name in names] for row in gone.json] == [[row[name] for name in names] for row in dated]
-        assert "ledger.db is gone" in gone.err
+        assert "ledger.db is not there" in gone.err
         assert "; the signals are those that the lake remembers" in gone.err
 
     def test_of_a_symbol_that_nobody_follows_are_refused_by_name(self, worked: Worked) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -708,6 +709,113 @@ class TestTrouble:
             Ledger(settings).universe()
         with pytest.raises(StoreTrouble, match=r"ledger\.db.*not a database"):
             signals(settings=settings)
+
+
+class TestALostFile:
+    """SQLite: the file goes, and the lake knows that it was there; who had it open is to notice as anybody is."""
+
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Settings:
+        return Settings(home=tmp_path / "a home #1")
+
+    def test_is_told_by_who_had_it_open_and_nobody_writes_into_it_or_begins_another(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        ledger.add_symbols([member("AAA")])
+        said_once(settings)
+        mislay(settings)
+        for asked, words in ((ledger, "was in use and is gone"), (Ledger(settings), "is not there")):
+            for ask in everything(asked):
+                with pytest.raises(LedgerUnavailable, match=rf"ledger\.db {words}"):
+                    ask()
+                asked.close()
+        assert not settings.ledger_file.exists()
+
+    def test_is_told_by_who_had_it_open_even_where_the_lake_knows_nothing(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        ledger.add_symbols([member("AAA")])
+        mislay(settings)
+        for ask in everything(ledger):
+            with pytest.raises(LedgerUnavailable, match=r"ledger\.db .* is gone"):
+                ask()
+        assert not settings.ledger_file.exists()
+        assert Ledger(settings).universe() == []
+
+    def test_is_lost_too_where_an_empty_one_lies_in_its_place(self, settings: Settings, ledger: Ledger) -> None:
+        ledger.add_symbols([member("AAA")])
+        said_once(settings)
+        mislay(settings)
+        settings.ledger_file.touch()
+        for asked in (ledger, Ledger(settings)):
+            for ask in everything(asked):
+                with pytest.raises(LedgerUnavailable, match=r"ledger\.db "):
+                    ask()
+        assert settings.ledger_file.stat().st_size == 0
+
+    def test_that_is_brought_back_is_read_and_written_by_who_had_the_lost_one_open(
+        self, settings: Settings, ledger: Ledger
+    ) -> None:
+        ledger.add_symbols([member("AAA")])
+        ledger.close()
+        shutil.copyfile(settings.ledger_file, settings.home / "backup.db")
+        ledger.add_symbols([member("BBB")])
+        mislay(settings)
+        (settings.home / "backup.db").rename(settings.ledger_file)
+        assert [row["symbol"] for row in ledger.universe()] == ["AAA"]
+        ledger.add_symbols([member("CCC")])
+        assert [row["symbol"] for row in Ledger(settings).universe()] == ["AAA", "CCC"]
+
+    def test_is_made_by_a_migration_and_by_no_connection(self, settings: Settings, ledger: Ledger) -> None:
+        settings.home.mkdir()
+        with pytest.raises(sa.exc.OperationalError, match="unable to open"):
+            ledger.engine().connect()
+        assert not settings.ledger_file.exists()
+        ledger.migrate()
+        assert ledger.exists()
+
+    @pytest.mark.parametrize("empty", [False, True], ids=["missing", "empty"])
+    def test_may_be_one_on_a_server_that_nobody_named_which_is_said_before_anything_that_could_do_harm(
+        self, settings: Settings, empty: bool
+    ) -> None:
+        said_once(settings)
+        if empty:
+            settings.ledger_file.touch()
+        for ask in (Ledger(settings).universe, lambda: Ledger(settings).add_symbols([member("AAA")])):
+            with pytest.raises(
+                LedgerUnavailable, match=r"is not there.*on a server, set ALPHA_LEDGER_URL; else restore.*; only.* away"
+            ):
+                ask()
+
+    def test_costs_the_computation_of_what_was_kept_and_is_told(self, settings: Settings, ledger: Ledger) -> None:
+        cache = Cache(ledger)
+        cache.put("a", "k", 1, YEAR, NOW)
+        said_once(settings)
+        mislay(settings)
+        answer = cache.through("a", "k", YEAR, lambda: 7, NOW)
+        assert (answer.value, answer.held) == (7, False)
+        assert "ledger.db" in str(answer.trouble)
+
+
+def said_once(settings: Settings) -> None:
+    (Path(settings.lake) / "signals").mkdir(parents=True)
+
+
+def mislay(settings: Settings) -> None:
+    for file in settings.home.glob("ledger.db*"):
+        file.unlink()
+
+
+def everything(ledger: Ledger) -> list[Callable[[], object]]:
+    """The ways into a ledger: to ask whether it is there, to read, to write."""
+    return [
+        ledger.exists,
+        ledger.universe,
+        ledger.snapshot().__enter__,
+        ledger.upgrade,
+        ledger.migrate,
+        lambda: ledger.add_symbols([member("BBB")]),
+    ]
 
 
 # -- writers beside each other: each has connections of its own ------------------------------------------------------
