@@ -350,9 +350,9 @@ def _ledger(settings: Settings) -> "Ledger":
 
 def _selected(settings: Settings, query: str, *values: str) -> list[sqlite3.Row]:
     """What a query to the ledger in SQLite finds; nothing on a fresh home. Raises StoreTrouble out of reach of it."""
+    if lost := lost_ledger(settings):
+        raise StoreTrouble(lost)
     if not settings.ledger_file.exists():
-        if lost := lost_ledger(settings):
-            raise StoreTrouble(lost)
         return []
     try:
         place, wait = f"{settings.ledger_file.as_uri()}?mode=ro", settings.ledger_wait_seconds

@@ -169,6 +169,11 @@ def gone(settings: Settings) -> None:
         file.unlink()
 
 
+def emptied(settings: Settings) -> None:
+    gone(settings)
+    settings.ledger_file.touch()
+
+
 def damaged(settings: Settings) -> None:
     gone(settings)
     settings.ledger_file.write_bytes(b"no database " * 1000)
@@ -179,7 +184,7 @@ def without_its_table(settings: Settings) -> None:
         connection.execute("DROP TABLE signals")
 
 
-@pytest.mark.parametrize("broken", [gone, damaged, without_its_table])
+@pytest.mark.parametrize("broken", [gone, emptied, damaged, without_its_table])
 def test_while_the_ledger_does_not_answer_the_lake_does_and_the_trouble_is_told(
     settings: Settings, broken: Callable[[Settings], None]
 ) -> None:
