@@ -66,6 +66,7 @@ class Ledger:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine: Engine | None = None
+        self._queries: Engine | None = None
         self._ready = False
         self._opened: tuple[int, int] | None = None
 
@@ -122,8 +123,9 @@ class Ledger:
 
     def close(self) -> None:
         """Give back all connections; the next call opens new ones."""
-        if self._engine is not None:
-            self._engine.dispose()
+        for engine in (self._engine, self._queries):
+            if engine is not None:
+                engine.dispose()
 
     @cached_property
     def _file(self) -> Path | None:
@@ -171,7 +173,7 @@ class Ledger:
         self._opened = identity_of(file)
 
     def engine(self) -> Engine:
-        """The connections; opened at first use."""
+        """The connections of transactions; opened at first use."""
         if self._engine is None:
             url = make_url(self._settings.ledger)
             if url.get_backend_name() == "sqlite":
@@ -183,11 +185,25 @@ class Ledger:
                 event.listen(self._engine, "connect", _trust_the_log)
                 event.listen(self._engine, "begin", _begin)
             else:
-                # SQLAlchemy 2.1 takes a bare postgresql:// for psycopg 3; the driver installed is psycopg2.
-                driver = url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
-                self._engine = create_engine(driver, json_deserializer=from_json, pool_pre_ping=True)
-                event.listen(self._engine, "connect", _waits_no_longer_than(self._settings.ledger_wait_seconds))
+                self._engine = self._on_a_server(url)
         return self._engine
+
+    def queries(self) -> Engine:
+        """The connections of single queries, which are in no transaction: on a server a pool of their own, since to
+        turn one of the others there and back took a fifth of a read."""
+        if self._queries is None:
+            url = make_url(self._settings.ledger)
+            sqlite = url.get_backend_name() == "sqlite"
+            self._queries = self.engine() if sqlite else self._on_a_server(url, isolation_level="AUTOCOMMIT")
+            self._queries = self._queries.execution_options(writing=False, autocommit=True)
+        return self._queries
+
+    def _on_a_server(self, url: URL, **options: Any) -> Engine:
+        # SQLAlchemy 2.1 takes a bare postgresql:// for psycopg 3; the driver installed is psycopg2.
+        driver = url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
+        engine = create_engine(driver, json_deserializer=from_json, pool_pre_ping=True, **options)
+        event.listen(engine, "connect", _waits_no_longer_than(self._settings.ledger_wait_seconds))
+        return engine
 
     @contextmanager
     def _connected(
@@ -197,9 +213,9 @@ class Ledger:
 
         ``repeatable``: all that is read in it is of one instant, as it always is on SQLite.
         """
-        engine = self.engine().execution_options(writing=writing, autocommit=autocommit)
-        if engine.dialect.name == "postgresql" and (autocommit or repeatable):
-            engine = engine.execution_options(isolation_level="AUTOCOMMIT" if autocommit else "REPEATABLE READ")
+        engine = self.queries() if autocommit else self.engine().execution_options(writing=writing, autocommit=False)
+        if engine.dialect.name == "postgresql" and repeatable:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
         try:
             with engine.begin() as connection:
                 yield connection
