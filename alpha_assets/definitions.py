@@ -44,7 +44,7 @@ ASSETS = [
 
 def assemble(settings: Settings) -> dg.Definitions:
     """The definitions over these settings' stores."""
-    locks = RunLocks(settings)
+    locks, clock = RunLocks(settings), Clock()
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=[
@@ -62,10 +62,10 @@ def assemble(settings: Settings) -> dg.Definitions:
         resources={
             "settings": settings,
             "lake": Lake(settings),
-            "ledger": Ledger(settings),
+            "ledger": Ledger(settings, clock.now),
             "registry": Registry(settings),
             "sources": Sources(settings),
-            "clock": Clock(),
+            "clock": clock,
             "locks": locks,
             "run_lock": run_lock_of(locks, settings),
         },

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,17 @@ def described(definitions: dg.Definitions) -> dict[str, Any]:
 @pytest.fixture
 def definitions(tmp_path: Path) -> dg.Definitions:
     return assemble(Settings(home=tmp_path, source="simulated"))
+
+
+def test_a_decision_of_a_run_is_dated_when_it_is_written_and_not_when_its_pass_began(
+    definitions: dg.Definitions,
+) -> None:
+    ledger: Any = (definitions.resources or {})["ledger"]
+    began = datetime.now(UTC) - timedelta(minutes=3)
+    cell = {"symbol": "SIM01", "regime": "all", "seq": 1}
+    ledger.decide([{**cell, "verdict": "hold", "reason": "wait", "decided_at": began}])
+    (decision,) = ledger.decisions()
+    assert timedelta(0) <= datetime.now(UTC) - decision["decided_at"] < timedelta(minutes=1)
 
 
 def test_the_graph_is_as_snapshotted(definitions: dg.Definitions, snapshot: SnapshotAssertion) -> None:

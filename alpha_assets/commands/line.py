@@ -149,13 +149,15 @@ def _train(line: Line, symbols: Collection[str], regimes: Sequence[str] | None) 
 
     line.register(Ledger(line.settings).universe())
     said = line.launch("train", TRAIN, symbols, regimes or REGIMES)
+    ledger = Ledger(line.settings)
+    candidates = {f"{regime}|{symbol}": row["model_name"] for (symbol, regime), row in ledger.candidates().items()}
     rows = [
-        _outcome(cell, said["candidate_model"][cell], said["promoted_model"][cell]) for cell in said["promoted_model"]
+        _outcome(cell, said["candidate_model"][cell], said["promoted_model"][cell], candidates.get(cell))
+        for cell in said["promoted_model"]
     ]
     rows = sorted((row for row in rows if row["training"] != "kept"), key=_by_cell)
     say(f"  trained: {_counted(Counter(row['training'] for row in rows))}")
     say(f"  decided: {_counted(Counter(row['decision'] for row in rows))}")
-    ledger = Ledger(line.settings)
     pending = sorted(set(unsaid(ledger.last_decisions(), ledger.signals())) & set(symbols))
     if pending:
         say("signals: of the symbols with a new decision")
@@ -167,16 +169,20 @@ def _by_cell(row: Mapping[str, Any]) -> tuple[str, int]:
     return row["symbol"], REGIMES.index(row["regime"])
 
 
-def _outcome(cell: str, candidate: Mapping[str, Any], promoted: Mapping[str, Any]) -> dict[str, Any]:
+def _outcome(
+    cell: str, trained: Mapping[str, Any], promoted: Mapping[str, Any], candidate: str | None
+) -> dict[str, Any]:
+    """What a run made of a cell, whose candidate is now a version of the model ``candidate``; None: it has none."""
     regime, symbol = cell.split("|", 1)
     return {
         "symbol": symbol,
         "regime": regime,
-        "training": candidate["state"],
+        "training": trained["state"],
+        "candidate": candidate,
         "decision": promoted["state"],
-        "version": promoted.get("version") or candidate.get("version"),
+        "version": promoted.get("version") or trained.get("version"),
         "model": promoted.get("model"),
-        "reason": promoted.get("reason") or candidate.get("reason"),
+        "reason": promoted.get("reason") or trained.get("reason"),
         "pool": promoted["run"].get("pools", {}).get(regime),
     }
 
@@ -210,9 +216,10 @@ def _in_words(row: Mapping[str, Any]) -> str:
         return training
     if row["model"] is None:
         return f"{decision} ({training})"
-    if row["model"] != pool_name(row["regime"]):
+    pooled = pool_name(row["regime"])
+    if row["model"] != pooled:
         return f"{decision}: own fit ({training})"
-    return f"{decision}: pooled" + ("" if training == "pooled" else f" (own fit {training})")
+    return f"{decision}: pooled" + ("" if row["candidate"] in (None, pooled) else f" (own fit {training})")
 
 
 def _print_close(

@@ -124,14 +124,15 @@ def judge(
     momentum_return for the naive rivals; label_return and expected_return (the label and what the model expected of
     it, not scaled; null is no trade), which the money line needs; linear_score, linear_p_up and perhaps
     linear_expected_return of the best learned linear rival, which is judged in the candidate's place where the
-    candidate is not shown to be as good.
+    candidate is not shown to be as good; one that says what the candidate says is the candidate, and no rival.
 
     ``horizon`` is the label's, in bars; ``attempt`` counts this family's looks within the rolling year, from 1;
     ``champions`` hold symbol, timestamp and score of the one to be succeeded and, after it, of those before it that
     still count; ``trials`` are the configurations whose out-of-sample score was seen, none but this one where it is
-    None; beside each count the linear rival and the pooled model that it was compared with. ``drift`` is what was found
-    of the drift of each symbol's features, by symbol; ``pooled`` is what ``against_pool`` said, where it chose whose
-    predictions these are. The same arguments give the same verdict, whatever the order of the rows.
+    None; beside each count the linear rival and the pooled model, where a deciding line chose between them and it.
+    ``drift`` is what was found of the drift of each symbol's features, by symbol; ``pooled`` is what ``against_pool``
+    said, where it chose whose predictions these are. The same arguments give the same verdict, whatever the order of
+    the rows.
 
     Raises ValueError for an attempt or horizon below 1, a missing column or two rows of one key.
     """
@@ -140,11 +141,11 @@ def judge(
     refuse(evidence)
     level = attempt_level(parameters.level, attempt)
     sample, serves, linear = _serving(Sample(evidence, parameters, horizon))
-    # Of two the better was taken on the same dates: each may spend half, and the score of each was seen.
     choices = [line for line in (linear, pooled) if line is not None]
-    compared = sum(line.figure is not None for line in choices)
-    level_of_each = level / 2**compared
-    trials = (trials or Trials(1)).beside(compared)
+    # Of two the better was taken on the same dates: each may spend half, and the score of each was seen.
+    taken = sum(line.figure is not None and line.name in parameters.deciding_lines for line in choices)
+    level_of_each = level / 2**taken
+    trials = (trials or Trials(1)).beside(taken)
     lines = _lines(sample, level_of_each, champions, trials, drift)
     lines += choices
     lines.append(lines_of.trials_line(trials))
@@ -205,12 +206,17 @@ def attempt_level(level: float, attempt: int) -> float:
 
 def _serving(sample: Sample) -> tuple[Sample, Serving, Line | None]:
     """The sample that is judged: the candidate's, or the linear rival's where the candidate is not as good."""
-    if not sample.holds("linear_score", "linear_p_up") or sample.blocks < 2:
+    if not sample.holds("linear_score", "linear_p_up") or sample.blocks < 2 or _is_linear(sample):
         return sample, "candidate", None
     line = lines_of.linear_line(sample)
     if line.passed or line.figure is None or "linear" not in sample.parameters.deciding_lines:
         return sample, "candidate", line
     return Sample(_as_candidate(sample.evidence), sample.parameters, sample.horizon), "linear", line
+
+
+def _is_linear(sample: Sample) -> bool:
+    """Whether the candidate is the linear model, as where that is the learner: nothing is chosen between the two."""
+    return sample.evidence["score"].equals(sample.evidence["linear_score"])
 
 
 def _as_candidate(evidence: pl.DataFrame) -> pl.DataFrame:

@@ -435,7 +435,7 @@ def pattern_success(candidate: Candidate, features: pl.DataFrame, events: pl.Dat
 
     ``events`` hold symbol, timestamp and ``EVENT`` (``patterns.events``); ``features`` symbol, timestamp and the
     candidate's columns, a row a bar. Nothing is said of an event without direction or whose bar is not among them, and
-    nothing at all by a candidate without a pattern model: ask the pooled model of its regime then.
+    nothing at all by a candidate without a pattern model.
     """
     told = np.full(events.height, np.nan)
     if candidate.patterns is None:

@@ -268,9 +268,9 @@ class LearningParameters:
     embargo: int = 5  # dates between the last training label and the first test bar, beyond the purge
     min_rows: int = 500  # labelled rows below which a symbol has no own fit (GATE.md); the first fold trains on half
     min_labels: int = 100  # the same in labels that do not overlap, rows / horizon
-    #: Pattern events below which a cell has no pattern head of its own and the pool's speaks. Of 40 S&P symbols over
-    #: five years the own heads (1,220 events each) lost 0.0006 ± 0.0002 nats against their priors, the pool's gained
-    #: 0.0008 on 49,000 events.
+    #: Pattern events below which a fit has no pattern head, and a pattern's rate so far is told where it serves. Of 40
+    #: S&P symbols over five years the own heads (1,220 events each) lost 0.0006 ± 0.0002 nats against their priors, the
+    #: pool's gained 0.0008 on 49,000 events.
     pattern_rows: int = 5000
     max_rows: int = 250_000  # rows a fit sees at most, evenly thinned: minutes overlap, and more hardly teach more
     clip: float = 5.0  # volatility-scaled return at which a fit stops believing it

@@ -108,7 +108,7 @@ def learn_patterns(
 
     ``events`` hold symbol, timestamp and ``EVENT``; one without direction, or whose bar is not among ``rows``, is left
     out. The other arguments are those of ``heads.learn``, ``whole`` being its rows. Fewer than ``pattern_rows`` events,
-    or ``min_labels`` that do not overlap, are a refusal: the pooled model of the regime speaks of them.
+    or ``min_labels`` that do not overlap, are a refusal: where this fit serves, a pattern's rate so far is told.
     """
     taken = _labelled(events, rows)
     labels = int(uniqueness(taken).sum())

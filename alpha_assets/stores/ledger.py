@@ -61,10 +61,14 @@ class LedgerUnavailable(StoreTrouble):
 
 
 class Ledger:
-    """Tables of the ledger behind verbs; SQLite under ``ALPHA_HOME`` or PostgreSQL by ``ALPHA_LEDGER_URL``."""
+    """Tables of the ledger behind verbs; SQLite under ``ALPHA_HOME`` or PostgreSQL by ``ALPHA_LEDGER_URL``.
 
-    def __init__(self, settings: Settings) -> None:
+    ``clock`` dates the decisions, see ``decide``.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] | None = None) -> None:
         self._settings = settings
+        self._clock = clock
         self._engine: Engine | None = None
         self._queries: Engine | None = None
         self._ready = False
@@ -388,7 +392,9 @@ class Ledger:
     def decide(self, rows: Sequence[Row]) -> None:
         """Append decisions, all or none; each carries the ``seq`` after the last one its author had read.
 
-        Signals that another model would say from now on are outdated.
+        Signals that another model would say from now on are outdated. With a clock the decisions bear the instant at
+        which they are written, whatever they say: who judges for minutes has begun before signals were said that cannot
+        know the outcome.
 
         Raises DecidedElsewhere where one of them is taken, ValueError where they do not name the same columns.
         """
@@ -397,7 +403,7 @@ class Ledger:
         _refuse_uneven(tables.decisions, rows)
         try:
             with self.writing() as connection:
-                connection.execute(tables.decisions.insert(), list(rows))
+                connection.execute(tables.decisions.insert(), self._dated(rows))
                 _expire_outdated(connection, [row["symbol"] for row in rows])
         except IntegrityError as error:
             if "unique" not in str(error.orig).lower():
@@ -406,6 +412,12 @@ class Ledger:
             raise DecidedElsewhere(
                 f"a decision among {names} was already taken by another run: run it again"
             ) from error
+
+    def _dated(self, decisions: Sequence[Row]) -> list[Row]:
+        if self._clock is None:
+            return list(decisions)
+        now = self._clock()
+        return [{**row, "decided_at": now} for row in decisions]
 
     def decisions(self, symbol: str | None = None) -> list[Row]:
         """Every decision ever taken, oldest first."""

@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -300,26 +301,53 @@ class TestWhatCannotBeDone:
         assert "Traceback" not in said.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("training", "decision", "model", "words"),
+    ("training", "candidate", "decision", "model", "words"),
     [
-        ("trained", "promoted", "all.pooled", "promoted: pooled (own fit trained)"),
-        ("trained", "rejected", "all.pooled", "rejected: pooled (own fit trained)"),
-        ("unchanged", "canary", "SIM01.all", "canary: own fit (unchanged)"),
-        ("pooled", "promoted", "all.pooled", "promoted: pooled"),
-        ("trained", "unchanged", None, "unchanged (trained)"),
-        ("unchanged", "unchanged", None, "unchanged"),
-        ("refused", "no_candidate", None, "refused"),
+        ("trained", "SIM01.all", "promoted", "all.pooled", "promoted: pooled (own fit trained)"),
+        ("trained", "SIM01.all", "rejected", "all.pooled", "rejected: pooled (own fit trained)"),
+        ("unchanged", "SIM01.all", "canary", "SIM01.all", "canary: own fit (unchanged)"),
+        ("pooled", "all.pooled", "promoted", "all.pooled", "promoted: pooled"),
+        ("unchanged", "all.pooled", "rejected", "all.pooled", "rejected: pooled"),
+        ("refused", None, "promoted", "all.pooled", "promoted: pooled"),
+        ("trained", "SIM01.all", "unchanged", None, "unchanged (trained)"),
+        ("unchanged", "SIM01.all", "unchanged", None, "unchanged"),
+        ("refused", None, "no_candidate", None, "refused"),
     ],
 )
-def test_the_main_jobs_table_says_which_model_was_decided_on(
-    training: str, decision: str, model: str | None, words: str
+def test_the_main_jobs_table_says_which_model_was_decided_on_and_tells_of_no_own_fit_where_there_is_none(
+    training: str, candidate: str | None, decision: str, model: str | None, words: str
 ) -> None:
-    row = {"regime": "all", "training": training, "decision": decision, "model": model}
+    said = {"state": decision, "model": model, "run": {}}
+    row = line_module._outcome("all|SIM01", {"state": training}, said, candidate)
     assert line_module._in_words(row) == words
 
 
+class Said:
+    """A line whose training run has said this of its one cell."""
+
+    def __init__(self, settings: Settings, training: str, promoted: dict[str, Any]) -> None:
+        self.settings = settings
+        self._said = {"candidate_model": {"all|SIM01": {"state": training}}, "promoted_model": {"all|SIM01": promoted}}
+
+    def register(self, members: Any) -> None:
+        """Nobody is followed."""
+
+    def launch(self, *what: Any) -> dict[str, Any]:  # noqa: ARG002
+        """What the run has said."""
+        return self._said
+
+
+def test_whose_the_candidate_of_a_cell_is_the_ledger_tells_whatever_the_training_says(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    candidate = {"symbol": "SIM01", "regime": "all", "state": "pooled", "reason": "", "model_name": "all.pooled"}
+    Ledger(settings).note_candidates([{**candidate, "trained_at": datetime(2024, 3, 1, tzinfo=UTC)}])
+    line: Any = Said(settings, "unchanged", {"state": "rejected", "model": "all.pooled", "run": {}})
+    (row,) = line_module._train(line, ["SIM01"], None)
+    assert line_module._in_words(row) == "rejected: pooled"
+
+
+@pytest.mark.slow
 def test_the_main_job_runs_on_a_file_of_real_bars_without_naming_a_symbol(shared_data: Path, tmp_path: Path) -> None:
     symbols = ["AAPL", "AMD", "BAC", "GE", "IBM", "JPM", "MSFT", "XOM"]
     bars = pl.read_parquet(shared_data / "sp500_daily_2013_2018.parquet").filter(pl.col("symbol").is_in(symbols))

@@ -420,6 +420,28 @@ def test_a_linear_rival_that_said_nothing_costs_no_level() -> None:
     assert pool.serves == "candidate"
 
 
+def test_a_comparison_that_chooses_nobody_costs_no_level_and_is_no_trial() -> None:
+    evidence = with_linear(planted(24, 1000, 6, 0.12), 0.0, 3.0)
+    pooled = against_pool(evidence, evidence.with_columns(score="linear_score"), PARAMETERS, horizon=1)
+
+    def cost(*told: str) -> tuple[float | None, str]:
+        pool = judge(evidence, without(*told), horizon=1, pooled=pooled).pool
+        assert None not in (pool.line("linear").figure, pool.line("pooled").figure), "they are told all the same"
+        return pool.line("trials").figure, pool.line("skill").sentence.split(" at level ")[1].split()[0]
+
+    assert cost() == (3, "0.0076")
+    assert cost("linear") == cost("pooled") == (2, "0.015")
+    assert cost("linear", "pooled") == (1, "0.03")
+
+
+def test_a_linear_model_that_is_the_candidate_itself_is_no_rival_of_its_own() -> None:
+    evidence = planted(24, 1000, 6, 0.12)
+    linear = evidence.with_columns(linear_score="score", linear_p_up="p_up")
+    assert judge(linear, PARAMETERS, horizon=1).document() == judge(evidence, PARAMETERS, horizon=1).document()
+    strict = replace(PARAMETERS, linear_margin=0.0)
+    assert judge(linear, strict, horizon=1).pool.serves == "candidate", "at no margin as good is not better"
+
+
 def test_the_money_of_a_linear_rival_is_its_own() -> None:
     evidence = with_linear(planted(25, 2000, 10, 0.14), 3.0, 0.0).with_columns(
         label_return=0.02 * pl.col("scaled_return"),

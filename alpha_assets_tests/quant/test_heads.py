@@ -229,6 +229,7 @@ def test_the_linear_models_speak_where_they_are_the_candidate() -> None:
     linear = learnt(rows, replace(FEW, learner="linear")).evidence
     trees = learnt(rows).evidence
     assert linear["p_up"].equals(linear["linear_p_up"].alias("p_up"))
+    assert linear["score"].equals(linear["linear_score"]), "by which the gate knows that there is no rival"
     assert linear["linear_p_up"].equals(trees["linear_p_up"])
     assert linear["expected_return"].equals(trees["linear_expected_return"].alias("expected_return"))
     assert not linear["p_up"].equals(trees["p_up"])

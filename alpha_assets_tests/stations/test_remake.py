@@ -25,6 +25,7 @@ from alpha_assets.stations.recognise import recognise
 from alpha_assets.stations.remake import BLENDED, Remade, remake
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.lake import PREDICTIONS
+from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.stations.line import NOW, SYMBOLS, Line, copied, rewritable
 from alpha_assets_tests.stations.market import evening
 
@@ -265,3 +266,16 @@ def test_a_year_of_days_with_models_promoted_on_the_way_is_the_same_when_it_is_m
     found = again(line)
     assert found.rows == []
     assert found.counts["same"] == said.height > 3 * 252
+
+
+def test_a_signal_said_while_a_pass_judged_is_made_again_without_its_decision(line: Line) -> None:
+    began = evening(Simulated(line.settings).advance(1))
+    line.refresh(began)
+    recognise(line.lake, line.ledger, line.settings, SYMBOLS)
+    line.signal([CHOSEN], began + timedelta(minutes=2))
+    line.ledger = Ledger(line.settings, lambda: began + timedelta(minutes=3))
+    take_back(line, began)
+    assert again(line, [CHOSEN], -1, -1).counts == {"signals": 1, "runs": 1, "same": 1, "different": 0, "untold": 0}
+    line.signal([CHOSEN], began + timedelta(minutes=4))
+    assert line.ledger.signals([CHOSEN])[0]["model_version"] is None
+    assert again(line, [CHOSEN], -1, -1).counts == {"signals": 2, "runs": 2, "same": 2, "different": 0, "untold": 0}

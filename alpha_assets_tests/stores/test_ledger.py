@@ -24,6 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from alpha_assets.automation.wishes import unsaid
 from alpha_assets.quant.lifecycle import standing
 from alpha_assets.quant.tally import WHOLE
 from alpha_assets.reading import STORED, UnknownSymbol, signals
@@ -364,6 +365,20 @@ class TestWhatOutdatesASignal:
         before = NOW - timedelta(minutes=1)
         ledger.put_signals([said("AAA", NOW, regime="volatile"), said("BBB", before, regime="volatile")])
         assert self.outdated(ledger) == {"BBB"}
+
+    @pytest.mark.parametrize("verdict", ["promote", "rollback"])
+    def test_who_says_it_while_a_pass_judges_is_outdated_by_its_decision_however_late_it_is_written(
+        self, settings: Settings, verdict: str
+    ) -> None:
+        ledger = Ledger(settings, lambda: self.LATER)
+        meanwhile, after = NOW + timedelta(minutes=2), self.LATER + timedelta(minutes=1)
+        ledger.put_signals([said("AAA", meanwhile, regime="volatile")])
+        ledger.decide([decision(symbol, 1, verdict, decided_at=NOW) for symbol in ("AAA", "BBB", "CCC")])
+        ledger.put_signals([said("BBB", meanwhile, regime="volatile"), said("CCC", after, regime="volatile")])
+        assert self.outdated(ledger) == {"AAA", "BBB"}
+        assert unsaid(ledger.last_decisions(), ledger.signals()) == ["AAA", "BBB"]
+        assert ledger.production(as_of=meanwhile) == {}, "nobody could know it"
+        assert {row["decided_at"] for row in ledger.decisions()} == {self.LATER}, "one sitting"
 
 
 class TestUniverse:
