@@ -118,7 +118,6 @@ def backtest(
     heard, apart = _in_one_piece(heard, bars)
     progress("bars read", 2, 4)
     horizon, trading = settings.learning.horizon, settings.trading
-    bars = _while_held(bars, heard["timestamp"].max(), horizon + settings.backtest.gone_after)
     a_year = max(calendars.bars_a_year(names[symbol], settings.interval) for symbol in symbols)
     plan = planned(
         *(heard, bars),
@@ -127,8 +126,10 @@ def backtest(
         trading=trading,
         signal=settings.signal,
         a_year=a_year,
+        names=names,
         followed_until=followed_until(lake, ledger, settings.cleaning.listing_gap_sessions),
-    )
+        retired=names.keys() - {row["symbol"] for row in ledger.universe()},
+    ).while_held(heard.select(pl.col("timestamp").max()).item())
     net = plan.played(trading.cost_per_side, trading.borrow_bp_year / 10_000).net
     trials = _tried(ledger, settings, wish, speaking, ratios.sharpe(net, 1.0), now)
     told = report(plan, trading, settings.gate, horizon, trials, settings.features.benchmark)
@@ -282,12 +283,6 @@ def _unseen(said: pl.DataFrame, bars: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     met = said.join(bars.select("symbol", "timestamp", "known_at"), on=["symbol", "timestamp"], how="inner")
     late = overlapping(met)
     return met.join(late, on=["symbol", "timestamp"], how="anti"), late.height
-
-
-def _while_held(bars: pl.DataFrame, last: Any, periods: int) -> pl.DataFrame:
-    """The bars until the last position is over, at the latest so many periods after its entry."""
-    after = bars.filter(pl.col("timestamp") > last)["timestamp"].unique().sort().head(periods + 2)
-    return bars if after.is_empty() else bars.filter(pl.col("timestamp") <= after[-1])
 
 
 def _in_one_piece(heard: pl.DataFrame, bars: pl.DataFrame) -> tuple[pl.DataFrame, int]:

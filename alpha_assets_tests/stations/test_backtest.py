@@ -77,6 +77,24 @@ def test_a_symbol_that_is_retired_is_neither_delisted_nor_gone(fresh: Line) -> N
     assert "delisted" not in found["trades"]
 
 
+def test_a_halt_that_ends_after_the_last_word_is_no_delisting(fresh: Line) -> None:
+    rows, bars = oof(fresh), fresh.lake.read("bars", symbols=["SIM02"])
+    stamps = bars["timestamp"]
+    fresh.lake.replace("predictions", rows.filter(pl.col("timestamp") <= stamps[-60]), list(SYMBOLS))
+    fresh.lake.replace("bars", pl.concat([bars[:-59], bars[-35:]]), ["SIM02"])
+    found = played(fresh)
+    assert found["universe"]["gone"] == ["SIM03"]
+    assert "delisted" not in found["trades"]
+    assert found["period"]["last"] == f"{stamps[-35]:%Y-%m-%d}", "what was bought then is held until it trades again"
+
+
+def test_the_account_ends_with_its_last_position_and_stands_idle_for_no_bar(fresh: Line) -> None:
+    rows = oof(fresh)
+    stamps = rows["timestamp"].unique().sort()
+    fresh.lake.replace("predictions", rows.filter(pl.col("timestamp") <= stamps[-60]), list(SYMBOLS))
+    assert played(fresh)["period"]["last"] == f"{stamps[-59]:%Y-%m-%d}"
+
+
 def test_the_report_is_a_run_of_its_own_experiment_with_figures_one_file_and_a_picture_and_is_logged_once(
     judged: Line, told: dict[str, Any]
 ) -> None:
