@@ -77,6 +77,14 @@ def test_a_symbol_that_is_retired_is_neither_delisted_nor_gone(fresh: Line) -> N
     assert "delisted" not in found["trades"]
 
 
+def ended(line: Line, symbol: str, source: str, sessions: int) -> None:
+    """Of this symbol there is no bar of the last sessions, and it is the only one of its source."""
+    bars = line.lake.read("bars", symbols=[symbol])[:-sessions]
+    line.lake.replace("bars", bars, [symbol])
+    line.ledger.add_symbols([{"symbol": symbol, "source": source, "calendar": "XNYS", "added_at": NOW}])
+    line.ledger.note_state([{"symbol": symbol, "last_bar": bars["timestamp"][-1], "bars": bars.height}])
+
+
 def test_a_halt_that_ends_after_the_last_word_is_no_delisting(fresh: Line) -> None:
     rows, bars = oof(fresh), fresh.lake.read("bars", symbols=["SIM02"])
     stamps = bars["timestamp"]
@@ -93,6 +101,23 @@ def test_the_account_ends_with_its_last_position_and_stands_idle_for_no_bar(fres
     stamps = rows["timestamp"].unique().sort()
     fresh.lake.replace("predictions", rows.filter(pl.col("timestamp") <= stamps[-60]), list(SYMBOLS))
     assert played(fresh)["period"]["last"] == f"{stamps[-59]:%Y-%m-%d}"
+
+
+def test_where_only_a_source_has_stopped_nothing_is_delisted(fresh: Line) -> None:
+    ended(fresh, "SIM01", "files", sessions=40)
+    found = played(fresh)
+    assert found["universe"]["gone"] == ["SIM03"]
+    assert "delisted" not in found["trades"]
+    assert found["trades"]["open"] >= 1
+
+
+def test_the_only_symbol_of_a_source_that_is_retired_is_not_delisted(fresh: Line) -> None:
+    ended(fresh, "SIM01", "files", sessions=40)
+    fresh.ledger.retire(["SIM01"], later(hours=1))
+    found = played(fresh)
+    assert found["universe"]["gone"] == ["SIM03"]
+    assert "delisted" not in found["trades"]
+    assert found["trades"]["retired"] >= 1
 
 
 def test_the_report_is_a_run_of_its_own_experiment_with_figures_one_file_and_a_picture_and_is_logged_once(
