@@ -12,7 +12,7 @@ import pytest
 from alpha_assets.quant.parameters import BacktestParameters, SignalParameters
 from alpha_assets.sources.all import Sources
 from alpha_assets.sources.simulated import Simulated
-from alpha_assets.stations.backtest import Wish, backtest
+from alpha_assets.stations.backtest import MOST_SILENT, Wish, backtest
 from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.trials import family
 from alpha_assets.stores.registry import BACKTEST
@@ -255,13 +255,25 @@ def test_over_the_vaults_dates_nobody_spoke_and_they_are_no_idle_time(fresh: Lin
     word = rows.filter(pl.col("timestamp") == stamps[-1]).with_columns(origin=pl.lit("live"), learnt_until=None)
     fresh.lake.append("predictions", word)
     found = played(fresh)
-    assert found["of"]["rows_apart_left_out"] == word.height
+    left_out = {"rows_apart_left_out": word.height, "bars_between": 59}
+    assert before["of"]["bars_between"] == 0
     assert [found[part] for part in ("period", "figures", "of")] == [
-        before[part] | ({"rows_apart_left_out": word.height} if part == "of" else {})
-        for part in ("period", "figures", "of")
+        before[part] | (left_out if part == "of" else {}) for part in ("period", "figures", "of")
     ]
     alone = played(fresh, Wish(since=stamps[-30].date()))
     assert (alone["of"]["live"], alone["of"]["rows_apart_left_out"]) == (word.height, 0)
+
+
+def test_the_bars_whose_labels_no_fit_could_know_are_no_pause(fresh: Line) -> None:
+    """Without a vault as many bars as a label lasts lie between what was said out of fold and live."""
+    rows = oof(fresh)
+    stamps = rows["timestamp"].unique().sort()
+    word = rows.filter(pl.col("timestamp") == stamps[-1]).with_columns(origin=pl.lit("live"), learnt_until=None)
+    between = MOST_SILENT + fresh.settings.learning.horizon
+    for bars, left_out in ((between, 0), (between + 1, word.height)):
+        spoken = rows.filter(pl.col("timestamp") < stamps[-bars - 1])
+        fresh.lake.replace("predictions", pl.concat([spoken, word]), list(SYMBOLS))
+        assert played(fresh)["of"]["rows_apart_left_out"] == left_out
 
 
 def test_a_home_without_candidates_says_what_to_do(featured: Path, tmp_path: Path) -> None:
