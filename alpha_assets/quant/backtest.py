@@ -169,7 +169,16 @@ class Plan:
     @property
     def gone(self) -> list[str]:
         """Symbols of the universe that had a listing which ended before the last period: nobody chose survivors."""
-        return self.grid.symbols.filter(self.grid.gone < len(self.grid.stamps)).unique().sort().to_list()
+        return self._named(self.grid.gone < len(self.grid.stamps))
+
+    @property
+    def retired(self) -> list[str]:
+        """Symbols of the universe that nobody followed any more before the last period, and that were not gone."""
+        never = len(self.grid.stamps)
+        return self._named((self.grid.retired < never) & (self.grid.gone >= never))
+
+    def _named(self, listings: Array) -> list[str]:
+        return self.grid.symbols.filter(listings).unique().sort().to_list()
 
 
 def planned(

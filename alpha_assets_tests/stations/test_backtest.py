@@ -116,6 +116,7 @@ def test_the_only_symbol_of_a_source_that_is_retired_is_not_delisted(fresh: Line
     fresh.ledger.retire(["SIM01"], later(hours=1))
     found = played(fresh)
     assert found["universe"]["gone"] == ["SIM03"]
+    assert found["universe"]["retired"] == ["SIM01"]
     assert "delisted" not in found["trades"]
     assert found["trades"]["retired"] >= 1
 
