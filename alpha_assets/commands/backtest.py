@@ -112,8 +112,9 @@ def _print_whole(told: Mapping[str, Any], first: Mapping[str, Any]) -> None:
         print(f"\n{name}")
         show.table(rows[name], columns, "table")
     if apart := told["of"]["rows_apart_left_out"]:
+        pause = show.counted(told["of"]["bars_between"], "bar")
         print(
-            f"\n{show.counted(apart, 'prediction')} beyond the vault's dates left out; --from and --to choose others."
+            f"\n{show.counted(apart, 'prediction')} beyond a pause of {pause} left out; --from and --to choose others."
         )
     print(f"\nAll of it is in MLflow, experiment alpha/backtest, run {told['run']}.\n{DISCLAIMER}")
 

@@ -12,10 +12,11 @@ removing data after t changes no period that ended by t:
 
 - a *flagged* bar inside the interval makes the position void, as it does the label: at that bar what it had made is
   taken off, and its price is believed by nobody;
-- a listing is *gone* when it had no bar for ``gone_after`` periods: a long position is then closed at the last close
-  less the haircut, a short one at the last close, because an assumption is no gain (as in the ledger);
-- a symbol that nobody follows any more is not gone: its bars end because nobody asked for them. What is held of it is
-  left at the last close.
+- a listing is *gone* when it had no bar for ``gone_after`` of its own sessions, of whatever bars: a weekend of an
+  exchange is no silence, though others trade. A long position is then closed at the last close less the haircut, a
+  short one at the last close, because an assumption is no gain (as in the ledger);
+- silence counts while somebody asked and was answered. A symbol that nobody follows any more is not gone: what is held
+  of it is left at the last close. Nor is one whose source has stopped: what is held of it stays open.
 
 Bars are adjusted for splits and dividends: longs receive and shorts pay dividends, splits change nothing. Cash earns
 nothing. An entry takes no more than its share of the bar's volume, where the listing has ever shown one, and what was
@@ -24,14 +25,15 @@ Stops and targets are the ledger's: here a position lasts as long as its label. 
 beginning of the period; the account has one currency.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import cached_property
 
 import numpy as np
 import polars as pl
 
+from alpha_assets.quant import calendars
 from alpha_assets.quant.labels import LISTING, open_to_open
 from alpha_assets.quant.parameters import BacktestParameters, SignalParameters, TradingParameters
 
@@ -153,10 +155,30 @@ class Plan:
         """The account at these costs, shares of the traded value, and of the value short a year."""
         return play(self.grid, self.orders, len(self.groups), self.gross, cost_per_side, borrow_a_year / self.a_year)
 
+    def while_held(self, last: datetime) -> "Plan":
+        """The same without the idle periods after the ``last`` word and the last position.
+
+        What became of each position was decided by every bar there is; one that stays open is marked at its last bar.
+        """
+        grid, orders = self.grid, self.orders
+        taken = orders.entered < len(grid.stamps)
+        over = np.where(orders.left < len(grid.stamps), orders.left, grid.at[grid.last[orders.listing]])[taken]
+        until = 1 + max(over.max(initial=0), int(grid.stamps.search_sorted(last)))
+        return replace(self, grid=replace(grid, stamps=grid.stamps[:until], price=grid.price[:until]))
+
     @property
     def gone(self) -> list[str]:
         """Symbols of the universe that had a listing which ended before the last period: nobody chose survivors."""
-        return self.grid.symbols.filter(self.grid.gone < len(self.grid.stamps)).unique().sort().to_list()
+        return self._named(self.grid.gone < len(self.grid.stamps))
+
+    @property
+    def retired(self) -> list[str]:
+        """Symbols of the universe that nobody followed any more before the last period, and that were not gone."""
+        never = len(self.grid.stamps)
+        return self._named((self.grid.retired < never) & (self.grid.gone >= never))
+
+    def _named(self, listings: Array) -> list[str]:
+        return self.grid.symbols.filter(listings).unique().sort().to_list()
 
 
 def planned(
@@ -168,15 +190,18 @@ def planned(
     trading: TradingParameters,
     signal: SignalParameters,
     a_year: float,
+    names: Mapping[str, str] | None = None,
     followed_until: Mapping[str, datetime] | None = None,
+    retired: Collection[str] = (),
 ) -> Plan:
     """The positions that these predictions ask for, sized, and when each is left.
 
     ``predictions`` hold ``NEEDED``, at most one row a symbol and bar: what was said of that bar by a model that had not
     seen what followed. ``bars`` are those of ``labels.open_to_open`` of the whole universe, perhaps with ``value``, the
     traded value of the bar in currency, which fills are limited by. ``a_year`` is the number of periods a year.
-    ``followed_until`` has, of symbols that were retired, the last stamp at which somebody followed them. Raises
-    ValueError for a missing column, two rows of one key or a horizon below 1.
+    ``names`` are the calendars by symbol, New York's where it lacks one. ``followed_until`` is until when the silence
+    of a symbol says anything, where it lacks one until the last bar of all; ``retired`` are those that nobody follows
+    since. Raises ValueError for a missing column, two rows of one key or a horizon below 1.
     """
     missing = [name for name in NEEDED if name not in predictions.columns]
     if missing:
@@ -190,7 +215,8 @@ def planned(
         raise ValueError(f"two predictions of {twice['symbol'][0]} on {twice['timestamp'][0]}: one speaks for a bar")
     wanted = sized(sided(said, parameters, trading, signal), horizon, parameters, trading, a_year)
     wanted = wanted.with_columns(pl.col("regime").fill_null("none")).sort("row")
-    grid = grid_of(bars, _first(predictions), parameters.gone_after, followed_until or {})
+    silence = Silence(parameters.gone_after, names or {}, followed_until or {}, retired)
+    grid = grid_of(bars, _first(predictions), silence)
     return _plan(wanted, bars, grid, horizon, parameters, trading, a_year)
 
 
@@ -379,11 +405,50 @@ def sized(
     return rows.with_columns(share=pl.col("share") / excess * pl.col("side") / horizon)
 
 
-def grid_of(bars: pl.DataFrame, first: datetime, gone_after: int, followed_until: Mapping[str, datetime]) -> Grid:
+@dataclass(frozen=True)
+class Silence:
+    """What it says that a listing has no bar any more; the fields are those of ``planned``."""
+
+    gone_after: int
+    names: Mapping[str, str]
+    followed_until: Mapping[str, datetime]
+    retired: Collection[str]
+
+    def gone(self, symbols: pl.Series, last: pl.Series, stamps: pl.Series) -> Array:
+        """The row of ``stamps`` from which each listing is held to be gone, beyond them: never.
+
+        That is its session after ``gone_after`` others without a bar, where it was followed until then.
+        """
+        found = np.full(len(symbols), len(stamps))
+        listings = pl.DataFrame({"symbol": symbols, "last": last, "until": self._until(symbols, stamps)})
+        # Fewer days than sessions cannot hold them.
+        long = pl.col("until") - pl.col("last") > timedelta(days=self.gone_after)
+        calendar = pl.col("symbol").replace_strict(
+            dict(self.names), default=calendars.DEFAULT_CALENDAR, return_dtype=pl.String
+        )
+        for (name,), silent in listings.with_row_index("column").filter(long).group_by(calendar):
+            days = silent.select(first=pl.col("last").dt.date().min(), last=pl.col("until").dt.date().max()).row(0)
+            sessions = calendars.sessions(str(name), *days)
+            after = sessions.search_sorted(silent["last"].dt.date(), side="right") + self.gone_after
+            at = sessions.cast(stamps.dtype).gather(after.clip(upper_bound=len(sessions) - 1))
+            reached = (after < len(sessions)) & (at <= silent["until"])
+            found[silent["column"].filter(reached)] = stamps.search_sorted(at.filter(reached))
+        return found
+
+    def left(self, symbols: pl.Series, last: Array, stamps: pl.Series) -> Array:
+        """The row of ``stamps`` from which nobody follows each listing, after its ``last``; beyond them: never."""
+        until = stamps.search_sorted(self._until(symbols, stamps), side="right").to_numpy().astype(np.int64)
+        retired = symbols.is_in(list(self.retired)).to_numpy()
+        return np.where(retired, np.maximum(until, last + 1), len(stamps))
+
+    def _until(self, symbols: pl.Series, stamps: pl.Series) -> pl.Series:
+        return symbols.replace_strict(dict(self.followed_until), default=stamps.max(), return_dtype=stamps.dtype)
+
+
+def grid_of(bars: pl.DataFrame, first: datetime, silence: Silence) -> Grid:
     """The grid of ``bars``, which are sorted by symbol and timestamp, from the stamp ``first`` on.
 
-    A flagged bar's open is not believed. A listing is gone from the period on that is ``gone_after`` + 1 after its last
-    bar; one that ended no longer ago may come back, and one that was not followed by then is retired.
+    A flagged bar's open is not believed.
     """
     stamps = bars["timestamp"].unique().sort()
     stamps = stamps.filter(stamps >= first)
@@ -396,14 +461,11 @@ def grid_of(bars: pl.DataFrame, first: datetime, gone_after: int, followed_until
     price = np.zeros((len(stamps), len(last)))
     price[at[believed], column[believed]] = opened[believed]
     symbols = bars["symbol"].gather(last)
-    until = symbols.replace_strict(dict(followed_until), default=stamps.max(), return_dtype=stamps.dtype)
-    retired = np.maximum(stamps.search_sorted(until, side="right").to_numpy().astype(np.int64), at[last] + 1)
-    ended = at[last] + gone_after + 1
     return Grid(
         *(stamps, _carried(price), column, at, last),
         closing=bars["close"].to_numpy()[last],
-        gone=np.where(ended < retired, ended, len(stamps)),
-        retired=retired,
+        gone=silence.gone(symbols, bars["timestamp"].gather(last), stamps),
+        retired=silence.left(symbols, at[last], stamps),
         symbols=symbols,
     )
 

@@ -224,13 +224,13 @@ def by_regime(plan: Plan, played: Played, over: pl.DataFrame) -> list[Row]:
 
 
 def universe(plan: Plan) -> Row:
-    """How many symbols there were and which were gone before the end.
+    """How many symbols there were, and which were gone or retired before the end.
 
-    Always told as biased: the universe is who is followed today, and nobody knows who would have been at each date.
+    Always told as biased: the universe is who is or was followed, and nobody knows who would have been at each date.
     """
-    gone, count = plan.gone, plan.grid.symbols.n_unique()
-    sentence = f"{SURVIVORS}: today's members, {len(gone)} of {count} gone"
-    return {"symbols": count, "gone": gone, "survivor_biased": True, "sentence": sentence}
+    gone, retired, count = plan.gone, plan.retired, plan.grid.symbols.n_unique()
+    sentence = f"{SURVIVORS}: members and former ones, {len(gone)} of {count} gone, {len(retired)} retired"
+    return {"symbols": count, "gone": gone, "retired": retired, "survivor_biased": True, "sentence": sentence}
 
 
 def _benchmarks(plan: Plan, trading: TradingParameters, benchmark: str | None) -> dict[str, Array]:

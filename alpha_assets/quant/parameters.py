@@ -591,7 +591,7 @@ class BacktestParameters:
     #: Share of the growth-optimal bet that is taken: half earns three quarters of its growth at half its swings (Thorp,
     #: 2006), and who overrates the edge twofold still grows.
     kelly_fraction: float = 0.5
-    #: Periods after a listing's last bar from which it is held to be gone: what a halt lasts at most, by our reckoning.
+    #: Sessions without a bar after which a listing is held to be gone: what a halt lasts at most, by our reckoning.
     gone_after: int = 20
 
     def __post_init__(self) -> None:

@@ -47,7 +47,8 @@ from alpha_assets.stores.registry import Registry
 #: Who sees the scores here.
 BACKTEST = "backtest"
 
-#: Bars without a word between what was said out of fold and live: more of them are a vault, and no pause.
+#: Bars without a word between what was said out of fold and live, beyond those whose label no fit could know yet: more
+#: of them are a pause that is no part of the account, as the vault's dates are.
 MOST_SILENT = 20
 
 #: Of two rows of one training on one bar, which counts: what was said out of fold, live, in shadow.
@@ -115,10 +116,9 @@ def backtest(
     heard, late = _unseen(said, bars)
     if heard.is_empty():
         return _nothing("no prediction meets a bar that can be adjusted: refresh the symbols")
-    heard, apart = _in_one_piece(heard, bars)
+    heard, apart, between = _in_one_piece(heard, bars, settings.learning.horizon)
     progress("bars read", 2, 4)
     horizon, trading = settings.learning.horizon, settings.trading
-    bars = _while_held(bars, heard["timestamp"].max(), horizon + settings.backtest.gone_after)
     a_year = max(calendars.bars_a_year(names[symbol], settings.interval) for symbol in symbols)
     plan = planned(
         *(heard, bars),
@@ -127,8 +127,10 @@ def backtest(
         trading=trading,
         signal=settings.signal,
         a_year=a_year,
+        names=names,
         followed_until=followed_until(lake, ledger, settings.cleaning.listing_gap_sessions),
-    )
+        retired=names.keys() - {row["symbol"] for row in ledger.universe()},
+    ).while_held(heard.select(pl.col("timestamp").max()).item())
     net = plan.played(trading.cost_per_side, trading.borrow_bp_year / 10_000).net
     trials = _tried(ledger, settings, wish, speaking, ratios.sharpe(net, 1.0), now)
     told = report(plan, trading, settings.gate, horizon, trials, settings.features.benchmark)
@@ -144,6 +146,7 @@ def backtest(
             **{origin: int((heard["origin"] == origin).sum()) for origin in ORIGINS},
             "late_rows_left_out": late,
             "rows_apart_left_out": apart,
+            "bars_between": between,
         },
         "parameters": {
             **asdict(settings.backtest),
@@ -284,27 +287,22 @@ def _unseen(said: pl.DataFrame, bars: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     return met.join(late, on=["symbol", "timestamp"], how="anti"), late.height
 
 
-def _while_held(bars: pl.DataFrame, last: Any, periods: int) -> pl.DataFrame:
-    """The bars until the last position is over, at the latest so many periods after its entry."""
-    after = bars.filter(pl.col("timestamp") > last)["timestamp"].unique().sort().head(periods + 2)
-    return bars if after.is_empty() else bars.filter(pl.col("timestamp") <= after[-1])
+def _in_one_piece(heard: pl.DataFrame, bars: pl.DataFrame, horizon: int) -> tuple[pl.DataFrame, int, int]:
+    """What was said out of fold or what was said since, whichever is longer, where a pause lies between the two.
 
-
-def _in_one_piece(heard: pl.DataFrame, bars: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """What was said out of fold or what was said since, whichever is longer, where the vault lies between the two.
-
-    And how many rows were left out. Nobody spoke over the vault's dates: as idle time they would count as held, and
-    thin out every figure of a year.
+    And how many rows were left out, and how many bars the pause has. Nobody spoke then (of the vault's dates, mostly):
+    as idle time they would count as held, and thin out every figure of a year.
     """
     last = heard.filter(origin=OUT_OF_FOLD)["timestamp"].max()
     if last is None:
-        return heard, 0
+        return heard, 0, 0
     before, since = heard.filter(pl.col("timestamp") <= last), heard.filter(pl.col("timestamp") > last)
-    between = pl.col("timestamp").is_between(last, since["timestamp"].min(), closed="none")
-    if since.is_empty() or bars.filter(between)["timestamp"].n_unique() <= MOST_SILENT:
-        return heard, 0
+    inside = pl.col("timestamp").is_between(last, since["timestamp"].min(), closed="none")
+    between = bars.filter(inside)["timestamp"].n_unique()
+    if between <= MOST_SILENT + horizon:
+        return heard, 0, 0
     kept = max(before, since, key=lambda part: part["timestamp"].n_unique())
-    return kept, heard.height - kept.height
+    return kept, heard.height - kept.height, between
 
 
 def _tried(

@@ -21,7 +21,7 @@ from alpha_assets.quant.book import SIGNALS as ORDERS
 from alpha_assets.quant.schema import TIME
 from alpha_assets.settings import Settings
 from alpha_assets.stations.base import Progress, Report, silent
-from alpha_assets.stations.series import calendars_of, followed_until, newest_bars, traded_bars
+from alpha_assets.stations.series import calendars_of, followed_until, traded_bars
 from alpha_assets.stations.watch import LEAD
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
@@ -163,15 +163,14 @@ def _ended(
 ) -> list[str]:
     """Symbols of which there is no bar for longer than one listing lasts without, while their source goes on.
 
-    An outage is not a delisting: the sessions are counted to the newest bar that the source has given of any symbol.
-    Nor is it one that nobody asks any more: sessions count ``until`` then only (``series.followed_until``).
+    An outage is not a delisting, nor is it one that nobody asks any more: sessions count as far as it says anything
+    that there is no bar, ``until`` then (``series.followed_until``).
     """
     last = {symbol: row["last_bar"] for symbol, row in states.items() if symbol in members and row["last_bar"]}
-    newest, gap = newest_bars(members, last), settings.cleaning.listing_gap_sessions
+    gap = settings.cleaning.listing_gap_sessions
 
     def behind(symbol: str, day: date) -> int:
-        calendar, reached = members[symbol]["calendar"], newest[members[symbol]["source"]]
-        end = min(reached, until.get(symbol, reached)).date()
+        calendar, end = members[symbol]["calendar"], until[symbol].date()
         # Fewer days than sessions in the gap cannot hold them.
         return 0 if end - day <= timedelta(days=gap) else calendars.elapsed_sessions(calendar, day, end)
 

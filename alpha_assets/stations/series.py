@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -21,39 +22,57 @@ def calendars_of(ledger: Ledger) -> dict[str, str]:
 
 
 def followed_until(lake: Lake, ledger: Ledger, patience: int) -> dict[str, datetime]:
-    """Until when it says anything that there is no bar, of each symbol of which nobody asked for all the bars since.
+    """Until when it says anything that there is no bar, of each symbol that has one: as far as its source has gone on.
 
-    Of a retired one that is the newest bar that its source had given of any symbol when it was retired. Of one that is
-    followed again and has not answered yet it is its own last bar, until its source has gone on for more than
-    ``patience`` sessions. Told by when bars were fetched: one retires by the clock, and a simulated market or a folder
-    of files stands elsewhere.
+    Of a retired one only until the newest bar that its source had given of any symbol when it was retired: nobody asked
+    since. Of one that is followed again and has not answered yet it is its own last bar, until its source has gone on
+    for more than ``patience`` sessions. Told by when bars were fetched: one retires by the clock, and a simulated
+    market or a folder of files stands elsewhere.
     """
     members = {row["symbol"]: row for row in ledger.universe(retired=True)}
     last = {symbol: row["last_bar"] for symbol, row in ledger.states().items() if symbol in members and row["last_bar"]}
     newest = newest_bars(members, last)
-    silent = [symbol for symbol, at in last.items() if at < newest[members[symbol]["source"]]]
-    if not silent:
+    end = {symbol: newest[members[symbol]["source"]] for symbol in last}
+    silent = [symbol for symbol, at in last.items() if at < end[symbol]]
+    retired = {symbol: at for symbol in silent if (at := members[symbol]["retired_at"])}
+    unheard = _unheard(lake, {symbol: last[symbol] for symbol in silent if symbol not in retired}, members)
+    asked = _given_by(lake, retired | unheard, members, last)
+
+    def waits(symbol: str) -> bool:
+        calendar = members[symbol]["calendar"]
+        return calendars.elapsed_sessions(calendar, asked[symbol].date(), end[symbol].date()) <= patience
+
+    waiting = {symbol: last[symbol] for symbol in unheard if waits(symbol)}
+    return end | {symbol: asked[symbol] for symbol in retired} | waiting
+
+
+def _unheard(lake: Lake, last: Mapping[str, datetime], members: Mapping[str, Row]) -> dict[str, datetime]:
+    """Since when those are followed that have given no bar since: they were retired before. By their ``last`` bar."""
+    if not last:
         return {}
-    since = min(last[symbol] for symbol in silent)
-    given = lake.read("bars", since=since, columns=["symbol", "timestamp", "fetched_at"])
+    fetched = lake.read("bars", since=last, columns=["symbol", "fetched_at"])
+    heard = dict(fetched.group_by("symbol").agg(pl.col("fetched_at").max()).iter_rows())
+    added = {symbol: members[symbol]["added_at"] for symbol in heard}
+    return {symbol: at for symbol, at in added.items() if heard[symbol] < at}
+
+
+def _given_by(
+    lake: Lake, asked: Mapping[str, datetime], members: Mapping[str, Row], last: Mapping[str, datetime]
+) -> dict[str, datetime]:
+    """The newest bar that the source of each symbol had given of any at the instant when it was ``asked`` of."""
+    if not asked:
+        return {}
+    given = lake.read(
+        "bars", since=min(last[symbol] for symbol in asked), columns=["symbol", "timestamp", "fetched_at"]
+    )
     source = pl.col("symbol").replace_strict({name: row["source"] for name, row in members.items()}, default=None)
     given = given.with_columns(source=source)
-    heard = dict(given.group_by("symbol").agg(pl.col("fetched_at").max()).iter_rows())
 
-    def reached(symbol: str, at: datetime) -> datetime:
-        known = given.filter(pl.col("source") == members[symbol]["source"], pl.col("fetched_at") <= at)
-        return max(last[symbol], known["timestamp"].max() or last[symbol])
+    def newest(symbol: str, at: datetime) -> Any:
+        by_then = given.filter(pl.col("source") == members[symbol]["source"], pl.col("fetched_at") <= at)
+        return by_then.select(pl.col("timestamp").max()).item()
 
-    def unheard(symbol: str) -> bool:
-        member, at = members[symbol], members[symbol]["added_at"]
-        if heard.get(symbol, at) >= at:
-            return False
-        end = newest[member["source"]].date()
-        return calendars.elapsed_sessions(member["calendar"], reached(symbol, at).date(), end) <= patience
-
-    retired = {symbol: at for symbol in silent if (at := members[symbol]["retired_at"]) is not None}
-    waiting = {symbol: last[symbol] for symbol in silent if symbol not in retired and unheard(symbol)}
-    return {symbol: reached(symbol, at) for symbol, at in retired.items()} | waiting
+    return {symbol: max(last[symbol], newest(symbol, at) or last[symbol]) for symbol, at in asked.items()}
 
 
 def newest_bars(members: Mapping[str, Row], last: Mapping[str, datetime]) -> dict[str, datetime]:

@@ -51,7 +51,11 @@ def test_the_forms_agree() -> None:
     assert row["run"] == whole["run"]
     assert float(row["universe_held_annual_return"]) == whole["benchmarks"]["universe"]["annual_return"]
     assert all(name.isidentifier() for name in row)
-    assert "universe_held_annual_return" in call("backtest", "--rule", "sign").out
+    told = call("backtest", "--rule", "sign").out
+    assert "universe_held_annual_return" in told
+    left_out, between = (whole["of"][name] for name in ("rows_apart_left_out", "bars_between"))
+    sentence = f"{left_out} predictions beyond a pause of {between} bars left out; --from and --to choose others."
+    assert sentence in told
     assert "series" not in whole
 
 

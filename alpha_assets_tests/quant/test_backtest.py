@@ -1,8 +1,7 @@
 """The laws of the backtest: it trades the labelled interval, looks nowhere ahead, and its costs are what was traded."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def plan_of(
     horizon: int = 1,
     parameters: BacktestParameters = FORCED,
     trading: TradingParameters = FREE,
-    followed_until: Mapping[str, datetime] | None = None,
+    **about: Any,
 ) -> Plan:
     return planned(
         *(predictions, bars),
@@ -62,7 +61,7 @@ def plan_of(
         trading=trading,
         signal=SignalParameters(),
         a_year=A_YEAR,
-        followed_until=followed_until or {},
+        **about,
     )
 
 
@@ -165,7 +164,7 @@ class TestTheInterval:
         rules, stamps = replace(FORCED, gone_after=10), both["timestamp"][:80]
 
         def until(place: int, held: pl.DataFrame = bars) -> Plan:
-            return plan_of(one, held, 5, rules, followed_until={"S00": stamps[place]})
+            return plan_of(one, held, 5, rules, followed_until={"S00": stamps[place]}, retired=["S00"])
 
         plan = until(60)
         opened, close = bars.filter(pl.col("symbol") == "S00")["open"][50], bars["close"][50]
@@ -179,6 +178,35 @@ class TestTheInterval:
         assert early.decisions.select("state", "left").row(0) == ("open", None)
         gone = until(61)
         assert (gone.decisions["state"][0], gone.gone) == ("delisted", ["S00"]), "it was, before it was retired"
+        silent = plan_of(one, bars, 5, rules, followed_until={"S00": stamps[60]})
+        assert (silent.decisions["state"][0], silent.gone) == ("open", []), "its source has stopped"
+        another = random_scores(bars, 11).filter(pl.col("symbol") == "S01")[75:76]
+        late = plan_of(another, bars, 5, rules, followed_until={"S00": stamps[51]}, retired=["S00"])
+        assert late.gone == [], "it was retired before there was anything to play"
+
+    def test_a_weekend_of_one_exchange_is_no_silence_where_another_never_sleeps(self) -> None:
+        hours = {"S00": ("XNYS", 140), "BTC": ("24/7", 900)}
+        bars = with_rest(
+            pl.concat(
+                walk(count, 12, symbol=name, calendar=calendar, interval="1h")
+                for name, (calendar, count) in hours.items()
+            )
+        )
+        names, stamps = {"BTC": "24/7"}, bars.filter(pl.col("symbol") == "S00")["timestamp"]
+        sunday = pl.col("timestamp").dt.replace_time_zone(None) == datetime(2015, 1, 18, 12)
+        friday, monday = (
+            stamps.filter(stamps < datetime(2015, 1, 18, tzinfo=UTC))[-1],
+            datetime(2015, 1, 20, tzinfo=UTC),
+        )
+        spoken = random_scores(bars, 13).filter(sunday | (pl.col("timestamp") == friday)).with_columns(score=1.0)
+        for held in (bars, bars.filter(pl.col("timestamp") < monday)):
+            plan = plan_of(spoken, held, 1, names=names).while_held(spoken["timestamp"].max())
+            assert plan.gone == []
+            assert "delisted" not in plan.decisions["state"].to_list()
+        plan = plan_of(spoken, bars, 1, names=names).while_held(spoken["timestamp"].max())
+        assert plan.decisions["state"].unique().to_list() == ["closed"]
+        assert plan.grid.stamps[-1] == plan.decisions["left"].max() > monday
+        assert plan_of(spoken, bars, 1, replace(FORCED, gone_after=4), names=names).gone == ["S00"]
 
 
 class TestNothingAhead:

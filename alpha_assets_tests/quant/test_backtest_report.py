@@ -107,12 +107,25 @@ def test_luck_asks_more_of_what_was_tried_more_often() -> None:
 
 def test_a_universe_is_said_to_be_of_survivors_however_many_of_them_are_gone(bars: pl.DataFrame, found: Row) -> None:
     assert found["universe"]["survivor_biased"]
-    assert found["universe"]["sentence"] == f"{SURVIVORS}: today's members, 0 of 6 gone"
+    assert found["universe"]["sentence"] == f"{SURVIVORS}: members and former ones, 0 of 6 gone, 0 retired"
     ended = bars.filter((pl.col("symbol") != "S05") | (pl.col("timestamp") < bars["timestamp"][300]))
     other = told(plan_of(random_scores(ended, 104), ended, 2, trading=TRADING))["universe"]
     assert other["survivor_biased"], "one that ended says nothing of those that were never followed"
-    assert other["sentence"] == f"{SURVIVORS}: today's members, 1 of 6 gone"
-    assert other["gone"] == ["S05"]
+    assert other["sentence"] == f"{SURVIVORS}: members and former ones, 1 of 6 gone, 0 retired"
+    assert (other["gone"], other["retired"]) == (["S05"], [])
+
+
+def test_who_was_retired_is_named_beside_who_is_gone(bars: pl.DataFrame) -> None:
+    ended = bars.filter(~pl.col("symbol").is_in(["S04", "S05"]) | (pl.col("timestamp") < bars["timestamp"][300]))
+    plan = plan_of(
+        *(random_scores(ended, 104), ended, 2),
+        trading=TRADING,
+        followed_until={"S04": bars["timestamp"][305]},
+        retired=["S04"],
+    )
+    other = told(plan)["universe"]
+    assert other["sentence"] == f"{SURVIVORS}: members and former ones, 1 of 6 gone, 1 retired"
+    assert (other["gone"], other["retired"]) == (["S05"], ["S04"])
 
 
 def test_on_random_walks_the_interval_of_the_mean_gross_gain_contains_nothing() -> None:

@@ -12,7 +12,7 @@ import pytest
 from alpha_assets.quant.parameters import BacktestParameters, SignalParameters
 from alpha_assets.sources.all import Sources
 from alpha_assets.sources.simulated import Simulated
-from alpha_assets.stations.backtest import Wish, backtest
+from alpha_assets.stations.backtest import MOST_SILENT, Wish, backtest
 from alpha_assets.stations.ingest import ingest
 from alpha_assets.stations.trials import family
 from alpha_assets.stores.registry import BACKTEST
@@ -75,6 +75,50 @@ def test_a_symbol_that_is_retired_is_neither_delisted_nor_gone(fresh: Line) -> N
     assert found["universe"]["gone"] == ["SIM03"]
     assert found["trades"]["retired"] == 1
     assert "delisted" not in found["trades"]
+
+
+def ended(line: Line, symbol: str, source: str, sessions: int) -> None:
+    """Of this symbol there is no bar of the last sessions, and it is the only one of its source."""
+    bars = line.lake.read("bars", symbols=[symbol])[:-sessions]
+    line.lake.replace("bars", bars, [symbol])
+    line.ledger.add_symbols([{"symbol": symbol, "source": source, "calendar": "XNYS", "added_at": NOW}])
+    line.ledger.note_state([{"symbol": symbol, "last_bar": bars["timestamp"][-1], "bars": bars.height}])
+
+
+def test_a_halt_that_ends_after_the_last_word_is_no_delisting(fresh: Line) -> None:
+    rows, bars = oof(fresh), fresh.lake.read("bars", symbols=["SIM02"])
+    stamps = bars["timestamp"]
+    fresh.lake.replace("predictions", rows.filter(pl.col("timestamp") <= stamps[-60]), list(SYMBOLS))
+    fresh.lake.replace("bars", pl.concat([bars[:-59], bars[-35:]]), ["SIM02"])
+    found = played(fresh)
+    assert found["universe"]["gone"] == ["SIM03"]
+    assert "delisted" not in found["trades"]
+    assert found["period"]["last"] == f"{stamps[-35]:%Y-%m-%d}", "what was bought then is held until it trades again"
+
+
+def test_the_account_ends_with_its_last_position_and_stands_idle_for_no_bar(fresh: Line) -> None:
+    rows = oof(fresh)
+    stamps = rows["timestamp"].unique().sort()
+    fresh.lake.replace("predictions", rows.filter(pl.col("timestamp") <= stamps[-60]), list(SYMBOLS))
+    assert played(fresh)["period"]["last"] == f"{stamps[-59]:%Y-%m-%d}"
+
+
+def test_where_only_a_source_has_stopped_nothing_is_delisted(fresh: Line) -> None:
+    ended(fresh, "SIM01", "files", sessions=40)
+    found = played(fresh)
+    assert found["universe"]["gone"] == ["SIM03"]
+    assert "delisted" not in found["trades"]
+    assert found["trades"]["open"] >= 1
+
+
+def test_the_only_symbol_of_a_source_that_is_retired_is_not_delisted(fresh: Line) -> None:
+    ended(fresh, "SIM01", "files", sessions=40)
+    fresh.ledger.retire(["SIM01"], later(hours=1))
+    found = played(fresh)
+    assert found["universe"]["gone"] == ["SIM03"]
+    assert found["universe"]["retired"] == ["SIM01"]
+    assert "delisted" not in found["trades"]
+    assert found["trades"]["retired"] >= 1
 
 
 def test_the_report_is_a_run_of_its_own_experiment_with_figures_one_file_and_a_picture_and_is_logged_once(
@@ -212,13 +256,25 @@ def test_over_the_vaults_dates_nobody_spoke_and_they_are_no_idle_time(fresh: Lin
     word = rows.filter(pl.col("timestamp") == stamps[-1]).with_columns(origin=pl.lit("live"), learnt_until=None)
     fresh.lake.append("predictions", word)
     found = played(fresh)
-    assert found["of"]["rows_apart_left_out"] == word.height
+    left_out = {"rows_apart_left_out": word.height, "bars_between": 59}
+    assert before["of"]["bars_between"] == 0
     assert [found[part] for part in ("period", "figures", "of")] == [
-        before[part] | ({"rows_apart_left_out": word.height} if part == "of" else {})
-        for part in ("period", "figures", "of")
+        before[part] | (left_out if part == "of" else {}) for part in ("period", "figures", "of")
     ]
     alone = played(fresh, Wish(since=stamps[-30].date()))
     assert (alone["of"]["live"], alone["of"]["rows_apart_left_out"]) == (word.height, 0)
+
+
+def test_the_bars_whose_labels_no_fit_could_know_are_no_pause(fresh: Line) -> None:
+    """Without a vault as many bars as a label lasts lie between what was said out of fold and live."""
+    rows = oof(fresh)
+    stamps = rows["timestamp"].unique().sort()
+    word = rows.filter(pl.col("timestamp") == stamps[-1]).with_columns(origin=pl.lit("live"), learnt_until=None)
+    between = MOST_SILENT + fresh.settings.learning.horizon
+    for bars, left_out in ((between, 0), (between + 1, word.height)):
+        spoken = rows.filter(pl.col("timestamp") < stamps[-bars - 1])
+        fresh.lake.replace("predictions", pl.concat([spoken, word]), list(SYMBOLS))
+        assert played(fresh)["of"]["rows_apart_left_out"] == left_out
 
 
 def test_a_home_without_candidates_says_what_to_do(featured: Path, tmp_path: Path) -> None:
