@@ -171,8 +171,8 @@ def roll_back(ledger: Ledger, cell: tuple[str, str], number: str | None, *, why:
             could = ", ".join(str(row["model_version"]) for row in reversed(below)) or "none: without --version it "
             could += "" if below else "leaves no version in production"
             raise DecisionRefused(
-                f"{_named(cell)} version {number} has not served before the present one; a rollback can return to "
-                f"{could}; «alpha-assets promote» brings any other version into production"
+                f"{_named(cell)} version {number} has not served before the present one, or was turned down since; a "
+                f"rollback can return to {could}; «alpha-assets promote» brings any other version into production"
             )
     row = rollback_row(history, to=to, reason=why, who=who, now=now)
     ledger.decide([row])

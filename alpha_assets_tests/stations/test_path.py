@@ -394,6 +394,19 @@ class TestAPerson:
             decide(settled, reject_version, "1")
         assert decide(settled, reject_version, "pooled.all/1")["model_name"] == "pooled.all"
 
+    def test_who_turns_a_former_version_down_keeps_the_watch_from_bringing_it_back(self, second: Line) -> None:
+        decide(second, promote_version)
+        assert decide(second, reject_version, "1")["verdict"] == "reject"
+        assert (aliases(second), states(second)) == ({"production": "2"}, {"1": "failed", "2": "production"})
+        with pytest.raises(DecisionRefused, match="version 1 is turned down already"):
+            decide(second, reject_version, "1")
+        with pytest.raises(DecisionRefused, match="version 1 has not served before the present one, or was turned"):
+            decide(second, roll_back, "1")
+        losing(second)
+        told = second.promote([CHOSEN], later(days=6)).partitions[CHOSEN]
+        assert told["reason"].endswith("no version before it, so none serves")
+        assert CELL not in second.ledger.production()
+
     def test_cannot_turn_down_twice(self, second: Line) -> None:
         decide(second, reject_version)
         with pytest.raises(DecisionRefused, match="version 2 is turned down already"):
