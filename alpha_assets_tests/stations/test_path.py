@@ -346,6 +346,17 @@ class TestAPerson:
         assert (symbol, "all") not in line.ledger.production()
         assert line.promote([symbol], later(days=7)).states() == {"unchanged": 1}
 
+    @pytest.mark.parametrize("number", [None, "1"])
+    def test_promotes_the_voice_that_the_gate_judged(self, line: Line, number: str | None) -> None:
+        (symbol, *_) = sorted(set(SYMBOLS) - {name for name, _ in line.ledger.production()})
+        cell = (symbol, "all")
+        candidate, last = line.ledger.candidates()[cell], line.ledger.decisions(symbol)[-1]
+        told: dict[str, Any] = {"verdict": "reject", "stage": "failed", "reason": "no", "who": "gate"}
+        line.ledger.decide(
+            [row_of(candidate, cell, last=last, production=None, evidence={}, now=NOW, speaker="linear", **told)]
+        )
+        assert decide(line, promote_version, number, cell)["speaker"] == "linear"
+
     def test_may_turn_a_canary_down(self, second: Line) -> None:
         decide(second, reject_version)
         assert aliases(second) == {"production": "1"}
