@@ -103,6 +103,14 @@ def standing(history: Sequence[Decision], candidate: Decision | None = None) -> 
     return Standing(tuple(line), canary, {**states, trained: STAGING if waiting else ARCHIVED}, waiting)
 
 
+def served_before(history: Sequence[Decision], decision: Decision) -> Decision | None:
+    """The decision that explained production when ``decision``, one of this history, was taken.
+
+    ``previous_version`` holds its number alone, and a cell's own fits and pooled ones are numbered apart.
+    """
+    return standing([other for other in history if other["seq"] < decision["seq"]]).production
+
+
 def standings(
     histories: Mapping[Cell, Sequence[Decision]], candidates: Mapping[Cell, Decision]
 ) -> dict[Cell, Standing]:
