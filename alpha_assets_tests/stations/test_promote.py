@@ -418,6 +418,15 @@ def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_n
     assert line.ledger.decisions() == decisions
 
 
+def test_a_pooled_version_that_was_taken_back_is_told_so_by_the_next_pass(trained: Path, tmp_path: Path) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
+    chosen = line.promote().in_state("promoted")[0]
+    roll_back(line.ledger, (chosen, "all"), None, why="it lost", who="ann", now=later(days=1))
+    told = line.promote([chosen], later(days=2)).partitions[chosen]
+    assert (told["state"], told["verdict"]) == ("unchanged", "rollback")
+    assert told["reason"] == "the pooled version stands in for its own fit, and was decided on: it lost"
+
+
 def test_the_log_of_trainings_has_the_state_that_mlflow_has_of_own_fits_and_of_the_pooled_one_that_many_share(
     trained: Path, tmp_path: Path
 ) -> None:
