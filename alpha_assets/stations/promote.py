@@ -205,7 +205,7 @@ def _taken_back(history: Sequence[Row], last: Row, verdict: LiveVerdict, now: da
     # Who was decided on since is not who lost: with the seq after ``last`` the INSERT is refused.
     history = [row for row in history if row["seq"] <= last["seq"]]
     to = standing(history).previous
-    back = f"back to version {to['model_version']}" if to else "no version before it, so none serves"
+    back = f"back to {to['model_name']} version {to['model_version']}" if to else "no version before it, so none serves"
     return rollback_row(
         history,
         to=to,

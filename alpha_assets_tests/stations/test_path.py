@@ -260,7 +260,7 @@ class TestRollback:
         assert due(second.lake, second.ledger, second.settings).keys() == {CELL}
         report = second.promote([CHOSEN], later(days=3))
         assert report.states() == {"rolled_back": 1}
-        assert report.partitions[CHOSEN]["reason"].endswith("back to version 1")
+        assert report.partitions[CHOSEN]["reason"].endswith(f"back to {CHOSEN}.all version 1")
         decision = second.ledger.decisions(CHOSEN)[-1]
         assert (decision["verdict"], decision["model_version"], decision["previous_version"]) == ("rollback", "1", "2")
         assert decision["evidence"]["live"]["confirmed"]
