@@ -70,6 +70,13 @@ class TestReading:
         assert "promote" in said
         assert "SIM01" in said
 
+    def test_a_version_leads_back_to_the_dagster_run_that_trained_it(self, worked: Worked) -> None:
+        settings, symbol = Settings(home=worked[0]), promoted(worked)
+        client = Registry(settings).client
+        tags = client.get_run(client.get_model_version(f"{symbol}.all", "1").run_id).data.tags
+        decided_by = Ledger(settings).decisions(symbol)[0]["dagster_run"]
+        assert (tags["asset"], tags["dagster_run_id"]) == ("candidate_model", decided_by)
+
     def test_explain_tells_the_decision_and_the_gates_table(self, worked: Worked) -> None:
         symbol = promoted(worked)
         with home(worked[0]):

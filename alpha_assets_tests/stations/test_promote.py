@@ -53,6 +53,8 @@ def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line)
     for part in ("[Dagster run run-7]", "**all**: promoted: ", "| skill | ", "| deflated_sharpe | "):
         assert part in page
     assert {row["dagster_run"] for row in line.ledger.decisions()} == {"run-7"}
+    (seconds,) = {row["seconds"] for row in line.ledger.decisions()}
+    assert 0 < seconds == whole.data.metrics["seconds"]
     serves = {row["evidence"]["pool"]["serves"] for row in line.ledger.decisions()}
     assert {row["speaker"] for row in line.ledger.decisions()} == {
         None if one == "candidate" else one for one in serves
