@@ -95,7 +95,7 @@ def _sentences(told: Mapping[str, Any]) -> list[str]:
     named = f"{told['symbol']} {told['regime']}: {told['model_name']} version {told['model_version']}"
     said = [f"{named} is in production since {told['decided_at']}, by {told['who']}: {told['reason']}"]
     if told["previous_version"]:
-        said.append(f"Before it version {told['previous_version']} was in production.")
+        said.append(f"Before it {told['previous_model']} version {told['previous_version']} was in production.")
     if told["judged_at"]:
         said.append(
             f"Judged at {told['judged_at']}, attempt {told['attempt']} of its family, level {told['level']:.4f}, by "

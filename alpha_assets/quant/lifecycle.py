@@ -2,13 +2,15 @@
 
 ``staging -> canary -> production -> archived``, or ``failed``: turned down, or taken back. A promotion puts a version
 on top of the line of those that have served; a rollback takes versions off that line until the one it names is on top,
-so that a second rollback goes one further back and never forth again. A candidate waits as ``staging`` until something
-is decided on it, or on the pooled version in its place, which archives it.
+so that a second rollback goes one further back and never forth again. Who is turned down leaves that line: no rollback
+returns to it. A candidate waits as ``staging`` until something is decided on it, or on the pooled version in its place,
+which archives it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 #: A decision's fields that are read here: verdict, stage, model_name, model_version; in ``served_since`` decided_at;
@@ -60,7 +62,7 @@ class Standing:
     def served_since(self, since: datetime) -> tuple[Decision, ...]:
         """The decisions of the line whose version still served after ``since``, newest first.
 
-        Who was taken back is none of them: what it had promised did not come true.
+        Who was taken back or turned down is none of them: what it had promised did not come true.
         """
         ended = zip(self.line, self.line[1:], strict=False)
         former = [decision for decision, successor in ended if successor["decided_at"] > since]
@@ -80,6 +82,8 @@ def standing(history: Sequence[Decision], candidate: Decision | None = None) -> 
             states |= dict.fromkeys(_taken_back(line, key), FAILED)
             line = [*_until(line, key), decision] if key else []
             continue
+        if decision["verdict"] == "reject":
+            line = _without(line, key)
         if decision["verdict"] == "promote":
             line = [*line[:-1], decision] if line and version_of(line[-1]) == key else [*line, decision]
         if key:
@@ -97,6 +101,14 @@ def standing(history: Sequence[Decision], candidate: Decision | None = None) -> 
         return Standing(tuple(line), canary, states)
     waiting = trained if stood_in(history, candidate) is None else None
     return Standing(tuple(line), canary, {**states, trained: STAGING if waiting else ARCHIVED}, waiting)
+
+
+def served_before(history: Sequence[Decision], decision: Decision) -> Decision | None:
+    """The decision that explained production when ``decision``, one of this history, was taken.
+
+    ``previous_version`` holds its number alone, and a cell's own fits and pooled ones are numbered apart.
+    """
+    return standing([other for other in history if other["seq"] < decision["seq"]]).production
 
 
 def standings(
@@ -167,9 +179,15 @@ def _sure(decision: Decision) -> VersionKey:
 
 
 def _until(line: list[Decision], key: VersionKey | None) -> list[Decision]:
-    """The line below the newest place of ``key`` in it; all of it where it has none."""
+    """The line below the newest place of ``key`` in it; where it has none, below what serves."""
     places = [place for place, decision in enumerate(line) if version_of(decision) == key]
-    return line[: places[-1]] if places else line
+    return line[: places[-1]] if places else line[:-1]
+
+
+def _without(line: list[Decision], key: VersionKey | None) -> list[Decision]:
+    """The line without ``key``; of the places of a version that then follows itself the newest."""
+    left = (decision for decision in line if version_of(decision) != key)
+    return [list(same)[-1] for _, same in groupby(left, version_of)]
 
 
 def _taken_back(line: list[Decision], key: VersionKey | None) -> list[VersionKey]:

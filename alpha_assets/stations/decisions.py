@@ -171,8 +171,8 @@ def roll_back(ledger: Ledger, cell: tuple[str, str], number: str | None, *, why:
             could = ", ".join(str(row["model_version"]) for row in reversed(below)) or "none: without --version it "
             could += "" if below else "leaves no version in production"
             raise DecisionRefused(
-                f"{_named(cell)} version {number} has not served before the present one; a rollback can return to "
-                f"{could}; «alpha-assets promote» brings any other version into production"
+                f"{_named(cell)} version {number} has not served before the present one, or was turned down since; a "
+                f"rollback can return to {could}; «alpha-assets promote» brings any other version into production"
             )
     row = rollback_row(history, to=to, reason=why, who=who, now=now)
     ledger.decide([row])
@@ -191,7 +191,7 @@ def _wanted(
     history: Sequence[Row], stands: Standing, candidate: Row | None, cell: tuple[str, str], number: str | None
 ) -> Mapping[str, Any]:
     """The version that a person means: the one named, else the one that waits for a decision."""
-    trained = candidate if candidate is not None and candidate["model_version"] is not None else None
+    trained = _as_judged(history, candidate)
     if number is not None:
         found = _named_version([*([trained] if trained else []), *reversed(history)], cell, number)
         if found is None:
@@ -204,6 +204,13 @@ def _wanted(
     if waiting is None:
         raise DecisionRefused(f"{_named(cell)} has no version that waits for a decision: name one with --version")
     return waiting
+
+
+def _as_judged(history: Sequence[Row], candidate: Row | None) -> Row | None:
+    """The newest decision on a candidate's version, which knows whose opinion was judged; else the candidate."""
+    if candidate is None or candidate["model_version"] is None:
+        return None
+    return next((row for row in reversed(history) if version_of(row) == version_of(candidate)), candidate)
 
 
 def _named_version(rows: Sequence[Mapping[str, Any]], cell: tuple[str, str], number: str) -> Mapping[str, Any] | None:

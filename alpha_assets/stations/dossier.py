@@ -13,6 +13,7 @@ from alpha_assets.quant.lifecycle import (
     Decision,
     Standing,
     VersionKey,
+    served_before,
     standing,
     standings,
     states_of,
@@ -142,12 +143,14 @@ def explanation(ledger: Ledger, cell: Cell) -> Row | None:
         None,
     )
     evidence = judged["evidence"] if judged else {}
+    before = served_before(history, serving)
     named = (
         *("symbol", "regime", "model_name", "model_version", "previous_version", "verdict", "who", "reason"),
         *("training_id", "features_set", "dagster_run", "seconds"),
     )
     return {
         **{name: serving[name] for name in named},
+        "previous_model": before["model_name"] if before else None,
         **{name: _iso(serving[name]) for name in ("decided_at", "trained_at")},
         "judged_at": _iso(judged["decided_at"]) if judged else None,
         "judged_by": judged["who"] if judged else None,

@@ -18,6 +18,7 @@ from alpha_assets.quant.lifecycle import (
     WATCH,
     Decision,
     Standing,
+    served_before,
     standings,
     states_of,
     version_of,
@@ -154,7 +155,7 @@ def _pages(
     }
     standing_there = [stand.production for stand in about if stand.production is not None]
     serves = sorted(str(own["symbol"]) for own in standing_there if version_of(own) == (name, number))
-    return tags, {number: described(registry, row, _judged(ledger, row), serves)}
+    return tags, {number: described(ledger, registry, row, _judged(ledger, row), serves)}
 
 
 def _judged(ledger: Ledger, row: Decision) -> Mapping[str, Any]:
@@ -172,7 +173,9 @@ def _judged(ledger: Ledger, row: Decision) -> Mapping[str, Any]:
     return {**judged, **own}
 
 
-def described(registry: Registry, row: Decision, evidence: Mapping[str, Any], serves: Sequence[str] = ()) -> str:
+def described(
+    ledger: Ledger, registry: Registry, row: Decision, evidence: Mapping[str, Any], serves: Sequence[str] = ()
+) -> str:
     """Why a version stands where it does, as MLflow's pages show it: the decision, the window, the gate's table.
 
     ``serves`` are the symbols that it serves, where they may be several.
@@ -183,10 +186,17 @@ def described(registry: Registry, row: Decision, evidence: Mapping[str, Any], se
         f"{row['decided_at']:%Y-%m-%d %H:%M} UTC: {row['reason']}",
         f"It serves {len(serves)} symbols: {', '.join(serves)}." if len(serves) > 1 else "",
         _spanned(evidence.get("window")),
-        f"Before it: version {row['previous_version']}." if row["previous_version"] else "",
+        _succeeded(ledger, row),
         f"{registry.run_page(row['dagster_run'])}." if row["dagster_run"] else "",
     ]
     return "\n\n".join(part for part in [*told, _table(lines)] if part)
+
+
+def _succeeded(ledger: Ledger, row: Decision) -> str:
+    if not row["previous_version"]:
+        return ""
+    before = served_before(ledger.history([row["symbol"]])[row["symbol"], row["regime"]], row)
+    return f"Before it: {before['model_name']} version {before['model_version']}." if before else ""
 
 
 def _noted(registry: Registry, rows: Sequence[Row], pools: Mapping[str, Mapping[str, Any]]) -> str:
@@ -265,7 +275,7 @@ def _mirror(
         shared["decided_by"] = rows[0]["dagster_run"]
     known = registry.mirrors(digest)
     if _person(rows[0]) is not None:
-        _log_single(registry, rows[0], evidence[rows[0]["id"]], {**shared, "part": WHOLE}, None, known)
+        _log_single(ledger, registry, rows[0], evidence[rows[0]["id"]], {**shared, "part": WHOLE}, None, known)
         return
     by_regime = {
         regime: [row for row in rows if row["regime"] == regime] for regime in sorted({row["regime"] for row in rows})
@@ -280,7 +290,7 @@ def _mirror(
         # The watch takes back who serves, and ends shadows: whatever it decides takes an alias away.
         if row["stage"] in (PRODUCTION, CANARY) or row["who"] == WATCH:
             part = f"{row['regime']}|{row['symbol']}"
-            _log_single(registry, row, evidence[row["id"]], {**shared, "part": part}, parent, known)
+            _log_single(ledger, registry, row, evidence[row["id"]], {**shared, "part": part}, parent, known)
     for regime, some in by_regime.items() if len(regimes) > 1 else ():
         registry.log_decisions(
             f"gate {regime}",
@@ -324,6 +334,7 @@ def _report(evidence: Mapping[int, Any], rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _log_single(
+    ledger: Ledger,
     registry: Registry,
     row: Row,
     evidence: Mapping[str, Any],
@@ -334,7 +345,7 @@ def _log_single(
     about = {name: str(row[name]) for name in ("symbol", "regime", "verdict", "stage", "who")}
     about["model_name"] = row["model_name"] or model_name(row["symbol"], row["regime"])
     versions = {name: str(row[name]) for name in ("model_version", "previous_version") if row[name] is not None}
-    said = {"reason": row["reason"][:5000], NOTED: described(registry, row, evidence)}
+    said = {"reason": row["reason"][:5000], NOTED: described(ledger, registry, row, evidence)}
     judged = evidence.get("symbol") or {}
     figures = {name: judged.get(name) for name in ("ic", "error", "effect", "probability", "rows")}
     metrics = {name: float(value) for name, value in figures.items() if value is not None}

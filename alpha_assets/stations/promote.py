@@ -35,6 +35,7 @@ from alpha_assets.quant.lifecycle import (
     VersionKey,
     standing,
     taken_back,
+    version_of,
 )
 from alpha_assets.quant.watch import LiveVerdict, ShadowVerdict
 from alpha_assets.settings import Settings
@@ -204,7 +205,7 @@ def _taken_back(history: Sequence[Row], last: Row, verdict: LiveVerdict, now: da
     # Who was decided on since is not who lost: with the seq after ``last`` the INSERT is refused.
     history = [row for row in history if row["seq"] <= last["seq"]]
     to = standing(history).previous
-    back = f"back to version {to['model_version']}" if to else "no version before it, so none serves"
+    back = f"back to {to['model_name']} version {to['model_version']}" if to else "no version before it, so none serves"
     return rollback_row(
         history,
         to=to,
@@ -332,9 +333,11 @@ def _standing_in(pool: Row | None, symbols: Sequence[str]) -> str:
     return f"; {pool['model_name']} version {pool['model_version']} stands in for the own {fits}"
 
 
-def _of_model(model: Row, history: Sequence[Row]) -> Row | None:
-    """The newest decision on the training of a model, in the history of a cell."""
-    return next((row for row in reversed(history) if row["training_id"] == model["training_id"]), None)
+def _of_model(model: Row, history: Sequence[Row]) -> Decision | None:
+    """The newest decision on the training of a model in the history of a cell: what took its version back is one."""
+    said = [row for row in history if row["training_id"] == model["training_id"]]
+    back = [row for key, row in taken_back(history).items() if key == version_of(model)]
+    return max([*said, *back], key=lambda row: int(row["seq"]), default=None)
 
 
 def _window(lake: Lake, candidates: Mapping[str, Row], regime: str) -> dict[str, Any] | None:

@@ -2,13 +2,16 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alpha_assets.commands.decide import person
 from alpha_assets.commands.models import MODEL_FIELDS, PROMOTION_FIELDS
 from alpha_assets.settings import Settings
+from alpha_assets.stations.decisions import row_of
 from alpha_assets.stores.ledger import Ledger
+from alpha_assets.stores.registry import Registry
 from alpha_assets_tests.commands.call import Answer, call, home
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -66,6 +69,13 @@ class TestReading:
         assert len(one) == len([row for row in rows if row["symbol"] == "SIM02"])
         assert "promote" in said
         assert "SIM01" in said
+
+    def test_a_version_leads_back_to_the_dagster_run_that_trained_it(self, worked: Worked) -> None:
+        settings, symbol = Settings(home=worked[0]), promoted(worked)
+        client = Registry(settings).client
+        tags = client.get_run(client.get_model_version(f"{symbol}.all", "1").run_id).data.tags
+        decided_by = Ledger(settings).decisions(symbol)[0]["dagster_run"]
+        assert (tags["asset"], tags["dagster_run_id"]) == ("candidate_model", decided_by)
 
     def test_explain_tells_the_decision_and_the_gates_table(self, worked: Worked) -> None:
         symbol = promoted(worked)
@@ -162,6 +172,25 @@ class TestAPerson:
         assert (again["seq"], again["stage"]) == (3, "production")
         assert (told["who"], told["reason"], told["judged_by"]) == (person(), "not any more", "gate")
         assert told["lines"]
+
+    def test_is_told_which_model_served_before_where_it_was_another_one(self, worked: Worked, tmp_path: Path) -> None:
+        shutil.copytree(worked[0], tmp_path / "home")
+        symbol = rejected(worked)
+        settings = Settings(home=tmp_path / "home")
+        ledger = Ledger(settings)
+        last = ledger.decisions(symbol)[-1]
+        said: dict[str, Any] = {"verdict": "promote", "stage": "production", "reason": "it passes", "who": "gate"}
+        pooled = {**last, "model_name": "all.pooled", "model_version": "7", "training_id": "pooled"}
+        row = row_of(pooled, (symbol, "all"), last=last, production=None, evidence={}, now=last["decided_at"], **said)
+        ledger.decide([row])
+        with home(settings.home):
+            call("promote", symbol, "all", "--version", "1", "--why", "its own")
+            told = call("models", "explain", symbol, "all", "--format", "json").json
+            sentences = call("models", "explain", symbol, "all").out
+        assert (told["previous_model"], told["previous_version"]) == ("all.pooled", "7")
+        assert "Before it all.pooled version 7 was in production." in sentences
+        page = Registry(settings).client.get_model_version(f"{symbol}.all", "1").description
+        assert "Before it: all.pooled version 7." in str(page)
 
     def test_who_promotes_what_the_gate_turned_down_is_told_so_and_it_is_on_record(
         self, worked: Worked, decided: Path

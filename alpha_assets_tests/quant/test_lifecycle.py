@@ -1,9 +1,10 @@
 """The path of a version: what serves, what a rollback returns to, and where every version stands."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alpha_assets.quant.lifecycle import GATE, WATCH, standing, states_of, stood_in, taken_back, version_of
@@ -77,6 +78,20 @@ def test_going_back_again_and_again_visits_each_former_version_once_and_ends_wit
     assert standing(history).production is None
 
 
+@given(words=WORDS)
+@example(words=[("promote", 1), ("promote", 2), ("reject", 1)])
+@example(words=[("promote", 1), ("promote", 2), ("canary", 1), ("reject", 1)])
+@example(words=[("promote", 1), ("promote", 2), ("promote", 1), ("reject", 2)])
+def test_who_was_turned_down_since_it_served_is_in_no_line_and_has_failed(words: list[tuple[str, int]]) -> None:
+    history = told(words)
+    stands = standing(history)
+    newest = {version_of(row): row["verdict"] for row in history if row["model_version"]}
+    down = {key for key, verdict in newest.items() if verdict == "reject"}
+    assert down.isdisjoint(map(version_of, stands.line))
+    assert {stands.states[key] for key in down if key} <= {"failed"}
+    assert all(version_of(one) != version_of(other) for one, other in pairwise(stands.line)), "none follows itself"
+
+
 def told_back(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     previous = standing(history).previous
     return [decision("rollback", int(previous["model_version"]) if previous else None, "production")]
@@ -105,6 +120,16 @@ def test_the_path_of_three_versions_and_a_rollback() -> None:
     assert stands.states == {**states, ("AAA.all", "1"): "production", ("AAA.all", "2"): "failed"}
     assert stands.previous is None
     assert stands.canary is not None
+
+
+def test_a_rollback_to_who_had_been_turned_down_leaves_nobody_to_go_back_to() -> None:
+    """Ledgers hold such rollbacks: they were taken while a former version that was turned down stayed in the line."""
+    words = [("promote", 1), ("promote", 2), ("reject", 1)]
+    history = [*told(words), decision("rollback", 1, "production", 4)]
+    stands = standing(history)
+    assert stands.states == {("AAA.all", "1"): "production", ("AAA.all", "2"): "failed"}
+    assert stands.previous is None
+    assert taken_back(history).keys() == {("AAA.all", "2")}
 
 
 def test_a_rollback_takes_back_all_that_stood_above_and_no_version_of_another_model_with_its_number() -> None:

@@ -260,7 +260,7 @@ class TestRollback:
         assert due(second.lake, second.ledger, second.settings).keys() == {CELL}
         report = second.promote([CHOSEN], later(days=3))
         assert report.states() == {"rolled_back": 1}
-        assert report.partitions[CHOSEN]["reason"].endswith("back to version 1")
+        assert report.partitions[CHOSEN]["reason"].endswith(f"back to {CHOSEN}.all version 1")
         decision = second.ledger.decisions(CHOSEN)[-1]
         assert (decision["verdict"], decision["model_version"], decision["previous_version"]) == ("rollback", "1", "2")
         assert decision["evidence"]["live"]["confirmed"]
@@ -346,6 +346,17 @@ class TestAPerson:
         assert (symbol, "all") not in line.ledger.production()
         assert line.promote([symbol], later(days=7)).states() == {"unchanged": 1}
 
+    @pytest.mark.parametrize("number", [None, "1"])
+    def test_promotes_the_voice_that_the_gate_judged(self, line: Line, number: str | None) -> None:
+        (symbol, *_) = sorted(set(SYMBOLS) - {name for name, _ in line.ledger.production()})
+        cell = (symbol, "all")
+        candidate, last = line.ledger.candidates()[cell], line.ledger.decisions(symbol)[-1]
+        told: dict[str, Any] = {"verdict": "reject", "stage": "failed", "reason": "no", "who": "gate"}
+        line.ledger.decide(
+            [row_of(candidate, cell, last=last, production=None, evidence={}, now=NOW, speaker="linear", **told)]
+        )
+        assert decide(line, promote_version, number, cell)["speaker"] == "linear"
+
     def test_may_turn_a_canary_down(self, second: Line) -> None:
         decide(second, reject_version)
         assert aliases(second) == {"production": "1"}
@@ -393,6 +404,19 @@ class TestAPerson:
         with pytest.raises(DecisionRefused, match=r"say --version SIM02\.all/1 or --version pooled\.all/1"):
             decide(settled, reject_version, "1")
         assert decide(settled, reject_version, "pooled.all/1")["model_name"] == "pooled.all"
+
+    def test_who_turns_a_former_version_down_keeps_the_watch_from_bringing_it_back(self, second: Line) -> None:
+        decide(second, promote_version)
+        assert decide(second, reject_version, "1")["verdict"] == "reject"
+        assert (aliases(second), states(second)) == ({"production": "2"}, {"1": "failed", "2": "production"})
+        with pytest.raises(DecisionRefused, match="version 1 is turned down already"):
+            decide(second, reject_version, "1")
+        with pytest.raises(DecisionRefused, match="version 1 has not served before the present one, or was turned"):
+            decide(second, roll_back, "1")
+        losing(second)
+        told = second.promote([CHOSEN], later(days=6)).partitions[CHOSEN]
+        assert told["reason"].endswith("no version before it, so none serves")
+        assert CELL not in second.ledger.production()
 
     def test_cannot_turn_down_twice(self, second: Line) -> None:
         decide(second, reject_version)

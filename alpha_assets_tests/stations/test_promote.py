@@ -53,6 +53,8 @@ def test_on_a_planted_market_some_are_promoted_and_mlflow_shows_them(line: Line)
     for part in ("[Dagster run run-7]", "**all**: promoted: ", "| skill | ", "| deflated_sharpe | "):
         assert part in page
     assert {row["dagster_run"] for row in line.ledger.decisions()} == {"run-7"}
+    (seconds,) = {row["seconds"] for row in line.ledger.decisions()}
+    assert 0 < seconds == whole.data.metrics["seconds"]
     serves = {row["evidence"]["pool"]["serves"] for row in line.ledger.decisions()}
     assert {row["speaker"] for row in line.ledger.decisions()} == {
         None if one == "candidate" else one for one in serves
@@ -416,6 +418,15 @@ def test_where_own_fits_do_not_beat_the_pooled_model_its_version_is_judged_and_n
     assert (again.states(), spent) == ({"unchanged": len(SYMBOLS)}, {1})
     assert "was decided on: " in again.partitions[chosen]["reason"]
     assert line.ledger.decisions() == decisions
+
+
+def test_a_pooled_version_that_was_taken_back_is_told_so_by_the_next_pass(trained: Path, tmp_path: Path) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
+    chosen = line.promote().in_state("promoted")[0]
+    roll_back(line.ledger, (chosen, "all"), None, why="it lost", who="ann", now=later(days=1))
+    told = line.promote([chosen], later(days=2)).partitions[chosen]
+    assert (told["state"], told["verdict"]) == ("unchanged", "rollback")
+    assert told["reason"] == "the pooled version stands in for its own fit, and was decided on: it lost"
 
 
 def test_the_log_of_trainings_has_the_state_that_mlflow_has_of_own_fits_and_of_the_pooled_one_that_many_share(
