@@ -100,7 +100,7 @@ class LedgerAsOf(Ledger):
         self._lake = lake
         self._at = at
 
-    def rows(self, query: Any) -> NoReturn:  # noqa: ARG002
+    def rows(self, query: Any, **bound: Any) -> NoReturn:  # noqa: ARG002
         """Refused: the tables hold the present."""
         raise NotOfThePast("of this only the present is kept")
 

@@ -13,16 +13,20 @@ a migration makes the file, and every call looks first whether the one that was 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 from sqlalchemy import (
+    ARRAY,
     Column,
     Connection,
     Engine,
+    String,
     Table,
+    any_,
+    bindparam,
     create_engine,
     event,
     exists,
@@ -241,13 +245,13 @@ class Ledger:
         with self._connected(writing=True) as connection:
             yield connection
 
-    def rows(self, query: Any) -> list[Row]:
-        """What a query finds; nothing on a fresh home."""
+    def rows(self, query: Any, **bound: Any) -> list[Row]:
+        """What a query finds, its parameters ``bound``; nothing on a fresh home."""
         if not self.exists():
             return []
         # A query sees one instant by itself: a transaction would ask the server twice more.
         with self._connected(autocommit=True) as connection:
-            return _found(connection, query)
+            return _found(connection, query, bound)
 
     @contextmanager
     def snapshot(self) -> "Iterator[Ledger]":
@@ -514,13 +518,12 @@ class Ledger:
 
     def signals(self, symbols: Sequence[str] | None = None, newer_than: datetime | None = None) -> list[Row]:
         """Newest signals by symbol, of ``symbols`` (None: all) but the retired, created after ``newer_than``."""
-        retired = select(tables.universe.c.symbol).where(tables.universe.c.retired_at.is_not(None))
-        query = select(tables.signals).where(tables.signals.c.symbol.not_in(retired)).order_by(tables.signals.c.symbol)
+        bound: dict[str, Any] = {}
         if symbols is not None:
-            query = query.where(tables.signals.c.symbol.in_(symbols))
+            bound["symbols"] = list(symbols)
         if newer_than is not None:
-            query = query.where(tables.signals.c.created_at > newer_than)
-        return self.rows(query)
+            bound["newer_than"] = newer_than
+        return self.rows(_signals(self._file is None, *bound), **bound)
 
     def owe(self, symbols: Sequence[str], trouble: str) -> None:
         """Let readers know that the newest signals of these are in the lake alone, and why. Raises OSError."""
@@ -551,13 +554,28 @@ class Snapshot(Ledger):
         super().__init__(settings)
         self._connection = connection
 
-    def rows(self, query: Any) -> list[Row]:
+    def rows(self, query: Any, **bound: Any) -> list[Row]:
         """What a query finds at the instant of the snapshot."""
-        return [] if self._connection is None else _found(self._connection, query)
+        return [] if self._connection is None else _found(self._connection, query, bound)
 
 
-def _found(connection: Connection, query: Any) -> list[Row]:
-    found = connection.execute(query)
+@cache
+def _signals(server: bool, *bound: str) -> Any:
+    """The query of ``Ledger.signals``, made once: to put it together took as long as the server takes to answer it."""
+    said, universe = tables.signals.c, tables.universe.c
+    retired = select(universe.symbol).where(universe.retired_at.is_not(None))
+    query = select(tables.signals).where(said.symbol.not_in(retired)).order_by(said.symbol)
+    if "symbols" in bound:
+        # An array is one parameter; of a list each symbol is another, written into the query anew at every read.
+        array, listed = bindparam("symbols", type_=ARRAY(String)), bindparam("symbols", type_=String(), expanding=True)
+        query = query.where(said.symbol == any_(array) if server else said.symbol.in_(listed))
+    if "newer_than" in bound:
+        query = query.where(said.created_at > bindparam("newer_than"))
+    return query
+
+
+def _found(connection: Connection, query: Any, bound: Row) -> list[Row]:
+    found = connection.execute(query, bound)
     names = tuple(found.keys())
     # As tuples: SQLAlchemy's mappings take twice as long to become dictionaries.
     return [dict(zip(names, row, strict=True)) for row in found.all()]
