@@ -308,6 +308,9 @@ class TechnicalView:
 
 KEY = ("symbol", "timestamp")
 
+#: What patterns say is summed in whole numbers of this: the last bit of a sum of floats depends on their order.
+GRAIN = 1e-12
+
 #: What the pattern view reads beside the key; ``fired`` is told of the bars that are explained, not of the whole past.
 FIRED: Mapping[str, pl.DataType] = {"pattern_score": pl.Float64(), "pattern_confidence": pl.Float64()}
 
@@ -316,7 +319,8 @@ def fired(events: pl.DataFrame, *, told: bool = False) -> pl.DataFrame:
     """What the patterns of each bar say together: symbol, timestamp and ``FIRED``, one row a bar that has one.
 
     ``events`` hold symbol, timestamp, pattern, direction and ``success``, the probability that it goes the way it says,
-    as known at the bar, null where nobody knows one; those without direction or probability say nothing. The score is
+    as known at the bar, null where nobody knows one, in any order; those without direction or probability say nothing.
+    The score is
     the mean of direction · (2 success - 1): a pattern that is mostly wrong speaks against its name. The confidence is
     the probability of the side of the pattern that says most. With ``told`` a list ``fired`` of the patterns beside it.
     """
@@ -327,7 +331,7 @@ def fired(events: pl.DataFrame, *, told: bool = False) -> pl.DataFrame:
     return (
         said.group_by(KEY, maintain_order=True)
         .agg(
-            pl.col("lean").mean().alias("pattern_score"),
+            ((pl.col("lean") / GRAIN).round().cast(pl.Int64).sum() * GRAIN / pl.len()).alias("pattern_score"),
             (0.5 + pl.col("lean").abs().max() / 2).alias("pattern_confidence"),
             *listed,
         )

@@ -225,7 +225,8 @@ def running_events(
     """
     horizon = told_horizon(settings.learning.horizon)
     columns = [*KEY, "pattern", "direction", f"known_{horizon}", f"success_{horizon}"]
-    table = lake.read(PATTERN_TABLE, symbols=symbols, columns=columns, where=pl.col("direction") != 0)
+    directed = pl.col("direction") != 0
+    table = lake.read(PATTERN_TABLE, symbols=symbols, columns=columns, where=directed, ordered=False)
     if only is not None:
         table = table.join(only, on=["symbol", "pattern"], how="semi", maintain_order="left")
     return running(table, horizon, settings.patterns.rate_prior)
