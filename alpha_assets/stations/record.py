@@ -43,6 +43,9 @@ KEPT = timedelta(days=7)
 
 KEY = ["symbol", "timestamp"]
 
+#: What labels are made of, in ``schema.BARS``.
+LABELLED = ("symbol", "timestamp", "open", "close", "listing", "flags")
+
 #: What is read at once: the bars with their features, and the patterns.
 SIDES = 2
 
@@ -129,11 +132,11 @@ def whole_past(
 
     Beside it what the views said of them, and what followed. A model of another horizon has said nothing of it.
     """
-    since = dict.fromkeys(symbols, datetime.fromtimestamp(begins[0] / 1e6, UTC))
+    since = datetime.fromtimestamp(begins[0] / 1e6, UTC)
     names = calendars_of(ledger)
 
     def labelled() -> pl.DataFrame:
-        bars, _ = adjusted_bars(lake, settings, names, symbols, since)
+        bars, _ = adjusted_bars(lake, settings, names, symbols, since, LABELLED)
         bars = with_known_at(bars, settings, names).sort(KEY)
         labels = open_to_open(bars, settings.learning.horizon)
         return lay(labels.with_columns(reached(bars, labels)), features_of(lake, settings, views, since))
@@ -165,7 +168,7 @@ def lay(bars: pl.DataFrame, columns: pl.DataFrame) -> pl.DataFrame:
 
 
 def features_of(
-    lake: Lake, settings: Settings, views: Sequence[View], since: Mapping[str, datetime | None]
+    lake: Lake, settings: Settings, views: Sequence[View], since: datetime | Mapping[str, datetime | None]
 ) -> pl.DataFrame:
     """The regime of each bar, and the features of the present set that some view reads."""
     table = recipe_of(settings).table

@@ -105,14 +105,15 @@ def adjusted_bars(
     settings: Settings,
     names: Mapping[str, str],
     symbols: Sequence[str],
-    since: Mapping[str, datetime | None] | None = None,
+    since: datetime | Mapping[str, datetime | None] | None = None,
+    columns: Sequence[str] = tuple(BARS),
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Bars of ``symbols`` adjusted for all splits and dividends, and for each symbol left out the reason.
 
-    The columns are those of ``schema.BARS``. A symbol with an action that cannot be (a dividend above the price) is
-    left out: no factor would be right, and its neighbours are not to suffer.
+    The columns are those of ``schema.BARS`` unless fewer are named. A symbol with an action that cannot be (a dividend
+    above the price) is left out: no factor would be right, and its neighbours are not to suffer.
     """
-    bars = lake.read("bars", symbols=symbols, since=since, columns=list(BARS))
+    bars = lake.read("bars", symbols=symbols, since=since, columns=columns)
     actions = lake.read("actions", symbols=symbols).drop("first_seen_at")
     return soundly_adjusted(bars, actions, settings, names)
 
