@@ -1,10 +1,9 @@
 """Third station: a candidate a (symbol, regime), trained where something changed and logged as a version.
 
 What is unchanged is told by ``training_id``, the hash of everything that shapes the fit: then nothing is trained and
-nothing written; where other settings or a failure came in between, the version there is becomes the candidate again. A
-killed training is repeated as if it had not been: predictions are keyed by training_id, and the
-version is looked for in MLflow before one is written. Fits run side by side, one thread each; the parent alone writes,
-while the workers go on.
+nothing written; where other settings or a failure came in between, the version there is becomes the candidate again.
+A killed training is repeated as if it had not been: predictions are keyed by training_id, and the version is looked for
+in MLflow before one is written. Fits run side by side, one thread each; the parent alone writes, while they go on.
 
 Where a symbol has too little history in a regime, its candidate is the pooled model of that regime (``stations.pool``):
 the ledger's row of the cell then names that version.
@@ -799,8 +798,13 @@ def begun_trainings(lake: Lake, tasks: Iterable[Task]) -> dict[str, datetime]:
     """
     wanted = {task.identity: set(task.rows["symbol"].unique()) for task in tasks}
     symbols = set().union(*wanted.values())
-    held = lake.read("predictions", symbols=sorted(symbols), columns=["training_id", "origin", "made_at"])
-    ours = held.filter(pl.col("training_id").is_in(list(wanted)), pl.col("origin") == OUT_OF_FOLD)
+    ours = lake.read(
+        "predictions",
+        symbols=sorted(symbols),
+        columns=["training_id", "made_at"],
+        where=pl.col("training_id").is_in(list(wanted)) & (pl.col("origin") == OUT_OF_FOLD),
+        ordered=False,
+    )
     return dict(ours.group_by("training_id").agg(pl.col("made_at").min()).iter_rows())
 
 
