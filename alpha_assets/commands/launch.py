@@ -81,6 +81,8 @@ class Line:
                 run_config={**config, **voice},
                 raise_on_error=False,
             )
+        if _interrupted(result):
+            raise KeyboardInterrupt
         if not result.success:
             raise CommandFailed(_why(result))
         return result
@@ -102,6 +104,12 @@ def _said(result: "dg.ExecuteInProcessResult", asset: str) -> dict[str, dict[str
         str(event.partition): {name: value.value for name, value in event.metadata.items()} | totals
         for event in result.asset_materializations_for_node(asset)
     }
+
+
+def _interrupted(result: "dg.ExecuteInProcessResult") -> bool:
+    """Whether a step was stopped by Ctrl-C, which Dagster takes for a failure with a trace of its own."""
+    failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    return any(error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in failures)
 
 
 def _why(result: "dg.ExecuteInProcessResult") -> str:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -369,3 +371,21 @@ def test_the_main_job_runs_on_a_file_of_real_bars_without_naming_a_symbol(shared
     assert "Nothing was new" in again.out
     assert "│ unchanged" in again.out
     assert "(unchanged)" not in again.out
+
+
+@pytest.mark.slow
+def test_who_stops_a_training_reads_one_sentence_and_goes_on_by_running_it_again(
+    worked: Worked, tmp_path: Path
+) -> None:
+    shutil.copytree(worked[0], tmp_path / "home", symlinks=True)
+    with home(tmp_path / "home", LEARNING__SEED="7"):
+        command = [sys.executable, "-m", "alpha_assets.cli", "train"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            heard = next(line for line in process.stderr if "pooled models trained" in line)
+            process.send_signal(signal.SIGINT)
+            told = process.stderr.read()
+        assert process.returncode == 130, told
+        assert told.splitlines()[-1] == "alpha-assets: stopped; what was stored is whole, run it again to go on", heard
+        assert "Traceback" not in told
+        assert call("train").code == 0
