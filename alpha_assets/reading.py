@@ -64,7 +64,8 @@ class Signals:
 
     Reading imports neither dagster, mlflow, alembic nor polars, and writes nothing. While the ledger does not answer,
     or took no newer signals, they come from the lake (which takes polars) with a warning ``SignalsDegraded`` that says
-    why.
+    why. Where it does not answer none of them is fresh: nobody knows whether the model was taken back since, and a
+    symbol that the lake knows nothing of is named in the warning instead of ``UnknownSymbol``.
 
     Every call takes ``settings``, the home to read; by default that of the environment. All raise ``UnknownSymbol`` for
     a symbol that is not followed, ``ValueError`` for a choice that is none, ``StoreTrouble`` (the base of these
@@ -284,8 +285,15 @@ def _held(settings: Settings, symbols: Sequence[str] | None) -> list[dict[str, A
             raise trouble from other
         if not remembered:
             raise
-        _warn(f"{trouble}; the signals are those that the lake remembers")
-        return [row for row in remembered if symbols is None or row["symbol"] in symbols]
+        unknown = sorted(set(symbols or ()) - {row["symbol"] for row in remembered})
+        nothing = f"; it remembers nothing of {', '.join(unknown)}" if unknown else ""
+        _warn(
+            f"{trouble}; the signals are those that the lake remembers, and none is fresh: what was decided since is "
+            f"in the ledger{nothing}"
+        )
+        # As the ledger expires what was outdated by a decision.
+        told = [{**row, "expires_at": row["created_at"]} for row in remembered]
+        return [row for row in told if symbols is None or row["symbol"] in symbols]
     owed = noted(settings)
     return rows if owed is None else _with_those_of_the_lake(settings, rows, symbols, *owed)
 

@@ -194,11 +194,14 @@ def test_while_the_ledger_does_not_answer_the_lake_does_and_the_trouble_is_told(
     for ask in (
         lambda: named(signals(settings=settings)) == ["AAA", "BBB"],
         lambda: named(signals(["BBB", "NOPE"], settings=settings)) == ["BBB"],
+        lambda: not any(row["fresh"] for row in signals(settings=settings)),
         lambda: signals.metrics(settings=settings)["sell"] == 2,
         lambda: signals.explain("AAA", settings)["reason"] == "of the lake",
     ):
         with pytest.warns(SignalsDegraded, match=r"ledger\.db .*; the signals are those that the lake remembers"):
             assert ask()
+    with pytest.warns(SignalsDegraded, match="none is fresh.*; it remembers nothing of NOPE"):
+        signals(["BBB", "NOPE"], settings=settings)
     with home(settings.home):
         told = [call("signals", "explain", "AAA"), call("signals", "metrics", "--symbols", "AAA")]
     assert [said.code for said in told] == [0, 0]
