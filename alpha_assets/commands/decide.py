@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alpha_assets.commands import home, show
 from alpha_assets.commands.launch import say
-from alpha_assets.commands.models import PROMOTION_FIELDS, SHOWN_PROMOTION_FIELDS, cell_of, now, opened
+from alpha_assets.commands.models import cell_of, decision_table, model_of, now, opened
 from alpha_assets.commands.trouble import CommandFailed
 from alpha_assets.settings import Settings
 
@@ -21,7 +21,7 @@ Decide = Callable[..., dict[str, Any]]
 
 
 def promote(settings: Settings, options: Namespace) -> None:
-    """Bring a version into production: the canary, the one held for a person, the candidate, or the one named."""
+    """Bring a version into production: the one named, else what waits, else what the newest training came to."""
     from alpha_assets.stations.decisions import promote_version
 
     def decide(ledger: "Ledger", registry: "Registry", cell: tuple[str, str], **said: Any) -> dict[str, Any]:
@@ -81,10 +81,11 @@ def _decided(settings: Settings, options: Namespace, decide: Decide) -> None:
     cell = cell_of(ledger, options)
     home.prepare(settings)
     row = decide(ledger, registry, cell, why=why, who=person(), now=now())
-    fields = SHOWN_PROMOTION_FIELDS if options.format == "table" else PROMOTION_FIELDS
-    show.table([row], fields, options.format)
+    decision_table([row], options.format)
     if (overruled := row["evidence"].get("overrules")) is not None:
         say(f"this overrules a {overruled['verdict']} by {overruled['who']}: {overruled['reason']}")
+    if row["evidence"].get("unjudged"):
+        say(f"no gate has judged {model_of(row)}")
     try:
         reconcile(ledger, registry)
     except RegistryUnavailable as error:

@@ -1,7 +1,7 @@
 """Models: which versions there are, every decision, why one serves, and the clean-up of old ones."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ PROMOTION_FIELDS = (
     *("reason", "decided_at", "dagster_run"),
 )
 #: What fits on a screen; CSV and JSON have all fields.
-SHOWN_PROMOTION_FIELDS = ("symbol", "regime", "seq", "verdict", "stage", "model_version", "who", "reason", "decided_at")
+SHOWN_PROMOTION_FIELDS = ("symbol", "regime", "seq", "verdict", "stage", "model", "who", "reason", "decided_at")
 CLEAN_FIELDS = ("model", "version", "created_at", "fate", "why")
 
 
@@ -44,8 +44,7 @@ def promotions(settings: Settings, options: Namespace) -> None:
     ledger = opened(settings)
     if options.symbol is not None:
         refuse_unknown(ledger, options.symbol)
-    fields = SHOWN_PROMOTION_FIELDS if options.format == "table" else PROMOTION_FIELDS
-    show.table(ledger.decisions(options.symbol), fields, options.format, "nothing was decided yet: alpha-assets train")
+    decision_table(ledger.decisions(options.symbol), options.format)
 
 
 def explain(settings: Settings, options: Namespace) -> None:
@@ -139,6 +138,18 @@ def clean(settings: Settings, options: Namespace) -> None:
     if options.format == "table" and not options.yes and any(row["fate"] == "delete" for row in rows):
         count = sum(row["fate"] == "delete" for row in rows)
         print(f"nothing was deleted: --yes deletes {show.counted(count, 'version')} with the files")
+
+
+def decision_table(rows: Sequence[Mapping[str, Any]], form: str) -> None:
+    """Print decisions; people read the model and its number as one."""
+    fields = SHOWN_PROMOTION_FIELDS if form == "table" else PROMOTION_FIELDS
+    shown = [{**row, "model": model_of(row)} for row in rows]
+    show.table(shown, fields, form, "nothing was decided yet: alpha-assets train")
+
+
+def model_of(row: Mapping[str, Any]) -> str | None:
+    """The version that a decision is about, by its model; None of a rollback to nothing."""
+    return f"{row['model_name']} version {row['model_version']}" if row["model_version"] else None
 
 
 def opened(settings: Settings) -> "Ledger":

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from datetime import datetime
 from typing import Any
 
-from alpha_assets.quant.lifecycle import FAILED, NOBODY, Standing, standing, version_of
+from alpha_assets.quant.lifecycle import FAILED, GATE, NOBODY, Standing, standing, stood_in, version_of
 from alpha_assets.settings import Settings
 from alpha_assets.stations.sets import recipe_of, restored
 from alpha_assets.stations.train import model_name
@@ -115,7 +115,7 @@ def promote_version(
     who: str,
     now: datetime,
 ) -> Row:
-    """A person's word that this version serves from now on; None: the canary, the one held for a person, the candidate.
+    """A person's word that this version serves from now on; None: what waits, else what the newest training came to.
 
     Raises DecisionRefused where it serves already, does not exist, or could not be asked.
     """
@@ -130,14 +130,14 @@ def promote_version(
             raise DecisionRefused(f"{_version(model)} is in production already")
         _refuse_unreadable(ledger, registry, settings, model, cell)
         return _recorded(
-            ledger, history, stands, cell, model, "promote", "production", why, who, now, _overruled(history, model)
+            ledger, history, stands, cell, model, "promote", "production", why, who, now, _against(history, model)
         )
 
 
 def reject_version(
     ledger: Ledger, cell: tuple[str, str], number: str | None, *, why: str, who: str, now: datetime
 ) -> Row:
-    """A person's word that this version never serves; None: the canary, the one held for a person, the candidate.
+    """A person's word that this version never serves; None: what waits, else what the newest training came to.
 
     Raises DecisionRefused for the version in production, for one turned down already, and for one that does not exist.
     """
@@ -190,7 +190,10 @@ def _known(ledger: Ledger, cell: tuple[str, str]) -> tuple[list[Row], Standing, 
 def _wanted(
     history: Sequence[Row], stands: Standing, candidate: Row | None, cell: tuple[str, str], number: str | None
 ) -> Mapping[str, Any]:
-    """The version that a person means: the one named, else the one that waits for a decision."""
+    """The version that a person means: the one named, else the canary, else the one held for a person.
+
+    Where neither is, what the gate judged in the candidate's place, else the candidate.
+    """
     trained = _as_judged(history, candidate)
     if number is not None:
         found = _named_version([*([trained] if trained else []), *reversed(history)], cell, number)
@@ -200,13 +203,14 @@ def _wanted(
             )
         return found
     held = next((row for row in reversed(history) if _state(stands, row) == "staging"), None)
-    waiting = stands.canary or held or trained
+    instead = _as_judged(history, candidate and stood_in(history, candidate))
+    waiting = stands.canary or held or instead or trained
     if waiting is None:
         raise DecisionRefused(f"{_named(cell)} has no version that waits for a decision: name one with --version")
     return waiting
 
 
-def _as_judged(history: Sequence[Row], candidate: Row | None) -> Row | None:
+def _as_judged(history: Sequence[Row], candidate: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """The newest decision on a candidate's version, which knows whose opinion was judged; else the candidate."""
     if candidate is None or candidate["model_version"] is None:
         return None
@@ -282,13 +286,14 @@ def _recorded(
     return row
 
 
-def _overruled(history: Sequence[Row], model: Mapping[str, Any]) -> dict[str, Any]:
-    """What was last said against the version that a person promotes; nothing where nobody said anything."""
+def _against(history: Sequence[Row], model: Mapping[str, Any]) -> dict[str, Any]:
+    """What was last said against the version that a person promotes, and whether no gate has judged it."""
     said = [row for row in history if version_of(row) == version_of(model)]
+    unjudged = {} if any(row["who"] == GATE for row in said) else {"unjudged": True}
     if not said or said[-1]["verdict"] not in ("reject", "hold"):
-        return {}
+        return unjudged
     last = said[-1]
-    return {"overrules": {name: last[name] for name in ("verdict", "who", "reason", "seq")}}
+    return {**unjudged, "overrules": {name: last[name] for name in ("verdict", "who", "reason", "seq")}}
 
 
 def _version(model: Mapping[str, Any]) -> str:

@@ -204,6 +204,29 @@ class TestAPerson:
         assert (last["verdict"], last["evidence"]["overrules"]["verdict"]) == ("promote", "reject")
         assert "I know better" in told
 
+    def test_sees_which_model_was_decided_on_and_is_told_where_no_gate_has_judged_it(
+        self, worked: Worked, tmp_path: Path
+    ) -> None:
+        shutil.copytree(worked[0], tmp_path / "home")
+        symbol, ledger = rejected(worked), Ledger(Settings(home=tmp_path / "home"))
+        last = ledger.decisions(symbol)[-1]
+        said: dict[str, Any] = {"verdict": "reject", "stage": "failed", "reason": "too odd", "who": "bob"}
+        pooled = {**last, "model_name": "all.pooled", "model_version": "7"}
+        row = row_of(pooled, (symbol, "all"), last=last, production=None, evidence={}, now=last["decided_at"], **said)
+        ledger.decide([row])
+        with home(tmp_path / "home"):
+            own = call("promote", symbol, "all", "--version", f"{symbol}.all/1", "--why", "its own")
+            other = call("promote", symbol, "all", "--version", "7", "--why", "or so")
+            back = call("rollback", symbol, "all", "--why", "not so")
+            history = call("promotions", symbol).out
+        assert [f"{symbol}.all version 1" in answer.out for answer in (own, other, back)] == [True, False, True]
+        assert "all.pooled version 7" in other.out
+        assert {"this overrules a reject by bob: too odd", "no gate has judged all.pooled version 7"} <= set(
+            other.err.splitlines()
+        )
+        assert "no gate has judged" not in own.err + back.err
+        assert all(name in history for name in (f"{symbol}.all version 1", "all.pooled version 7"))
+
     def test_is_refused_what_makes_no_sense(self, worked: Worked) -> None:
         with home(worked[0]):
             said = call("reject", rejected(worked), "all", "--why", "twice")

@@ -12,7 +12,7 @@ import pytest
 from alpha_assets.quant import gate
 from alpha_assets.quant.parameters import FeatureParameters, GateParameters, PromotionParameters, RegimeParameters
 from alpha_assets.stations import projection
-from alpha_assets.stations.decisions import promote_version, reject_version, roll_back
+from alpha_assets.stations.decisions import DecisionRefused, promote_version, reject_version, roll_back, row_of
 from alpha_assets.stations.dossier import ml_profile, training_log, version_rows
 from alpha_assets.stations.inspect_models import aliases_verdict
 from alpha_assets.stations.pool import train_pools
@@ -427,6 +427,33 @@ def test_a_pooled_version_that_was_taken_back_is_told_so_by_the_next_pass(traine
     told = line.promote([chosen], later(days=2)).partitions[chosen]
     assert (told["state"], told["verdict"]) == ("unchanged", "rollback")
     assert told["reason"] == "the pooled version stands in for its own fit, and was decided on: it lost"
+
+
+def test_a_person_who_names_no_version_means_the_pooled_one_that_was_decided_on_in_the_place_of_the_own_fit(
+    trained: Path, tmp_path: Path
+) -> None:
+    line = beside_a_pool(trained, tmp_path / "home", sees=0.4)
+    line.promote()
+    serves, other = sorted(line.ledger.production())[:2]
+    word: dict[str, Any] = {"why": "again", "who": "ann"}
+
+    def promoted(cell: tuple[str, str], number: str | None, day: int) -> tuple[str, dict[str, Any]]:
+        given = (line.ledger, line.registry, line.settings, cell, number)
+        row = promote_version(*given, now=later(days=day), **word)
+        return f"{row['model_name']}/{row['model_version']}", row["evidence"]
+
+    roll_back(line.ledger, serves, None, now=later(days=1), **word)
+    assert promoted(serves, None, 2) == ("all.pooled/1", {})
+    assert promoted(serves, f"{serves[0]}.all/1", 3) == (f"{serves[0]}.all/1", {"unjudged": True})
+    with pytest.raises(DecisionRefused, match=r"all\.pooled version 1 is in production"):
+        reject_version(line.ledger, other, None, now=later(days=1), **word)
+    (judged,) = line.ledger.history([other[0]])[other]
+    said: dict[str, Any] = {"verdict": "reject", "stage": "failed", "reason": "no skill", "who": "gate"}
+    line.ledger.decide([row_of(judged, other, last=judged, production=judged, evidence={}, now=later(days=1), **said)])
+    with pytest.raises(DecisionRefused, match=r"all\.pooled version 1 is turned down already"):
+        reject_version(line.ledger, other, None, now=later(days=2), **word)
+    name, evidence = promoted(other, None, 2)
+    assert (name, evidence["overrules"]["reason"], "unjudged" in evidence) == ("all.pooled/1", "no skill", False)
 
 
 def test_the_log_of_trainings_has_the_state_that_mlflow_has_of_own_fits_and_of_the_pooled_one_that_many_share(
