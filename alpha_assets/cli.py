@@ -190,8 +190,8 @@ def _day(text: str) -> date:
 
 def _deciding(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     for name, what in (
-        ("promote", "bring a version into production: the canary or candidate, or --version"),
-        ("reject", "turn a version down for good: the canary or candidate, or --version"),
+        ("promote", "bring a version into production: what waits, else what was judged last, or --version"),
+        ("reject", "turn a version down for good: what waits, else what was judged last, or --version"),
         ("rollback", "take production back to the version before it, or to --version"),
     ):
         verb = _verb(verbs, name, what, _call("decide", name))
