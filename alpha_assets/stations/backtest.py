@@ -17,7 +17,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock_time
 from typing import Any
@@ -98,7 +98,8 @@ def backtest(
     """Play the backtest of these settings, log it as an MLflow run, and tell it (``backtest_report.report``).
 
     Beside the report, what is told holds ``state`` (done, or empty with the ``reason``), ``of`` (which models spoke and
-    how many rows of what origin), ``parameters``, ``run`` (MLflow's id) and ``seconds``.
+    how many rows of what origin), ``parameters``, ``run`` (MLflow's id) and ``seconds``. Where no period can be played
+    it is empty, nothing is logged and no trial counted.
     """
     started = time.perf_counter()
     wish = wish or Wish()
@@ -111,7 +112,7 @@ def backtest(
     said = _said(lake, settings, speaking, wish)
     progress("predictions read", 1, 4)
     if said.is_empty():
-        return _nothing(_why_nothing(wish))
+        return _nothing(_why_nothing(lake, settings, names, speaking, wish))
     bars = _bars(lake, settings, names, symbols, wish)
     heard, late = _unseen(said, bars)
     if heard.is_empty():
@@ -132,6 +133,8 @@ def backtest(
         retired=names.keys() - {row["symbol"] for row in ledger.universe()},
     ).while_held(heard.select(pl.col("timestamp").max()).item())
     net = plan.played(trading.cost_per_side, trading.borrow_bp_year / 10_000).net
+    if not len(net):
+        return _nothing(_why_nothing(lake, settings, names, speaking, wish))
     trials = _tried(ledger, settings, wish, speaking, ratios.sharpe(net, 1.0), now)
     told = report(plan, trading, settings.gate, horizon, trials, settings.features.benchmark)
     progress("backtest played", 3, 4)
@@ -192,7 +195,32 @@ def brief(told: Row) -> Row:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _why_nothing(wish: Wish) -> str:
+def _why_nothing(
+    lake: Lake, settings: Settings, names: Mapping[str, str], speaking: Mapping[Cell, tuple[str, bool]], wish: Wish
+) -> str:
+    """Why no period can be played between the dates that are wished for, and which dates can be."""
+    whole = replace(wish, since=None, until=None)
+    said = _said(lake, settings, speaking, whole)
+    if said.is_empty():
+        return _why_silent(wish)
+    bars = _bars(lake, settings, names, sorted({symbol for symbol, _ in speaking}), whole)
+    heard, _ = _unseen(said, bars)
+    followed = heard.filter(pl.col("timestamp") < bars["timestamp"].max())
+    if followed.is_empty():
+        return "no bar has followed what was said yet: alpha-assets refresh"
+    at = pl.col("timestamp")
+    pieces = followed.group_by(since=pl.col("origin") != OUT_OF_FOLD).agg(first=at.min(), last=at.max()).sort("since")
+    days = " and ".join(f"from {first:%Y-%m-%d} to {last:%Y-%m-%d}" for _, first, last in pieces.iter_rows())
+    return f"nothing can be played between these dates: what was said can be played {days}{_of_the_vault(settings)}"
+
+
+def _of_the_vault(settings: Settings) -> str:
+    share = settings.learning.vault_share
+    vault = f"of the newest {100 * share:g} % of the dates, the vault (ALPHA_LEARNING__VAULT_SHARE)"
+    return f"; {vault}, nothing is tested out of fold" if share else ""
+
+
+def _why_silent(wish: Wish) -> str:
     if wish.promoted_only:
         return "no version in production has said anything of these bars: alpha-assets promotions says what was decided"
     return "no candidate has said anything of these bars out of fold: alpha-assets train"

@@ -26,13 +26,25 @@ def test_every_signal_that_the_commands_have_said_comes_out_the_same(worked: Wor
         told = call("replay", "--format", "json").json
         said = Lake(load()).read("signals")
         shown = call("replay", symbol, "--since", "2000-01-01")
-        none = call("replay", "--until", "2000-01-01")
+        early, late = call("replay", "--until", "2000-01-01"), call("replay", symbol, "--since", "2050-01-01")
     assert said.filter(symbol=symbol)["model_version"].is_not_null().any()
     runs = said["created_at"].n_unique()
     assert told == {"signals": said.height, "runs": runs, "same": said.height, "different": 0, "untold": 0, "rows": []}
     assert (shown.code, shown.out.count("\n")) == (0, 1)
     own = said.filter(symbol=symbol).height
     assert shown.out.endswith(f"made again from what was known then: {own} came out the same, 0 different.\n")
+    for none, bars in ((early, said["bar_time"]), (late, said.filter(symbol=symbol)["bar_time"])):
+        days = f"from {bars.min():%Y-%m-%d} to {bars.max():%Y-%m-%d}"
+        assert (none.code, none.out) == (0, f"no signal was said of these bars: those there are, are of bars {days}\n")
+
+
+def test_where_nothing_was_ever_said_the_next_step_is_named(worked: Worked, tmp_path: Path) -> None:
+    shutil.copytree(worked[0], tmp_path / "home")
+    with home(tmp_path / "home"):
+        lake = Lake(load())
+        said = lake.read("signals")
+        lake.replace("signals", said[:0], sorted(said["symbol"].unique()))
+        none = call("replay", "--since", "2000-01-01")
     assert (none.code, none.out) == (0, "no signal was said of these bars yet: alpha-assets refresh\n")
 
 

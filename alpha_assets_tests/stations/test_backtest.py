@@ -265,6 +265,56 @@ def test_over_the_vaults_dates_nobody_spoke_and_they_are_no_idle_time(fresh: Lin
     assert (alone["of"]["live"], alone["of"]["rows_apart_left_out"]) == (word.height, 0)
 
 
+def test_dates_without_a_period_are_refused_with_those_that_can_be_played_and_are_no_look(fresh: Line) -> None:
+    rows, bars = oof(fresh), fresh.lake.read("bars")["timestamp"].unique().sort()
+    spoken = rows.filter(pl.col("timestamp") < bars[-60])
+    at = pl.lit(bars[-1]).cast(rows.schema["timestamp"])
+    word = spoken[-1:].with_columns(timestamp=at, origin=pl.lit("live"), learnt_until=None)
+    fresh.lake.replace("predictions", pl.concat([spoken, word]), list(SYMBOLS))
+    line = Line(fresh.settings.home, backtest=FORCED, learning=replace(LIGHT, vault_share=0.15))
+    first, last = spoken["timestamp"].min(), spoken["timestamp"].max()
+    runs = line.runs()
+    for wish in (Wish(since=bars[-40].date()), Wish(since=bars[-40].date(), until=bars[-20].date())):
+        found = played(line, wish)
+        assert found["state"] == "empty"
+        assert f"what was said can be played from {first:%Y-%m-%d} to {last:%Y-%m-%d};" in found["reason"]
+        assert "of the newest 15 % of the dates, the vault (ALPHA_LEARNING__VAULT_SHARE)" in found["reason"]
+    assert line.ledger.trials(f"backtest|{family(line.settings, '*')}") == []
+    assert line.runs() == runs
+    assert "vault" not in played(fresh, Wish(since=bars[-1].date()))["reason"], "where there is none"
+
+
+def test_live_words_that_a_bar_follows_are_among_the_dates_that_can_be_played(fresh: Line) -> None:
+    rows, bars = oof(fresh), fresh.lake.read("bars")["timestamp"].unique().sort()
+    spoken = rows.filter(pl.col("timestamp") < bars[-60])
+    at = pl.lit(bars[-20]).cast(rows.schema["timestamp"])
+    word = spoken[-1:].with_columns(timestamp=at, origin=pl.lit("live"), learnt_until=None)
+    fresh.lake.replace("predictions", pl.concat([spoken, word]), list(SYMBOLS))
+    live = f"{bars[-20]:%Y-%m-%d}"
+    told = played(fresh, Wish(since=bars[-50].date(), until=bars[-30].date()))["reason"]
+    assert f"to {spoken['timestamp'].max():%Y-%m-%d} and from {live} to {live}" in told
+
+
+def test_words_that_no_bar_has_followed_yet_are_no_backtest(fresh: Line) -> None:
+    last = fresh.lake.read("bars")["timestamp"].max()
+    rows = oof(fresh)
+    word = rows[-1:].with_columns(timestamp=pl.lit(last).cast(rows.schema["timestamp"]), learnt_until=None)
+    fresh.lake.replace("predictions", word, list(SYMBOLS))
+    found = played(fresh)
+    assert (found["state"], found["reason"]) == (
+        "empty",
+        "no bar has followed what was said yet: alpha-assets refresh",
+    )
+
+
+def test_where_every_signal_says_hold_the_account_has_periods_and_is_played(fresh: Line) -> None:
+    silent = {"backtest": replace(FORCED, rule="signal", long_only=True), "signal": SignalParameters(buy_from=0.99)}
+    still = Line(fresh.settings.home, **silent)
+    found = played(still)
+    assert (found["state"], found["trades"]["decisions"]) == ("done", 0)
+    assert found["period"]["periods"] > 0
+
+
 def test_the_bars_whose_labels_no_fit_could_know_are_no_pause(fresh: Line) -> None:
     """Without a vault as many bars as a label lasts lie between what was said out of fold and live."""
     rows = oof(fresh)
