@@ -213,7 +213,7 @@ def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -
             fallback=pl.col("regime") == ALL,
             live=pl.col("origin") == LIVE,
         )
-        .sort("fallback", "live", maintain_order=True)
+        .sort(*KEY, "fallback", "live")
         .unique(KEY, keep="first", maintain_order=True)
         .select(*KEY, *voice, *classes, "dissimilarity", "live")
     )

@@ -202,8 +202,8 @@ class Ledger:
         if self._queries is None:
             url = make_url(self._settings.ledger)
             sqlite = url.get_backend_name() == "sqlite"
-            self._queries = self.engine() if sqlite else self._on_a_server(url, isolation_level="AUTOCOMMIT")
-            self._queries = self._queries.execution_options(writing=False, autocommit=True)
+            engine = self.engine() if sqlite else self._on_a_server(url, isolation_level="AUTOCOMMIT")
+            self._queries = engine.execution_options(writing=False, autocommit=True)
         return self._queries
 
     def _on_a_server(self, url: URL, **options: Any) -> Engine:

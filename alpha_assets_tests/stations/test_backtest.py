@@ -265,12 +265,18 @@ def test_over_the_vaults_dates_nobody_spoke_and_they_are_no_idle_time(fresh: Lin
     assert (alone["of"]["live"], alone["of"]["rows_apart_left_out"]) == (word.height, 0)
 
 
-def test_dates_without_a_period_are_refused_with_those_that_can_be_played_and_are_no_look(fresh: Line) -> None:
-    rows, bars = oof(fresh), fresh.lake.read("bars")["timestamp"].unique().sort()
+def spoken_of(line: Line, live: int) -> tuple[pl.DataFrame, pl.Series]:
+    """What is said out of fold, until 60 bars before the end, and the bars; one word was live, of the bar so placed."""
+    rows, bars = oof(line), line.lake.read("bars")["timestamp"].unique().sort()
     spoken = rows.filter(pl.col("timestamp") < bars[-60])
-    at = pl.lit(bars[-1]).cast(rows.schema["timestamp"])
+    at = pl.lit(bars[live]).cast(rows.schema["timestamp"])
     word = spoken[-1:].with_columns(timestamp=at, origin=pl.lit("live"), learnt_until=None)
-    fresh.lake.replace("predictions", pl.concat([spoken, word]), list(SYMBOLS))
+    line.lake.replace("predictions", pl.concat([spoken, word]), list(SYMBOLS))
+    return spoken, bars
+
+
+def test_dates_without_a_period_are_refused_with_those_that_can_be_played_and_are_no_look(fresh: Line) -> None:
+    spoken, bars = spoken_of(fresh, live=-1)
     line = Line(fresh.settings.home, backtest=FORCED, learning=replace(LIGHT, vault_share=0.15))
     first, last = spoken["timestamp"].min(), spoken["timestamp"].max()
     runs = line.runs()
@@ -285,11 +291,7 @@ def test_dates_without_a_period_are_refused_with_those_that_can_be_played_and_ar
 
 
 def test_live_words_that_a_bar_follows_are_among_the_dates_that_can_be_played(fresh: Line) -> None:
-    rows, bars = oof(fresh), fresh.lake.read("bars")["timestamp"].unique().sort()
-    spoken = rows.filter(pl.col("timestamp") < bars[-60])
-    at = pl.lit(bars[-20]).cast(rows.schema["timestamp"])
-    word = spoken[-1:].with_columns(timestamp=at, origin=pl.lit("live"), learnt_until=None)
-    fresh.lake.replace("predictions", pl.concat([spoken, word]), list(SYMBOLS))
+    spoken, bars = spoken_of(fresh, live=-20)
     live = f"{bars[-20]:%Y-%m-%d}"
     told = played(fresh, Wish(since=bars[-50].date(), until=bars[-30].date()))["reason"]
     assert f"to {spoken['timestamp'].max():%Y-%m-%d} and from {live} to {live}" in told
