@@ -140,7 +140,9 @@ class Weights:
 
     def blend(self, scores: Array, cell: Array, period: Array) -> Array:
         """The blended score of rows, in [-1, 1]; NaN where every view abstains. Shapes as in ``Past``."""
-        unit, weight = self.unit[period], self.weight[period, cell]
+        regimes, views = self.weight.shape[1:]
+        unit = self.unit.take(period, axis=0)
+        weight = self.weight.reshape(-1, views).take(period * regimes + cell, axis=0)
         speaks = np.isfinite(scores)
         said = np.where(speaks, np.clip(scores / unit, -REACH, REACH) / REACH, 0.0)
         total = (weight * speaks).sum(axis=1)
@@ -194,8 +196,10 @@ def _ics(past: Past, view: int) -> tuple[Array, Array]:
     z, y, settled, cell = said[rows], past.earned[rows], past.settled[rows], past.cell[rows]
     shape = (len(past.begins), len(REGIMES))
 
+    place = settled * shape[1] + cell
+
     def told(weights: Array | None = None) -> Array:
-        return np.bincount(settled * shape[1] + cell, weights, shape[0] * shape[1]).reshape(shape)
+        return np.bincount(place, weights, shape[0] * shape[1]).reshape(shape)
 
     told_then = with_all(told())
     count, sum_z, sum_y, sum_zz, sum_yy, sum_zy = (
@@ -206,8 +210,10 @@ def _ics(past: Past, view: int) -> tuple[Array, Array]:
         scale = (sum_zz - count * mean_z**2) * (sum_yy - count * mean_y**2)
         measured = scale > 1e-12 * sum_zz * sum_yy
         ic = np.where(measured, (sum_zy - count * mean_z * mean_y) / np.sqrt(scale), 0.0)
-        together = told((z - mean_z[settled, cell]) * (y - mean_y[settled, cell]))
-        together[:, 0] = np.bincount(settled, (z - mean_z[settled, 0]) * (y - mean_y[settled, 0]), shape[0])
+        together = told((z - mean_z.take(place)) * (y - mean_y.take(place)))
+        together[:, 0] = np.bincount(
+            settled, (z - mean_z[:, 0].take(settled)) * (y - mean_y[:, 0].take(settled)), shape[0]
+        )
         noise = _long_run(together, settled - past.period[rows], cell) / scale
         periods = np.cumsum(told_then > 0, axis=0)
         outcomes = np.minimum(count / past.horizon, periods / (periods + CAUTION) / noise)

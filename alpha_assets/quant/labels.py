@@ -44,8 +44,8 @@ MOMENTUM_BARS = 20
 STILL = 1e-9
 
 
-def open_to_open(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    """What followed each bar, one row a bar, sorted by symbol and timestamp.
+def open_to_open(bars: pl.DataFrame, horizon: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """What followed each bar, one row a bar, sorted by symbol and timestamp; of that exactly ``columns``, if named.
 
     ``bars`` holds symbol, timestamp, listing, open and close adjusted for splits and dividends, flags (cleaning
     rules that fired, null for none), and known_at, the instant the bar is known: its end
@@ -70,8 +70,9 @@ def open_to_open(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
         raise ValueError(f"a label of {horizon} bars: the horizon must be at least 1 bar")
     _require(bars, (*LISTING, "timestamp", "known_at", "open", "close", "flags"))
     entered, left = _later("open", 1), _later("open", 1 + horizon)
-    return (
-        bars.sort("symbol", "timestamp")
+    followed = (
+        bars.lazy()
+        .sort("symbol", "timestamp")
         .with_columns(clean=_flags_within(horizon) == 0)
         .select(
             "symbol",
@@ -90,6 +91,7 @@ def open_to_open(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
             up=pl.col("label_return") > TIE,
         )
     )
+    return (followed if columns is None else followed.select(columns)).collect()
 
 
 def known_then(horizon: int) -> Mapping[str, pl.Expr]:

@@ -47,6 +47,9 @@ WITHOUT_SCORE = np.array([1.0, 0.0, 1.0, 1.0])
 #: Log-odds that a deviation of the outcome's mean is worth where outcomes are normal: φ(0) / (1/4).
 ODDS_A_DEVIATION = 1.596
 
+#: A step of Newton's after which the next would be rounding: each squares the one before.
+SETTLED = 1e-8
+
 #: Steps of the histograms of confidences and of residuals, and how far these reach.
 CONFIDENCE_STEP = 5e-4
 RESIDUAL_STEP = 0.02
@@ -141,10 +144,10 @@ def _calibrated(
     place = np.ravel_multi_index((past.settled[rows], past.cell[rows], cell), (periods, regimes, count))
     # Of h bars that overlap each tells a share of one outcome.
     totals = [
-        np.bincount(place, values, periods * regimes * count).reshape(periods, regimes, count).cumsum(axis=0)
+        np.bincount(place, values, periods * regimes * count).reshape(periods, regimes, count).cumsum(axis=0)[-wanted:]
         for values in (None, won, size, base)
     ]
-    totals = [with_all(total)[-wanted:] for total in totals]
+    totals = [with_all(total) for total in totals]
     rows_a_cell = np.maximum(totals[0], 1.0)
     sides = np.broadcast_to(np.where(np.arange(count) % 2, 1.0, -1.0), rows_a_cell.shape)
     columns = _columns(totals[2] / rows_a_cell, sides, totals[3] / rows_a_cell)
@@ -173,7 +176,10 @@ def _fitted(columns: Array, number: Array, right: Array, believed: Array, parame
         gradient = (columns * (right - number * p)[..., None]).sum(axis=1) - precision * (found - believed)
         information = np.swapaxes(columns * (number * p * (1 - p))[..., None], 1, 2) @ columns
         information = information + precision[:, None, :] * np.eye(4)
-        found = found + np.linalg.solve(information, gradient[..., None])[..., 0]
+        step = np.linalg.solve(information, gradient[..., None])[..., 0]
+        found = found + step
+        if np.abs(step).max(initial=0.0) < SETTLED:
+            break
     wrong = found[:, 1] < 0
     if wrong.any():
         unheard = (columns[wrong] * WITHOUT_SCORE, number[wrong], right[wrong], believed[wrong] * WITHOUT_SCORE)

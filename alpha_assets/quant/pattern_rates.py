@@ -189,7 +189,7 @@ def running(table: pl.DataFrame, horizon: int, prior: float) -> pl.DataFrame:
     group = _codes(events["symbol"], symbols) * len(patterns) + _codes(events["pattern"], patterns)
     settled = np.flatnonzero(events.select(pl.all_horizontal(pl.col(known, right).is_not_null())).to_series())
     at, then = (events[name].to_physical().fill_null(0).to_numpy() for name in ("timestamp", known))
-    stamps = np.unique(np.concatenate([at, then[settled]]))
+    stamps = pl.Series(np.concatenate([at, then[settled]])).unique().sort().to_numpy()
     # A place counts stamps within a group and groups before each other: one number to sort and to search by.
     began, ended = (group * len(stamps) + np.searchsorted(stamps, moments) for moments in (at, then))
     settled = settled[np.argsort(ended[settled], kind="stable")]
@@ -215,7 +215,8 @@ def _so_far(
     ``began`` are places: group times ``len(stamps)`` plus the place of the event's bar among ``stamps``. Sums are of
     whole numbers, so that other groups beside it do not change the last bit.
     """
-    first = np.searchsorted(group, group)
+    begins = np.flatnonzero(np.diff(group, prepend=-1))
+    first = np.repeat(begins, np.diff(begins, append=len(group)))
     count = np.arange(1, len(group) + 1) - first
     base = group * len(stamps)
     newest = stamps[np.maximum.accumulate(began) - base]

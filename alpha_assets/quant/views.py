@@ -316,26 +316,22 @@ FIRED: Mapping[str, pl.DataType] = {"pattern_score": pl.Float64(), "pattern_conf
 
 
 def fired(events: pl.DataFrame, *, told: bool = False) -> pl.DataFrame:
-    """What the patterns of each bar say together: symbol, timestamp and ``FIRED``, one row a bar that has one.
+    """What the patterns of each bar say together: symbol, timestamp and ``FIRED``, a row a bar that has one, unsorted.
 
     ``events`` hold symbol, timestamp, pattern, direction and ``success``, the probability that it goes the way it says,
     as known at the bar, null where nobody knows one, in any order; those without direction or probability say nothing.
-    The score is
-    the mean of direction · (2 success - 1): a pattern that is mostly wrong speaks against its name. The confidence is
-    the probability of the side of the pattern that says most. With ``told`` a list ``fired`` of the patterns beside it.
+    The score is the mean of direction · (2 success - 1): a pattern that is mostly wrong speaks against its name. The
+    confidence is the probability of the side of the pattern that says most. With ``told`` a list ``fired`` of the
+    patterns beside it.
     """
     said = events.filter((pl.col("direction") != 0) & pl.col("success").is_not_null()).with_columns(
         lean=pl.col("direction") * (2 * pl.col("success") - 1)
     )
     listed = [pl.struct("pattern", "direction", "success", "told_by").alias("fired")] if told else []
-    return (
-        said.group_by(KEY, maintain_order=True)
-        .agg(
-            ((pl.col("lean") / GRAIN).round().cast(pl.Int64).sum() * GRAIN / pl.len()).alias("pattern_score"),
-            (0.5 + pl.col("lean").abs().max() / 2).alias("pattern_confidence"),
-            *listed,
-        )
-        .sort(KEY)
+    return said.group_by(KEY, maintain_order=told).agg(
+        ((pl.col("lean") / GRAIN).round().cast(pl.Int64).sum() * GRAIN / pl.len()).alias("pattern_score"),
+        (0.5 + pl.col("lean").abs().max() / 2).alias("pattern_confidence"),
+        *listed,
     )
 
 

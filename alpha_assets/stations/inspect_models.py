@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from alpha_assets.quant.lifecycle import STAGING, VersionKey, standings, states_of, version_of
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.settings import Settings
+from alpha_assets.stations.ask import faults
 from alpha_assets.stations.inspect import Verdict, verdict_of
-from alpha_assets.stations.signal import faults
 from alpha_assets.stations.train import pool_name
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row

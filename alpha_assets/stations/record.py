@@ -9,7 +9,8 @@ document is keyed by everything else that it is made of.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,7 +29,7 @@ from alpha_assets.stations.champions import spoken
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.series import adjusted_bars, calendars_of, with_known_at
 from alpha_assets.stations.sets import recipe_of
-from alpha_assets.stations.threads import side_by_side
+from alpha_assets.stations.threads import beside, side_by_side
 from alpha_assets.stations.train import ALL, KEYED, OUT_OF_FOLD
 from alpha_assets.stations.watch import LIVE, looking_alike
 from alpha_assets.stores.cache import Cache
@@ -45,6 +46,9 @@ KEY = ["symbol", "timestamp"]
 
 #: What labels are made of, in ``schema.BARS``.
 LABELLED = ("symbol", "timestamp", "open", "close", "listing", "flags")
+
+#: What of a label ``blend.past_of`` reads.
+FOLLOWED = ("symbol", "timestamp", "label_return", "label_end", "scale", "scaled_return")
 
 #: What is read at once: the bars with their features, and the patterns.
 SIDES = 2
@@ -84,25 +88,45 @@ def span(ledger: Ledger, settings: Settings) -> Span | None:
     return Span(list(last), newest, period_begins(first, newest, settings.signal.record_days))
 
 
+@contextmanager
 def track_record(
     lake: Lake, ledger: Ledger, settings: Settings, production: Mapping[Cell, Row], now: datetime
-) -> tuple[Record | None, str | None]:
-    """What is believed of the views in the period of the universe's newest bar; None where no bar is held.
+) -> Iterator[Callable[[], tuple[Record | None, str | None]]]:
+    """A function that tells what is believed of the views in the period of the newest bar; None without any bar.
 
-    Beside it why the cache could not be used, where it could not: then the record is as good and took longer.
+    Beside it why the cache could not be used, where it could not: then the record is as good and took longer. While the
+    block goes on the bars are read that it is made of, if it has to be made; predictions are read when it is asked for,
+    so that what the block adds to them is heard.
     """
-    seen = span(ledger, settings)
-    if seen is None:
-        return None, None
-    begins, symbols = seen.begins, seen.symbols
+    views, cache = views_of(settings.views), Cache(ledger)
 
-    def read() -> dict[str, Any]:
-        _, past = whole_past(lake, ledger, settings, production, symbols, views_of(settings.views), begins)
-        record, _ = recorded(past, settings.signal, round_trip(settings), last_only=True)
-        return record.newest()
+    def read(seen: Span) -> pl.DataFrame:
+        return ground(lake, ledger, settings, seen.symbols, views, seen.begins)
 
-    answer = Cache(ledger).through(RECORD, identity(lake, settings, production, begins), KEPT, read, now)
-    return Record.restored(answer.value), answer.trouble
+    def begun() -> tuple[Span, str, pl.DataFrame | None] | None:
+        seen = span(ledger, settings)
+        if seen is None:
+            return None
+        key = identity(lake, settings, production, seen.begins)
+        return seen, key, None if cache.holds(RECORD, key, now) else read(seen)
+
+    with beside(begun) as begin:
+
+        def told() -> tuple[Record | None, str | None]:
+            if (known := begin()) is None:
+                return None, None
+            seen, key, bars = known
+
+            def made() -> dict[str, Any]:
+                laid = read(seen) if bars is None else bars
+                _, past = past_on(laid, lake, settings, production, views, seen.begins)
+                record, _ = recorded(past, settings.signal, round_trip(settings), last_only=True)
+                return record.newest()
+
+            answer = cache.through(RECORD, key, KEPT, made, now)
+            return Record.restored(answer.value), answer.trouble
+
+        yield told
 
 
 def identity(lake: Lake, settings: Settings, production: Mapping[Cell, Row], begins: np.ndarray) -> str:
@@ -132,21 +156,39 @@ def whole_past(
 
     Beside it what the views said of them, and what followed. A model of another horizon has said nothing of it.
     """
+    bars = ground(lake, ledger, settings, symbols, views, begins)
+    return past_on(bars, lake, settings, production, views, begins)
+
+
+def ground(
+    lake: Lake, ledger: Ledger, settings: Settings, symbols: Sequence[str], views: Sequence[View], begins: np.ndarray
+) -> pl.DataFrame:
+    """``whole_past`` without what the models said."""
     since = datetime.fromtimestamp(begins[0] / 1e6, UTC)
     names = calendars_of(ledger)
 
     def labelled() -> pl.DataFrame:
         bars, _ = adjusted_bars(lake, settings, names, symbols, since, LABELLED)
         bars = with_known_at(bars, settings, names).sort(KEY)
-        labels = open_to_open(bars, settings.learning.horizon)
+        labels = open_to_open(bars, settings.learning.horizon, FOLLOWED)
         return lay(labels.with_columns(reached(bars, labels)), features_of(lake, settings, views, since))
 
     def patterns() -> pl.DataFrame:
         return fired(running_events(lake, settings, symbols))
 
-    laid, events = side_by_side(SIDES)(lambda read: read(), (labelled, patterns))
-    laid = lay(laid, answers_of(lake, looking_alike(production, settings), laid.select(*KEY, "regime")))
-    laid = lay(laid, events)
+    return lay(*side_by_side(SIDES)(lambda read: read(), (labelled, patterns)))
+
+
+def past_on(
+    bars: pl.DataFrame,
+    lake: Lake,
+    settings: Settings,
+    production: Mapping[Cell, Row],
+    views: Sequence[View],
+    begins: np.ndarray,
+) -> tuple[pl.DataFrame, Past]:
+    """``whole_past`` on its ``ground``."""
+    laid = lay(bars, answers_of(lake, looking_alike(production, settings), bars.select(*KEY, "regime")))
     said = scores(views, laid)
     led = leads(views, said, settings)
     names_of = [view.name for view in views]
@@ -188,7 +230,7 @@ def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -
 
     ``bars`` hold symbol, timestamp and regime: a bar is answered by the model of its regime where one serves, else by
     that of «all». Out of fold goes before live: a bar has both only where it was answered live first. ``live`` says
-    which of the two it is.
+    which of the two it is. One row a bar, in any order.
     """
     rows = [(*cell, row["training_id"], row["speaker"] == "linear") for cell, row in production.items()]
     served = pl.DataFrame(rows, schema=dict(SERVED), orient="row")
@@ -202,20 +244,24 @@ def answers_of(lake: Lake, production: Mapping[Cell, Row], bars: pl.DataFrame) -
         where=pl.col("training_id").is_in(served["training_id"].implode()),
         ordered=False,
     )
-    mine = said.filter(pl.col("origin").is_in([OUT_OF_FOLD, LIVE])).join(served, on=["symbol", "regime", "training_id"])
-    heard = mine.join(bars.rename({"regime": "of_bar"}), on=KEY).filter(
-        (pl.col("regime") == pl.col("of_bar")) | (pl.col("regime") == ALL)
-    )
+    fallback, live = pl.col("regime") == ALL, pl.col("origin") == LIVE
     return (
-        heard.with_columns(
+        said.lazy()
+        .filter(pl.col("origin").is_in([OUT_OF_FOLD, LIVE]))
+        .join(served.lazy(), on=["symbol", "regime", "training_id"])
+        .join(bars.lazy().rename({"regime": "of_bar"}), on=KEY)
+        .filter(fallback | (pl.col("regime") == pl.col("of_bar")))
+        .select(
+            *KEY,
             *(spoken(name).alias(name) for name in voice),
             *(pl.when(~pl.col("linear")).then(name).alias(name) for name in classes),
-            fallback=pl.col("regime") == ALL,
-            live=pl.col("origin") == LIVE,
+            "dissimilarity",
+            live=live,
+            after=2 * fallback.cast(pl.Int8) + live.cast(pl.Int8),
         )
-        .sort(*KEY, "fallback", "live")
-        .unique(KEY, keep="first", maintain_order=True)
-        .select(*KEY, *voice, *classes, "dissimilarity", "live")
+        .filter(pl.col("after") == pl.col("after").min().over(KEY))
+        .drop("after")
+        .collect()
     )
 
 

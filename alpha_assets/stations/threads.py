@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -33,6 +34,21 @@ def side_by_side(workers: int) -> Callable[[Callable[[Item], Answer], Iterable[I
             wait(running)
 
     return spread
+
+
+@contextmanager
+def beside(work: Callable[[], Answer]) -> Iterator[Callable[[], Answer]]:
+    """What ``work`` gives, as a function that waits for it: it is done while the block goes on.
+
+    What it raises is raised where it is asked for. The block does not end before it. Such work may hand out work
+    ``side_by_side``, and none of its own kind.
+    """
+    running = _pool(1).submit(work)
+    try:
+        yield running.result
+    finally:
+        running.cancel()
+        wait([running])
 
 
 @cache

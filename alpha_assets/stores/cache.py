@@ -52,6 +52,13 @@ class Cache:
         found = self._ledger.rows(query)
         return Answer(found[0]["value"], held=True) if found else None
 
+    def holds(self, namespace: str, key: str, now: datetime) -> bool:
+        """Whether there is a fresh entry of this key; False also where the ledger does not answer."""
+        try:
+            return self.get(namespace, key, now) is not None
+        except StoreTrouble:
+            return False
+
     def newest(self, namespace: str) -> Any | None:
         """The value that was kept last in a namespace of one's own, fresh or not; None where there is none."""
         table = tables.cache

@@ -151,6 +151,11 @@ def test_the_return_is_total_dividends_included() -> None:
     assert labels.abs().max() == pytest.approx(0.0, abs=1e-12)
 
 
+def test_the_columns_that_are_named_are_those_of_the_whole() -> None:
+    frame, named = pl.concat([bars(40), bars(30, symbol="OTH")]), ["label_end", "symbol", "scaled_return"]
+    assert_frame_equal(open_to_open(frame, 3, named), open_to_open(frame, 3).select(named), check_exact=True)
+
+
 def test_a_missing_column_and_a_horizon_of_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="known_at"):
         open_to_open(bars(10).drop("known_at"), 1)

@@ -199,13 +199,13 @@ class TestThePatternView:
     view = PatternView(PARAMETERS)
 
     def test_is_the_mean_of_what_its_patterns_say(self) -> None:
-        said = fired(EVENTS)
+        said = fired(EVENTS).sort("symbol")
         assert said.select("symbol", "timestamp").rows() == [("A", 1), ("B", 1)]
         np.testing.assert_allclose(said["pattern_score"], [(0.2 - 0.4) / 2, 0.2])
         np.testing.assert_allclose(said["pattern_confidence"], [0.7, 0.6])
 
     def test_names_each_pattern_with_its_probability(self) -> None:
-        (one,), (other,) = opinions([self.view], fired(EVENTS, told=True))
+        (one,), (other,) = opinions([self.view], fired(EVENTS, told=True).sort("symbol"))
         assert one.reasons == (
             "CDLHAMMER says up, right in 60% (its rate)",
             "double_top says down, right in 70% (its rate)",

@@ -159,15 +159,15 @@ class TestCanary:
 
     def test_a_canary_that_says_no_probability_has_failed(self, second: Line, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = gate_station.shadow_verdicts
-        from alpha_assets.stations import signal
+        from alpha_assets.stations import ask
 
-        asked = signal._predict
+        asked = ask._predict
 
         def silent(symbol: str, decision: dict[str, Any], *rest: Any) -> dict[str, float]:
             said = asked(symbol, decision, *rest)
             return said | {"p_up": float("nan")} if decision["model_version"] == "2" else said
 
-        monkeypatch.setattr(signal, "_predict", silent)
+        monkeypatch.setattr(ask, "_predict", silent)
         now = trade_on(second, 2)
         assert views(second, "shadow")["p_up"].to_list() == [None]
         assert second.ledger.signals([CHOSEN])[0]["p_up"] is not None

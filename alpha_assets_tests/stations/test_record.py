@@ -1,8 +1,12 @@
 """The track record of a home: what was known by then and nothing later, out of fold, read once and kept."""
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,12 +14,14 @@ import pytest
 
 from alpha_assets.quant.blend import Past, period_begins
 from alpha_assets.quant.outlook import recorded
+from alpha_assets.quant.schema import TIME
 from alpha_assets.quant.tally import RECORD
 from alpha_assets.quant.views import views_of
 from alpha_assets.stations import record
 from alpha_assets.stations.recognise import TABLE, recognise
 from alpha_assets.stations.sets import table_of
 from alpha_assets.stores.cache import Cache
+from alpha_assets.stores.lake import PREDICTIONS
 from alpha_assets_tests.stations.line import LIGHT, NOW, SYMBOLS, Line, copied, later
 
 pytestmark = pytest.mark.xdist_group("line")
@@ -75,7 +81,7 @@ def test_the_model_view_of_the_past_is_what_the_production_model_said_out_of_fol
     production = line.ledger.production()
     assert (CHOSEN, "all") in production
     bars = line.lake.read(table_of(line.settings), columns=["symbol", "timestamp", "regime"])
-    told = record.answers_of(line.lake, production, bars)
+    told = record.answers_of(line.lake, production, bars).sort("symbol", "timestamp")
     assert set(told["symbol"]) == {symbol for symbol, _ in production}
     row = production[CHOSEN, "all"]
     voice = "linear_p_up" if row["speaker"] == "linear" else "p_up"
@@ -85,6 +91,36 @@ def test_the_model_view_of_the_past_is_what_the_production_model_said_out_of_fol
     assert told.filter(symbol=CHOSEN)["p_up"].to_list() == said[voice].to_list()
     other = {cell: {**row, "training_id": "another"} for cell, row in production.items()}
     assert record.answers_of(line.lake, other, bars).is_empty()
+
+
+def test_a_bar_is_answered_once_by_the_model_of_its_regime_before_all_and_out_of_fold_before_live(line: Line) -> None:
+    stamps = line.lake.read("bars", symbols=[CHOSEN])["timestamp"][:4].to_list()
+    bars = pl.DataFrame({"symbol": CHOSEN, "timestamp": stamps, "regime": ["volatile"] * 3 + ["sideways"]})
+    said = [
+        (0, "all", "oof", 0.1),
+        (0, "volatile", "live", 0.2),
+        (0, "volatile", "oof", 0.3),
+        (1, "all", "oof", 0.1),
+        (1, "volatile", "live", 0.2),
+        (2, "all", "live", 0.1),
+        (2, "all", "shadow", 0.4),
+        (3, "all", "oof", 0.1),
+        (3, "volatile", "oof", 0.3),
+    ]
+    rows = [
+        {"symbol": CHOSEN, "regime": regime, "timestamp": stamps[at], "training_id": "t", "origin": origin, "p_up": p}
+        | {"made_at": NOW}
+        for at, regime, origin, p in said
+    ]
+    line.lake.append("predictions", pl.DataFrame(rows, schema=dict(PREDICTIONS)))
+    production = {(CHOSEN, regime): {"training_id": "t", "speaker": "trees"} for regime in ("all", "volatile")}
+    told = record.answers_of(line.lake, production, bars.with_columns(pl.col("timestamp").cast(TIME)))
+    assert told.sort("timestamp").select("p_up", "live").rows() == [
+        (0.3, False),
+        (0.2, True),
+        (0.1, True),
+        (0.1, False),
+    ]
 
 
 def test_what_a_model_of_another_horizon_said_is_no_past_of_the_model_view(line: Line) -> None:
@@ -126,4 +162,53 @@ def test_the_record_is_read_once_and_anew_after_a_new_bar_or_another_model(line:
 
 def test_a_home_without_bars_has_no_record(tmp_path: Path) -> None:
     line = Line(tmp_path / "home")
-    assert record.track_record(line.lake, line.ledger, line.settings, {}, NOW) == (None, None)
+    with record.track_record(line.lake, line.ledger, line.settings, {}, NOW) as told:
+        assert told() == (None, None)
+
+
+def test_bars_of_the_record_are_read_beside_the_block_and_not_at_all_where_it_is_held(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, grounded = threading.Event(), record.ground
+
+    def ground(*given: Any) -> pl.DataFrame:
+        read.set()
+        return grounded(*given)
+
+    monkeypatch.setattr(record, "ground", ground)
+    of = (line.lake, line.ledger, line.settings, line.ledger.production())
+    with record.track_record(*of, NOW) as told:
+        assert read.wait(timeout=60), "before anybody asks"
+        first, _ = told()
+    read.clear()
+    with record.track_record(*of, NOW) as told:
+        again, _ = told()
+    assert not read.is_set()
+    assert first is not None
+    assert again is not None
+    assert first.newest() == again.newest()
+
+
+def test_what_a_block_adds_to_the_predictions_is_heard_in_the_record_that_was_begun_before(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def done_before(work: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
+        given = work()
+        yield lambda: given
+
+    monkeypatch.setattr(record, "beside", done_before)
+    production = line.ledger.production()
+    (training,) = {row["training_id"] for row in production.values() if row["symbol"] == CHOSEN}
+    unheard = pl.col("training_id") == training
+    held = line.lake.read("predictions", symbols=[CHOSEN])
+    line.lake.replace("predictions", held.filter(~unheard), [CHOSEN])
+    with record.track_record(line.lake, line.ledger, line.settings, production, NOW) as told:
+        line.lake.append("predictions", held.filter(unheard))
+        heard, _ = told()
+    with record.track_record(line.lake, line.ledger, line.settings, production, later(days=30)) as told:
+        whole, _ = told()
+    assert heard is not None
+    assert whole is not None
+    assert heard.newest() == whole.newest()
+    assert heard.outlook.seen[-1] > 0

@@ -315,7 +315,7 @@ def test_where_the_track_record_cannot_be_read_every_symbol_is_held_with_the_rea
     def torn(*_: Any) -> None:
         raise ZeroDivisionError("a torn table")
 
-    monkeypatch.setattr(record, "whole_past", torn)
+    monkeypatch.setattr(record, "ground", torn)
     assert set(line.signal().states()) == {"HOLD"}
     assert (
         "the track record of the views cannot be read: ZeroDivisionError: a torn table" in said(line, CHOSEN)["reason"]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from alpha_assets.stations.threads import side_by_side
+from alpha_assets.stations.threads import beside, side_by_side
 
 
 def test_answers_come_in_the_order_of_the_items_from_threads_that_stay() -> None:
@@ -47,6 +47,44 @@ def test_when_one_has_failed_nobody_is_at_work_any_more_and_nothing_new_is_begun
     positive = [item for item in begun if item > 0]
     assert sorted(-item for item in begun if item < 0) == sorted(positive), "each that was begun has ended"
     assert len(positive) < 20
+
+
+def test_work_beside_a_block_goes_on_with_it_and_may_hand_out_work_in_turn() -> None:
+    meeting = threading.Barrier(2, timeout=60)
+
+    def work() -> list[int]:
+        meeting.wait()
+        return list(side_by_side(2)(abs, [-1, -2]))
+
+    with beside(work) as given:
+        meeting.wait()
+        assert given() == [1, 2] == given()
+
+
+def test_what_work_beside_a_block_raises_is_raised_where_it_is_asked_for() -> None:
+    with beside(lambda: 1 / 0) as given, pytest.raises(ZeroDivisionError):
+        given()
+    with beside(lambda: 1 / 0):
+        pass
+
+
+def test_a_block_that_fails_does_not_end_before_the_work_beside_it() -> None:
+    begun, failing, ended = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        begun.set()
+        failing.wait(timeout=60)
+        ended.append(True)
+
+    def fail() -> None:
+        with beside(work):
+            begun.wait(timeout=60)
+            failing.set()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert ended
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

@@ -38,6 +38,12 @@ class TestAnEntry:
         assert cache.get(namespace, "k", NOW + HOUR - timedelta(microseconds=1)) == Answer(value, held=True)
         assert cache.get(namespace, "k", NOW + HOUR) is None
 
+    def test_is_held_as_long_as_it_is_given_back(self, cache: Cache, namespace: str) -> None:
+        assert not cache.holds(namespace, "k", NOW)
+        cache.put(namespace, "k", None, HOUR, NOW)
+        assert cache.holds(namespace, "k", NOW)
+        assert not cache.holds(namespace, "k", NOW + HOUR)
+
     def test_is_found_under_its_own_key_only(self, cache: Cache, namespace: str) -> None:
         cache.put(namespace, "k", 1, HOUR, NOW)
         assert cache.get(namespace, "K", NOW) is None
@@ -190,6 +196,7 @@ class TestUnderFaults:
         ledger = Ledger(Settings(home=tmp_path, ledger_url=SecretStr("postgresql://nobody@127.0.0.1:1/none")))
         with pytest.raises(LedgerUnavailable):
             Cache(ledger).get("a", "k", NOW)
+        assert not Cache(ledger).holds("a", "k", NOW)
         answer = Cache(ledger).through("a", "k", HOUR, lambda: 7, NOW)
         assert (answer.value, answer.held) == (7, False)
         assert "nobody@127.0.0.1" in str(answer.trouble)
