@@ -343,7 +343,7 @@ def _stored(settings: Settings, symbols: Sequence[str] | None) -> list[dict[str,
         "symbol NOT IN (SELECT symbol FROM universe WHERE retired_at IS NOT NULL) ORDER BY symbol",
         *(() if symbols is None else (json.dumps([*symbols]),)),
     )
-    return [{name: _value(name, row[name]) for name in STORED} for row in found]
+    return [_as_said(row) for row in found]
 
 
 #: The ledgers on a server that were read: to connect anew takes longer than to read.
@@ -375,10 +375,15 @@ def _selected(settings: Settings, query: str, *values: str) -> list[sqlite3.Row]
         raise StoreTrouble(f"the ledger {settings.ledger_file} cannot be read: {error}") from error
 
 
-def _value(name: str, stored: Any) -> Any:
-    if name in INSTANTS:
-        return _instant(stored)
-    return from_json(stored) if name in DOCUMENTS and stored is not None else stored
+def _as_said(row: sqlite3.Row) -> dict[str, Any]:
+    """A row of ``STORED`` with the types that SQLite has not."""
+    said = dict(zip(STORED, row, strict=True))
+    for name in INSTANTS:
+        said[name] = _instant(said[name])
+    for name in DOCUMENTS:
+        if said[name] is not None:
+            said[name] = from_json(said[name])
+    return said
 
 
 def _instant(text: str | None) -> datetime | None:
