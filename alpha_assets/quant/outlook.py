@@ -47,9 +47,6 @@ WITHOUT_SCORE = np.array([1.0, 0.0, 1.0, 1.0])
 #: Log-odds that a deviation of the outcome's mean is worth where outcomes are normal: φ(0) / (1/4).
 ODDS_A_DEVIATION = 1.596
 
-#: A step of Newton's after which the next would be rounding: each squares the one before.
-SETTLED = 1e-8
-
 #: Steps of the histograms of confidences and of residuals, and how far these reach.
 CONFIDENCE_STEP = 5e-4
 RESIDUAL_STEP = 0.02
@@ -176,10 +173,7 @@ def _fitted(columns: Array, number: Array, right: Array, believed: Array, parame
         gradient = (columns * (right - number * p)[..., None]).sum(axis=1) - precision * (found - believed)
         information = np.swapaxes(columns * (number * p * (1 - p))[..., None], 1, 2) @ columns
         information = information + precision[:, None, :] * np.eye(4)
-        step = np.linalg.solve(information, gradient[..., None])[..., 0]
-        found = found + step
-        if np.abs(step).max(initial=0.0) < SETTLED:
-            break
+        found = found + np.linalg.solve(information, gradient[..., None])[..., 0]
     wrong = found[:, 1] < 0
     if wrong.any():
         unheard = (columns[wrong] * WITHOUT_SCORE, number[wrong], right[wrong], believed[wrong] * WITHOUT_SCORE)

@@ -68,7 +68,7 @@ class Answer:
     lasting: bool = True
 
 
-class Inquiry:
+class Hearing:
     """What one run knows when it asks the models: decisions, states, newest bars and their features."""
 
     def __init__(
@@ -96,9 +96,10 @@ class Inquiry:
 
     def question(self, symbol: str) -> Question:
         """Who is asked about the newest bar of a symbol; what fails here is its own trouble and no other's."""
-        decision = _serving(self._production.get(symbol, ()), self.latest)
+        decision: Row | None = None
         held: str | None = "it is not known whether it may be said"
         try:
+            decision = _serving(self._production.get(symbol, ()), self.latest)
             state = self.states.get(symbol)
             held = self._jumps.get(symbol) or _behind(self._members.get(symbol), state, self._newest, self.settings)
             shadowing = [] if held else _applying(self._shadows.get(symbol, ()), self.latest)
@@ -106,14 +107,14 @@ class Inquiry:
             candidate = self._candidates.get((symbol, ALL))
             key = _key(symbol, [decision, *shadowing], candidate, state, held, bars, self.settings)
             return Question(symbol, decision, held, shadowing, key)
-        except Exception as error:
+        except Exception as error:  # whatever it is: the others go on
             return Question(symbol, decision, held, failed=failed(error))
 
     def answer(self, question: Question) -> Answer:
         """What the model that serves says; where it fails its symbol is held with the reason, and the others go on."""
         symbol, decision, held = question.symbol, question.decision, question.held
         if question.failed is not None:
-            return Answer(question.failed, decision, shown=False, lasting=False)
+            return Answer(question.failed, decision, shown=held is None, lasting=False)
         if decision is None and symbol in self._production:
             return Answer(_not_of_this_regime(self._production[symbol]), shown=held is None)
         table = decision["features_set"] if decision else None
@@ -216,7 +217,7 @@ def _recipes(ledger: Ledger, settings: Settings, decisions: Sequence[Row]) -> di
     current = recipe_of(settings)
     tables = {str(row["features_set"]) for row in decisions}
     known = ledger.recipes()
-    made = {table: restored(known.get(table, {}), table) for table in tables - {current.table}}
+    made = {table: restored(known.get(table, {}), table) for table in sorted(tables - {current.table})}
     made[current.table] = current
     return {table: recipe for table, recipe in made.items() if recipe is not None}
 

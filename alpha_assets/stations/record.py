@@ -32,7 +32,7 @@ from alpha_assets.stations.sets import recipe_of
 from alpha_assets.stations.threads import beside, side_by_side
 from alpha_assets.stations.train import ALL, KEYED, OUT_OF_FOLD
 from alpha_assets.stations.watch import LIVE, looking_alike
-from alpha_assets.stores.cache import Cache
+from alpha_assets.stores.cache import Cache, Look
 from alpha_assets.stores.lake import Lake
 from alpha_assets.stores.ledger import Ledger, Row
 
@@ -100,30 +100,29 @@ def track_record(
     """
     views, cache = views_of(settings.views), Cache(ledger)
 
-    def read(seen: Span) -> pl.DataFrame:
-        return ground(lake, ledger, settings, seen.symbols, views, seen.begins)
-
-    def begun() -> tuple[Span, str, pl.DataFrame | None] | None:
+    def begun() -> tuple[np.ndarray, Look, pl.DataFrame | None] | None:
         seen = span(ledger, settings)
         if seen is None:
             return None
-        key = identity(lake, settings, production, seen.begins)
-        return seen, key, None if cache.holds(RECORD, key, now) else read(seen)
+        look = cache.look(RECORD, identity(lake, settings, production, seen.begins), now)
+        if look.found is not None:
+            return seen.begins, look, None
+        return seen.begins, look, ground(lake, ledger, settings, seen.symbols, views, seen.begins)
 
     with beside(begun) as begin:
 
         def told() -> tuple[Record | None, str | None]:
             if (known := begin()) is None:
                 return None, None
-            seen, key, bars = known
+            begins, look, bars = known
 
             def made() -> dict[str, Any]:
-                laid = read(seen) if bars is None else bars
-                _, past = past_on(laid, lake, settings, production, views, seen.begins)
+                assert bars is not None, "what was found is not made"
+                _, past = past_on(bars, lake, settings, production, views, begins)
                 record, _ = recorded(past, settings.signal, round_trip(settings), last_only=True)
                 return record.newest()
 
-            answer = cache.through(RECORD, key, KEPT, made, now)
+            answer = cache.completed(look, KEPT, made, now)
             return Record.restored(answer.value), answer.trouble
 
         yield told

@@ -30,7 +30,7 @@ from alpha_assets.quant.tally import WHOLE, is_fresh, tally
 from alpha_assets.quant.views import Opinion, fired, opinions, views_of
 from alpha_assets.settings import Settings
 from alpha_assets.stations import record as records
-from alpha_assets.stations.ask import Answer, Inquiry, Question, failed, finite
+from alpha_assets.stations.ask import Answer, Hearing, Question, failed, finite
 from alpha_assets.stations.base import Progress, Report, silent
 from alpha_assets.stations.recognise import TABLE as PATTERN_TABLE
 from alpha_assets.stations.record import KEY, LEADER
@@ -65,17 +65,16 @@ def signal(
     """
     started = time.perf_counter()
     report, troubles = Report(), list[str]()
-    asking = Inquiry(lake, ledger, registry, settings, symbols, now)
+    hearing = Hearing(lake, ledger, registry, settings, symbols, now)
     said_before = {} if anew else _said_before(ledger, symbols, now, troubles)
-    questions = [asking.question(symbol) for symbol in symbols]
+    questions = [hearing.question(symbol) for symbol in symbols]
     holds = {
         one.symbol: row
         for one in questions
         if (row := said_before.get(one.symbol)) and one.key is not None and row["cache_key"] == one.key
     }
     unsaid = [one for one in questions if one.symbol not in holds]
-    said = _said(asking, unsaid, progress, troubles) if unsaid else []
-    progress("writing the signals", 2, 3)
+    said = _said(hearing, unsaid, progress, troubles) if unsaid else []
     troubles += _publish(lake, ledger, settings, said, hits=len(holds), now=now)
     progress("signals written", 3, 3)
     by_symbol = holds | {row["symbol"]: row for row in said}
@@ -92,15 +91,15 @@ def signal(
     return report
 
 
-def _said(asking: Inquiry, questions: Sequence[Question], progress: Progress, troubles: list[str]) -> list[Row]:
+def _said(hearing: Hearing, questions: Sequence[Question], progress: Progress, troubles: list[str]) -> list[Row]:
     """The rows of these symbols; the bars that the track record is made of are read while the models are asked."""
-    lake, answers = asking.lake, dict[str, Answer]()
+    lake, answers = hearing.lake, dict[str, Answer]()
     predictions: list[Row] = []
-    with records.track_record(lake, asking.ledger, asking.settings, asking.served, asking.now) as told:
+    with records.track_record(lake, hearing.ledger, hearing.settings, hearing.served, hearing.now) as told:
         for done, one in enumerate(questions):
             progress("models asked", done, len(questions), one.symbol)
-            answers[one.symbol] = asking.answer(one)
-            predictions += asking.predictions(one, answers[one.symbol])
+            answers[one.symbol] = hearing.answer(one)
+            predictions += hearing.predictions(one, answers[one.symbol])
         progress("models asked", len(questions), len(questions))
         if predictions:
             lake.append("predictions", pl.DataFrame(predictions, schema=dict(PREDICTIONS)))
@@ -110,19 +109,26 @@ def _said(asking: Inquiry, questions: Sequence[Question], progress: Progress, tr
     if lost is not None:
         answers = {symbol: Answer(lost, one.decision, lasting=False) for symbol, one in answers.items()}
     progress("weighing the views", 1, 3)
-    return _Desk(asking, record).signals(answers, {one.symbol: one.key for one in questions})
+    said = _Desk(hearing, record).signals(answers, {one.symbol: one.key for one in questions})
+    progress("writing the signals", 2, 3)
+    return said
 
 
 class _Desk:
     """Makes signals of the newest bars of one run: all views at once, then a row a symbol."""
 
-    def __init__(self, asking: Inquiry, record: Record | None) -> None:
-        self._lake, self._ledger, self._settings, self._now = asking.lake, asking.ledger, asking.settings, asking.now
-        self._states, self._latest, self._record = asking.states, asking.latest, record
+    def __init__(self, hearing: Hearing, record: Record | None) -> None:
+        self._lake, self._ledger, self._settings, self._now = (
+            hearing.lake,
+            hearing.ledger,
+            hearing.settings,
+            hearing.now,
+        )
+        self._states, self._latest, self._record = hearing.states, hearing.latest, record
         self._views = views_of(self._settings.views)
         last = {symbol: row["last_bar"] for symbol, row in self._states.items()}
         at = pl.DataFrame({"symbol": list(last), "timestamp": list(last.values())}, schema=KEYED)
-        self._closes = dict(asking.recent.join(at, on=KEY).select("symbol", "close").iter_rows())
+        self._closes = dict(hearing.recent.join(at, on=KEY).select("symbol", "close").iter_rows())
 
     def signals(self, answers: Mapping[str, Answer], keys: Mapping[str, str | None]) -> list[Row]:
         """A row for the ledger and the lake of each symbol; what goes wrong with one is its HOLD and no other's.

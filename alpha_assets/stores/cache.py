@@ -38,6 +38,16 @@ class Answer:
     trouble: str | None = None
 
 
+@dataclass(frozen=True)
+class Look:
+    """The fresh entry that was found under a key, if any, or why nobody could look."""
+
+    namespace: str
+    key: str
+    found: Answer | None
+    trouble: str | None = None
+
+
 class Cache:
     """Entries by namespace and key in the ledger's database."""
 
@@ -51,13 +61,6 @@ class Cache:
         query = select(stored.label("value")).where(*condition, *_fresh(table, now))
         found = self._ledger.rows(query)
         return Answer(found[0]["value"], held=True) if found else None
-
-    def holds(self, namespace: str, key: str, now: datetime) -> bool:
-        """Whether there is a fresh entry of this key; False also where the ledger does not answer."""
-        try:
-            return self.get(namespace, key, now) is not None
-        except StoreTrouble:
-            return False
 
     def newest(self, namespace: str) -> Any | None:
         """The value that was kept last in a namespace of one's own, fresh or not; None where there is none."""
@@ -89,18 +92,28 @@ class Cache:
 
         Counts a hit or a miss.
         """
+        return self.completed(self.look(namespace, key, now), ttl, make, now)
+
+    def look(self, namespace: str, key: str, now: datetime) -> "Look":
+        """The first half of ``through``, for who begins to make the value before it is asked for. Raises nothing."""
         try:
-            found = self.get(namespace, key, now)
+            return Look(namespace, key, self.get(namespace, key, now))
         except StoreTrouble as error:
-            return Answer(make(), held=False, trouble=str(error))
-        value = make() if found is None else found.value
+            return Look(namespace, key, None, str(error))
+
+    def completed(self, look: "Look", ttl: timedelta, make: Callable[[], Any], now: datetime) -> Answer:
+        """The other half of ``through``."""
+        if look.trouble is not None:
+            return Answer(make(), held=False, trouble=look.trouble)
+        namespace, held = look.namespace, look.found is not None
+        value = make() if look.found is None else look.found.value
         try:
-            if found is None:
-                self.put(namespace, key, value, ttl, now)
-            self.count(namespace, hits=int(found is not None), misses=int(found is None))
+            if not held:
+                self.put(namespace, look.key, value, ttl, now)
+            self.count(namespace, hits=int(held), misses=int(not held))
         except StoreTrouble as error:
-            return Answer(value, found is not None, str(error))
-        return Answer(value, found is not None)
+            return Answer(value, held, str(error))
+        return Answer(value, held)
 
     def count(self, namespace: str, hits: int, misses: int) -> None:
         """Add to how often an entry was there when it was asked for, and how often not."""

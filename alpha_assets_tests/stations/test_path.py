@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from alpha_assets.quant.gate import SymbolVerdict
+from alpha_assets.quant.heads import Candidate
 from alpha_assets.quant.lifecycle import standing
 from alpha_assets.quant.parameters import PromotionParameters
 from alpha_assets.sources.simulated import Simulated
@@ -159,15 +161,15 @@ class TestCanary:
 
     def test_a_canary_that_says_no_probability_has_failed(self, second: Line, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = gate_station.shadow_verdicts
-        from alpha_assets.stations import ask
+        predict, canary = Candidate.predict, second.ledger.canaries()[CELL]
+        named = (canary["model_name"], canary["model_version"], canary["model_location"], canary["model_digest"])
+        on_trial = second.registry.candidate(*named)
 
-        asked = ask._predict
+        def silent(candidate: Candidate, *asked: Any) -> dict[str, np.ndarray]:
+            said = predict(candidate, *asked)
+            return said | dict.fromkeys(("p_up", "linear_p_up"), np.full(1, np.nan)) if candidate is on_trial else said
 
-        def silent(symbol: str, decision: dict[str, Any], *rest: Any) -> dict[str, float]:
-            said = asked(symbol, decision, *rest)
-            return said | {"p_up": float("nan")} if decision["model_version"] == "2" else said
-
-        monkeypatch.setattr(ask, "_predict", silent)
+        monkeypatch.setattr(Candidate, "predict", silent)
         now = trade_on(second, 2)
         assert views(second, "shadow")["p_up"].to_list() == [None]
         assert second.ledger.signals([CHOSEN])[0]["p_up"] is not None

@@ -3,22 +3,24 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from alpha_assets.commands import show
-from alpha_assets.quant.heads import features_of
+from alpha_assets.quant.heads import Candidate, features_of
 from alpha_assets.quant.lifecycle import GATE
 from alpha_assets.quant.parameters import FeatureParameters, SignalParameters, ViewParameters
 from alpha_assets.quant.symbols import REGIMES
 from alpha_assets.quant.views import TechnicalView
 from alpha_assets.reading import signals
-from alpha_assets.stations import record
+from alpha_assets.stations import ask, record
 from alpha_assets.stations.backtest import Wish, backtest
 from alpha_assets.stations.decisions import rollback_row, row_of
 from alpha_assets.stations.featurise import featurise
@@ -536,6 +538,52 @@ def test_a_bar_in_the_warm_up_of_a_listing_is_held_and_the_next_one_speaks(line:
         line.signal([CHOSEN])
         assert (said(line, CHOSEN)["p_up"] is None) == held
         assert ("warm-up" in str(said(line, CHOSEN)["reason"])) == held
+
+
+def test_what_fails_before_a_model_is_asked_is_the_hold_of_its_symbol_alone_and_is_asked_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.signal()
+    others = {symbol: said(line, symbol) for symbol in SYMBOLS if symbol != CHOSEN}
+    applying = ask._applying
+
+    def torn(decisions: Sequence[dict[str, Any]], *rest: Any) -> Any:
+        if any(row["symbol"] == CHOSEN for row in decisions):
+            raise ZeroDivisionError("two rows of one bar")
+        return applying(decisions, *rest)
+
+    monkeypatch.setattr(ask, "_applying", torn)
+    line.signal(anew=True)
+    assert said(line, CHOSEN)["reason"] == "no signal could be made: ZeroDivisionError: two rows of one bar"
+    assert {symbol: said(line, symbol) for symbol in others} == others
+    monkeypatch.undo()
+    assert line.signal().totals["cached"] == len(others)
+    assert said(line, CHOSEN)["p_up"] is not None
+
+
+@pytest.mark.parametrize("answer", [1.5, float("nan")])
+def test_a_model_that_says_what_is_no_probability_is_a_hold_and_no_prediction(
+    line: Line, monkeypatch: pytest.MonkeyPatch, answer: float
+) -> None:
+    predict = Candidate.predict
+
+    def wild(*asked: Any) -> dict[str, np.ndarray]:
+        return predict(*asked) | dict.fromkeys(("p_up", "linear_p_up"), np.full(1, answer))
+
+    monkeypatch.setattr(Candidate, "predict", wild)
+    line.signal([CHOSEN])
+    assert said(line, CHOSEN)["signal"] == "HOLD"
+    assert str(said(line, CHOSEN)["reason"]).startswith(f"no signal could be made: ValueError: P(up) is {answer}: no ")
+    assert line.lake.read("predictions", symbols=[CHOSEN]).filter(pl.col("origin") == "live").is_empty()
+
+
+def test_whoever_waits_for_signals_that_all_hold_is_told_so_at_once(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.signal()
+    signal(line.lake, line.ledger, line.registry, line.settings, SYMBOLS, NOW, show.progress())
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("  signals written: 3 of 3")
 
 
 def test_whoever_waits_for_signals_sees_which_symbol_is_asked_and_what_comes_after(

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -74,6 +75,7 @@ def test_a_block_that_fails_does_not_end_before_the_work_beside_it() -> None:
     def work() -> None:
         begun.set()
         failing.wait(timeout=60)
+        time.sleep(0.1)
         ended.append(True)
 
     def fail() -> None:

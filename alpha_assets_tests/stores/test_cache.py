@@ -38,11 +38,13 @@ class TestAnEntry:
         assert cache.get(namespace, "k", NOW + HOUR - timedelta(microseconds=1)) == Answer(value, held=True)
         assert cache.get(namespace, "k", NOW + HOUR) is None
 
-    def test_is_held_as_long_as_it_is_given_back(self, cache: Cache, namespace: str) -> None:
-        assert not cache.holds(namespace, "k", NOW)
-        cache.put(namespace, "k", None, HOUR, NOW)
-        assert cache.holds(namespace, "k", NOW)
-        assert not cache.holds(namespace, "k", NOW + HOUR)
+    def test_is_what_was_found_though_it_goes_before_it_is_asked_for(self, cache: Cache, namespace: str) -> None:
+        cache.put(namespace, "k", 1, HOUR, NOW)
+        look = cache.look(namespace, "k", NOW)
+        cache.clean(NOW + HOUR, timedelta(0))
+        assert cache.completed(look, HOUR, never, NOW) == Answer(1, held=True)
+        assert cache.completed(cache.look(namespace, "k", NOW), HOUR, lambda: 2, NOW) == Answer(2, held=False)
+        assert cache.get(namespace, "k", NOW) == Answer(2, held=True)
 
     def test_is_found_under_its_own_key_only(self, cache: Cache, namespace: str) -> None:
         cache.put(namespace, "k", 1, HOUR, NOW)
@@ -196,7 +198,6 @@ class TestUnderFaults:
         ledger = Ledger(Settings(home=tmp_path, ledger_url=SecretStr("postgresql://nobody@127.0.0.1:1/none")))
         with pytest.raises(LedgerUnavailable):
             Cache(ledger).get("a", "k", NOW)
-        assert not Cache(ledger).holds("a", "k", NOW)
         answer = Cache(ledger).through("a", "k", HOUR, lambda: 7, NOW)
         assert (answer.value, answer.held) == (7, False)
         assert "nobody@127.0.0.1" in str(answer.trouble)
