@@ -315,11 +315,31 @@ def _with_those_of_the_lake(
         return rows
     _warn(f"{trouble}; the signals of {', '.join(sorted(followed))} are those that the lake remembers")
     newest = {row["symbol"]: row for row in rows}
-    for row in remembered:
-        held = newest.get(row["symbol"])
-        if held is None or _age(held) < _age(row):
-            newest[row["symbol"]] = row
+    newer = [row for row in remembered if (held := newest.get(row["symbol"])) is None or _age(held) < _age(row)]
+    newest |= {row["symbol"]: row for row in _ended_where_overtaken(settings, newer)}
     return [newest[symbol] for symbol in sorted(newest)]
+
+
+def _ended_where_overtaken(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lake's rows, of which those hold no longer that a newer bar or another decision has overtaken since.
+
+    As the ledger ends its own; but any decision of the bar's regime or of «all» counts, for the lake does not know
+    whose model spoke.
+    """
+    ledger, names = _ledger(settings), [row["symbol"] for row in rows]
+    states, decided = ledger.states(), ledger.history(names)
+
+    def overtaken(row: dict[str, Any]) -> bool:
+        last = states.get(row["symbol"], {}).get("last_bar")
+        since = [
+            decision["decided_at"] > row["created_at"]
+            for regime in (row["regime"], "all")
+            for decision in decided.get((row["symbol"], regime), ())
+            if decision["verdict"] in ("promote", "rollback")
+        ]
+        return any(since) or (last is not None and last > row["bar_time"])
+
+    return [{**row, "expires_at": row["created_at"]} if overtaken(row) else row for row in rows]
 
 
 def _age(row: dict[str, Any]) -> tuple[bool, datetime, datetime]:

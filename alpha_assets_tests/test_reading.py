@@ -29,7 +29,7 @@ from alpha_assets.stores.ledger import Ledger
 from alpha_assets.stores.trouble import StoreTrouble
 from alpha_assets_tests import postgres
 from alpha_assets_tests.commands.call import call, home
-from alpha_assets_tests.stores.test_ledger import said
+from alpha_assets_tests.stores.test_ledger import decision, said
 
 NOW = datetime.now(UTC)
 BAR = datetime(2024, 3, 1, tzinfo=UTC)
@@ -245,6 +245,29 @@ def test_signals_that_the_ledger_did_not_take_are_served_from_the_lake_where_the
     unserved.settled(settings, ["OLD"])
     assert not (settings.home / unserved.FILE).exists()
     assert named(signals(settings=settings)) == ["AAA", "BBB", "CCC"]
+
+
+@pytest.mark.parametrize("server", [False, True], ids=["sqlite", "postgresql"])
+def test_what_the_lake_serves_beside_the_ledger_is_not_fresh_where_a_decision_or_a_bar_has_overtaken_it(
+    tmp_path: Path, server: bool
+) -> None:
+    names, later = ["BAR", "OLD", "OTHER", "REJECT", "TAKEN"], NOW + timedelta(seconds=1)
+    with postgres.database() if server else nullcontext() as url:
+        settings = Settings(home=tmp_path, ledger_url=SecretStr(url) if url else None)
+        ledger = Ledger(settings)
+        ledger.add_symbols([{"symbol": name, "source": "files", "calendar": "XNYS", "added_at": NOW} for name in names])
+        ledger.note_state([{"symbol": name, "last_bar": BAR + timedelta(days=name == "BAR")} for name in names])
+        ledger.decide([decision("OLD", 1, decided_at=NOW - timedelta(seconds=1))])
+        ledger.decide([decision("OTHER", 1, regime="volatile", decided_at=later)])
+        ledger.decide([decision("REJECT", 1, "reject", decided_at=later)])
+        ledger.decide([decision("TAKEN", 1, "rollback", decided_at=later)])
+        for name in names:
+            remember(settings, name, BAR, regime="sideways")
+        unserved.note(settings, names, "database or disk is full")
+        with pytest.warns(SignalsDegraded, match="is full"):
+            told = {row["symbol"]: row["fresh"] for row in signals(settings=settings)}
+        ledger.close()
+    assert told == {"BAR": False, "OLD": True, "OTHER": True, "REJECT": True, "TAKEN": False}
 
 
 @pytest.mark.parametrize("server", [False, True], ids=["sqlite", "postgresql"])
