@@ -153,11 +153,11 @@ def model_of(row: Mapping[str, Any]) -> str | None:
 
 
 def opened(settings: Settings) -> "Ledger":
-    """The ledger of a home whose interval is that of the settings."""
+    """The ledger of a home whose interval is that of the settings; a decision is dated when it is written."""
     from alpha_assets.stores.ledger import Ledger
 
     refuse_other_interval(settings)
-    return Ledger(settings)
+    return Ledger(settings, now)
 
 
 def refuse_unknown(ledger: "Ledger", symbol: str) -> None:

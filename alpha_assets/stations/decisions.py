@@ -175,8 +175,8 @@ def roll_back(ledger: Ledger, cell: tuple[str, str], number: str | None, *, why:
                 f"rollback can return to {could}; «alpha-assets promote» brings any other version into production"
             )
     row = rollback_row(history, to=to, reason=why, who=who, now=now)
-    ledger.decide([row])
-    return row
+    (written,) = ledger.decide([row])
+    return written
 
 
 def _known(ledger: Ledger, cell: tuple[str, str]) -> tuple[list[Row], Standing, Row | None]:
@@ -282,8 +282,8 @@ def _recorded(
         evidence=evidence,
         now=now,
     )
-    ledger.decide([row])
-    return row
+    (written,) = ledger.decide([row])
+    return written
 
 
 def _against(history: Sequence[Row], model: Mapping[str, Any]) -> dict[str, Any]:

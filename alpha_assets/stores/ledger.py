@@ -393,8 +393,10 @@ class Ledger:
         table = tables.trials
         return self.rows(select(table).where(table.c.family == family).order_by(table.c.seen_at, table.c.configuration))
 
-    def decide(self, rows: Sequence[Row]) -> None:
-        """Append decisions, all or none; each carries the ``seq`` after the last one its author had read.
+    def decide(self, rows: Sequence[Row]) -> list[Row]:
+        """Append decisions, all or none, and give them back as they were written.
+
+        Each carries the ``seq`` after the last one its author had read.
 
         Signals that another model would say from now on are outdated. With a clock the decisions bear the instant at
         which they are written, whatever they say: who judges for minutes has begun before signals were said that cannot
@@ -403,12 +405,14 @@ class Ledger:
         Raises DecidedElsewhere where one of them is taken, ValueError where they do not name the same columns.
         """
         if not rows:
-            return
+            return []
         _refuse_uneven(tables.decisions, rows)
         try:
             with self.writing() as connection:
-                connection.execute(tables.decisions.insert(), self._dated(rows))
+                written = self._dated(rows)
+                connection.execute(tables.decisions.insert(), written)
                 _expire_outdated(connection, [row["symbol"] for row in rows])
+                return written
         except IntegrityError as error:
             if "unique" not in str(error.orig).lower():
                 raise

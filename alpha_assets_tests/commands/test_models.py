@@ -1,6 +1,10 @@
 """Models from the command: their versions, the decisions, why one serves, what a person decides, the clean-up."""
 
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +230,26 @@ class TestAPerson:
         )
         assert "no gate has judged" not in own.err + back.err
         assert all(name in history for name in (f"{symbol}.all version 1", "all.pooled version 7"))
+
+    def test_has_a_word_dated_when_it_is_recorded_and_not_before_a_clean_up_that_it_waited_for(
+        self, worked: Worked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copytree(worked[0], tmp_path / "home")
+        symbol, ended = promoted(worked), list[datetime]()
+
+        @contextmanager
+        def cleaning(*_: Any, **__: Any) -> Iterator[None]:
+            time.sleep(0.05)
+            ended.append(datetime.now(UTC))
+            yield
+
+        with home(tmp_path / "home"):
+            call("rollback", symbol, "all", "--why", "to be sure")
+            monkeypatch.setattr(Registry, "alone", cleaning)
+            (told,) = call("promote", symbol, "all", "--version", "1", "--why", "again", "--format", "json").json
+        last = Ledger(Settings(home=tmp_path / "home")).decisions(symbol)[-1]
+        assert last["decided_at"] >= ended[0]
+        assert told["decided_at"] == last["decided_at"].isoformat(timespec="seconds")
 
     def test_is_refused_what_makes_no_sense(self, worked: Worked) -> None:
         with home(worked[0]):
