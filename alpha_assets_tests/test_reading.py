@@ -203,8 +203,10 @@ def test_while_the_ledger_does_not_answer_the_lake_does_and_the_trouble_is_told(
     with pytest.warns(SignalsDegraded, match="none is fresh.*; it remembers nothing of NOPE"):
         signals(["BBB", "NOPE"], settings=settings)
     with home(settings.home):
-        told = [call("signals", "explain", "AAA"), call("signals", "metrics", "--symbols", "AAA")]
-    assert [said.code for said in told] == [0, 0]
+        told = [call("signals"), call("signals", "explain", "AAA"), call("signals", "metrics", "--symbols", "AAA")]
+    assert [said.code for said in told] == [0, 0, 0]
+    assert "not fresh: 2 of 2 signals\n" in told[0].out, "a refresh would be refused"
+    assert "\nnot fresh\n" in told[1].out
     assert all("the signals are those that the lake remembers" in said.err for said in told)
 
 
@@ -245,6 +247,27 @@ def test_signals_that_the_ledger_did_not_take_are_served_from_the_lake_where_the
     unserved.settled(settings, ["OLD"])
     assert not (settings.home / unserved.FILE).exists()
     assert named(signals(settings=settings)) == ["AAA", "BBB", "CCC"]
+
+
+@pytest.mark.parametrize("server", [False, True], ids=["sqlite", "postgresql"])
+def test_who_asks_of_one_symbol_is_told_of_no_other_that_the_lake_remembers(tmp_path: Path, server: bool) -> None:
+    with postgres.database() if server else nullcontext() as url:
+        settings = Settings(home=tmp_path, ledger_url=SecretStr(url) if url else None)
+        ledger, names = Ledger(settings), ["AAA", "BBB"]
+        ledger.add_symbols([{"symbol": name, "source": "files", "calendar": "XNYS", "added_at": NOW} for name in names])
+        ledger.put_signals([said(name, NOW) for name in names])
+        for name in names:
+            remember(settings, name, BAR + timedelta(days=1))
+        unserved.note(settings, ["AAA"], "database or disk is full")
+        with pytest.warns(SignalsDegraded, match="the signals of AAA are those"):
+            told = [signals(["AAA"], settings=settings), signals(settings=settings)]
+        with pytest.warns(SignalsDegraded):
+            assert signals.explain("AAA", settings)["reason"] == "of the lake"
+        ledger.close()
+    assert [[(row["symbol"], row["reason"]) for row in rows] for rows in told] == [
+        [("AAA", "of the lake")],
+        [("AAA", "of the lake"), ("BBB", "because")],
+    ]
 
 
 @pytest.mark.parametrize("server", [False, True], ids=["sqlite", "postgresql"])

@@ -4,8 +4,9 @@ from argparse import Namespace
 from datetime import UTC, datetime, timedelta
 
 from alpha_assets.commands import show
+from alpha_assets.commands.launch import say
 from alpha_assets.settings import Settings
-from alpha_assets.stores.cache import STATUS_FIELDS, Cache
+from alpha_assets.stores.cache import SIGNALS, STATUS_FIELDS, Cache
 from alpha_assets.stores.home import refuse_other_interval
 from alpha_assets.stores.ledger import Ledger
 
@@ -18,7 +19,7 @@ def status(settings: Settings, options: Namespace) -> None:
 
 
 def clear(settings: Settings, options: Namespace) -> None:
-    """Delete what has expired."""
+    """Delete what has expired; the lake keeps every signal ever said."""
     _show_gone(_opened(settings).clear(datetime.now(UTC)), options, "nothing has expired")
 
 
@@ -37,3 +38,5 @@ def _opened(settings: Settings) -> Cache:
 def _show_gone(gone: dict[str, int], options: Namespace, nothing: str) -> None:
     rows = [{"namespace": name, "deleted": count} for name, count in sorted(gone.items())]
     show.table(rows, GONE_FIELDS, options.format, nothing)
+    if gone.get(SIGNALS):
+        say(f"{show.counted(gone[SIGNALS], 'symbol')} without a signal until the next: alpha-assets refresh")

@@ -14,7 +14,7 @@ VIEW_FIELDS = ("view", "score", "confidence", "side", "weight", "reasons")
 
 def signal(settings: Settings, options: Namespace) -> None:
     """The newest signal of a symbol with everything that it rests on."""
-    with read.trouble_told():
+    with read.trouble_told() as troubles:
         told = signals.explain(options.symbol, settings)
     if options.format == "json":
         show.record(told, "json")
@@ -23,6 +23,8 @@ def signal(settings: Settings, options: Namespace) -> None:
         print("\n".join(_sentences(told)) + "\n")
     show.table([_line(view, told) for view in told["views"]], VIEW_FIELDS, options.format, "no view was asked")
     if options.format == "table":
+        if not told["fresh"]:
+            print("not fresh" if troubles else "expired: alpha-assets refresh")
         print(DISCLAIMER)
 
 

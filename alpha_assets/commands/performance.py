@@ -87,7 +87,8 @@ def _calibration(rows: Sequence[dict[str, Any]], options: Namespace) -> None:
     ]
     whole = ("strategy", "source", *FIGURES, "sentence", "curve")
     fields = SHOWN_CALIBRATION if options.format == "table" else whole
-    show.table(told, fields, options.format, "no confidence was stated yet: alpha-assets refresh, after the next bars")
+    none = "no confidence was stated: a signal states one where a model serves, see alpha-assets promotions"
+    show.table(told, fields, options.format, none)
 
 
 def _refuse_unheard(options: Namespace) -> None:
@@ -108,9 +109,14 @@ def _counting(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_no_strategy(rows: Sequence[dict[str, Any]], strategy: str) -> None:
+    from alpha_assets.stations.outcome import BLEND
+
     known = sorted({row["strategy"] for row in rows})
-    if known and strategy not in known:
-        raise CommandFailed(f"there is no strategy {strategy!r}: it is one of {', '.join(known)}")
+    if not known or strategy in known:
+        return
+    if strategy == BLEND:
+        raise CommandFailed(f"{BLEND} has opened no position that is settled; {', '.join(known)} have")
+    raise CommandFailed(f"there is no strategy {strategy!r}: it is one of {', '.join(known)}")
 
 
 def _refuse_unknown(members: Sequence[dict[str, Any]], symbols: Sequence[str]) -> None:

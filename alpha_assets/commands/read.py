@@ -43,20 +43,25 @@ def signals(settings: Settings, options: Namespace) -> None:
     _refuse_no_symbol(options.symbols)
     if options.refresh:
         _say_anew(settings, options.symbols)
-    with trouble_told():
+    with trouble_told() as troubles:
         rows = signal_rows(settings, options.symbols, options.max_age, **_filters(options))
-    none = "no signals yet: alpha-assets refresh"
-    if not rows and any(value is not None for value in _filters(options).values()):
+    none = "no signals are held: alpha-assets refresh"
+    chosen = any(value is not None for value in _filters(options).values())
+    if not rows and chosen:
         none = "no signal fits"
     elif not rows and options.max_age is not None:
         none = _too_old(signal_rows(settings, options.symbols, None), options.max_age) or none
     show.table(rows, fields, options.format, none)
+    missing = sorted(set(options.symbols or ()) - {row["symbol"] for row in rows})
+    if rows and missing and not (chosen or troubles or options.max_age is not None):
+        print(f"no signal is held of {', '.join(missing)}: alpha-assets refresh", file=sys.stderr)
     if options.format == "table" and rows:
         from alpha_assets.quant.parameters import DISCLAIMER
 
         stale = sum(not row["fresh"] for row in rows)
         if stale:
-            print(f"expired: {stale} of {show.counted(len(rows), 'signal')}; alpha-assets refresh")
+            word, advice = ("not fresh", "") if troubles else ("expired", "; alpha-assets refresh")
+            print(f"{word}: {stale} of {show.counted(len(rows), 'signal')}{advice}")
         print(DISCLAIMER)
 
 
@@ -102,12 +107,12 @@ def _say_anew(settings: Settings, symbols: Sequence[str] | None) -> None:
 
 
 @contextmanager
-def trouble_told() -> Iterator[None]:
+def trouble_told() -> Iterator[list[warnings.WarningMessage]]:
     """Collects what the reader warns of, and says it on stderr in the end."""
     with warnings.catch_warnings(record=True) as troubles:
         warnings.simplefilter("always", SignalsDegraded)
         try:
-            yield
+            yield troubles
         finally:
             for trouble in troubles:
                 print(f"alpha-assets: {trouble.message}", file=sys.stderr)

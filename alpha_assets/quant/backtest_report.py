@@ -160,11 +160,11 @@ def trades(plan: Plan, over: pl.DataFrame, gate: GateParameters, horizon: int) -
         )
     }
     panel = Panel(np.ones((len(stamps), 1)), gate, horizon)
-    pairs = {"gross": ("gross", "count"), "net": ("net", "count"), "profit_factor": ("gain", "loss")}
-    return told | {
-        "hit_rate": float((net > 0).mean()),
-        **{name: _estimated(panel, sums[above], sums[below]) for name, (above, below) in pairs.items()},
-    }
+    means = {name: _estimated(panel, sums[name], sums["count"]) for name in ("gross", "net")}
+    factor = _estimated(panel, sums["gain"], sums["loss"])
+    # The interval is symmetric, and there is nothing below 0.
+    above_nothing = factor and {name: max(value, 0.0) for name, value in factor.items()}
+    return told | {"hit_rate": float((net > 0).mean()), **means, "profit_factor": above_nothing}
 
 
 def _estimated(panel: Panel, above: Array, below: Array) -> Row | None:

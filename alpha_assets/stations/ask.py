@@ -24,7 +24,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stations.sets import Recipe, recipe_of, restored, table_of
 from alpha_assets.stations.train import ALL, KEYED, why_untrained
 from alpha_assets.stations.watch import LIVE, SHADOW
-from alpha_assets.stores.lake import Lake
+from alpha_assets.stores.lake import Lake, LakeDamaged
 from alpha_assets.stores.ledger import Ledger, Row
 from alpha_assets.stores.registry import ModelDamaged, Registry
 
@@ -88,6 +88,7 @@ class Hearing:
         self._members = {row["symbol"]: row for row in ledger.universe(retired=True)}
         self._newest = _newest(self._members, self.states)
         self.recent = _recent(lake, self.states, symbols)
+        _refuse_lost(lake, settings, self.states, symbols)
         sides = (self._production, self._shadows)
         asked = [row for symbol in symbols for side in sides for row in side.get(symbol, ())]
         self._recipes = _recipes(ledger, settings, asked)
@@ -200,6 +201,15 @@ def _recent(lake: Lake, states: Mapping[str, Row], symbols: Sequence[str]) -> pl
     last = {symbol: states[symbol]["last_bar"] for symbol in symbols if states.get(symbol, {}).get("last_bar")}
     since = {symbol: at - timedelta(days=2 * HOLD_BARS) for symbol, at in last.items()}
     return lake.read("bars", symbols=list(last), since=since, columns=list(BARS)) if last else empty(BARS)
+
+
+def _refuse_lost(lake: Lake, settings: Settings, states: Mapping[str, Row], symbols: Sequence[str]) -> None:
+    """Raise LakeDamaged where the ledger knows of bars and the lake has no table of them: nothing is said over that."""
+    if any(states.get(symbol, {}).get("last_bar") for symbol in symbols) and lake.version("bars") is None:
+        raise LakeDamaged(
+            f"the lake at {settings.lake} holds no bars, and the ledger knows of some: restore the lake, or "
+            "«alpha-assets refresh --full» fetches them anew; what was said stays"
+        )
 
 
 def _by_symbol(decisions: Mapping[tuple[str, str], Row]) -> dict[str, list[Row]]:

@@ -211,7 +211,8 @@ def _why_nothing(
     at = pl.col("timestamp")
     pieces = followed.group_by(since=pl.col("origin") != OUT_OF_FOLD).agg(first=at.min(), last=at.max()).sort("since")
     days = " and ".join(f"from {first:%Y-%m-%d} to {last:%Y-%m-%d}" for _, first, last in pieces.iter_rows())
-    return f"nothing can be played between these dates: what was said can be played {days}{_of_the_vault(settings)}"
+    why = "nothing can be played between these dates: it takes more than one bar, and what was said can be played"
+    return f"{why} {days}{_of_the_vault(settings)}"
 
 
 def _of_the_vault(settings: Settings) -> str:

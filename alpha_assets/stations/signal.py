@@ -84,7 +84,7 @@ def signal(
     report.totals = {
         "symbols": len(symbols),
         "cached": len(holds),
-        **({"trouble": "; ".join(dict.fromkeys(troubles))} if troubles else {}),
+        **({"trouble": "; ".join(_each_once(troubles))} if troubles else {}),
         **report.states(),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -443,6 +443,12 @@ def _publish(
     except StoreTrouble as error:
         troubles.append(f"the signals are stored, their tally is not: {error}")
     return troubles
+
+
+def _each_once(troubles: Sequence[str]) -> list[str]:
+    """Without what another of them says as well."""
+    distinct = list(dict.fromkeys(troubles))
+    return [one for one in distinct if not any(one is not other and one in other for other in distinct)]
 
 
 def _noted(how: Callable[..., None], *told: Any) -> list[str]:

@@ -232,9 +232,10 @@ class Ledger:
                 raise
             shown = make_url(self._settings.ledger).render_as_string(hide_password=True)
             reason = str(error.orig).strip().splitlines()[0]
-            raise LedgerUnavailable(
-                f"the ledger at {shown} does not answer ({reason}); see ALPHA_LEDGER_URL and ALPHA_HOME"
-            ) from error
+            advice = "see ALPHA_LEDGER_URL and ALPHA_HOME"
+            if "lock" in reason:
+                advice = "another program holds it: run it again; ALPHA_LEDGER_WAIT_SECONDS says how long it is waited"
+            raise LedgerUnavailable(f"the ledger at {shown} does not answer ({reason}); {advice}") from error
 
     @contextmanager
     def writing(self) -> "Iterator[Connection]":

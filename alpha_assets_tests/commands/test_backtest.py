@@ -81,7 +81,7 @@ def test_the_options_are_the_way_of_trading() -> None:
     [
         (("--symbols", "NOBODY"), "NOBODY: not in the universe"),
         (("--from", "2023-02-01", "--to", "2023-01-01"), "is after --to"),
-        (("--from", "2050-01-01"), "nothing can be played between these dates: what was said can be played from 20"),
+        (("--from", "2050-01-01"), "it takes more than one bar, and what was said can be played from 20"),
         (("--cost-bp", "-1"), "no number of basis points"),
         (("--from", "yesterday"), "no day such as"),
     ],

@@ -9,7 +9,7 @@ from alpha_assets.settings import Settings
 from alpha_assets.stores.cache import STATUS_FIELDS, Cache
 from alpha_assets.stores.ledger import Ledger
 from alpha_assets_tests.commands.call import call, home
-from alpha_assets_tests.stores.test_ledger import said
+from alpha_assets_tests.stores.test_ledger import member, said
 
 HOUR = timedelta(hours=1)
 
@@ -47,6 +47,19 @@ def test_what_has_expired_is_cleared_and_then_there_is_nothing_to_clear(kept: Pa
     assert first == [{"namespace": "mine", "deleted": 1}, {"namespace": "signals", "deleted": 2}]
     assert again == "nothing has expired\n"
     assert left == ["AAA"]
+
+
+def test_whose_signal_has_expired_or_was_cleared_away_is_told_with_what_to_do(kept: Path) -> None:
+    Ledger(Settings(home=kept)).add_symbols([member(symbol) for symbol in ("AAA", "BBB", "CCC")])
+    with home(kept):
+        explained = [call("signals", "explain", symbol).out for symbol in ("AAA", "CCC")]
+        cleared, again = call("cache", "clear").err, call("cache", "clear").err
+        missing = call("signals", "--symbols", "AAA,BBB,CCC")
+        one, filtered = call("signals", "--symbols", "AAA"), call("signals", "--symbols", "AAA,BBB", "--signal", "BUY")
+    assert ["expired: alpha-assets refresh" in out for out in explained] == [False, True]
+    assert cleared == "2 symbols without a signal until the next: alpha-assets refresh\n"
+    assert missing.err == "no signal is held of BBB, CCC: alpha-assets refresh\n"
+    assert again == one.err == filtered.err == ""
 
 
 def test_what_is_old_is_cleaned_a_day_unless_somebody_says_otherwise(kept: Path) -> None:

@@ -1,7 +1,9 @@
 """Performance from the command: what the assets booked, once bars have come after the signals; the log of trainings."""
 
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,17 @@ def test_strategy_window_and_symbols_choose_cells(settled: Path, worked: Worked)
     assert "blend" in strange.err
     assert "30, 90, 365, all" in never.err
     assert "NOSUCH" in unknown.err
+
+
+def test_a_blend_that_nothing_was_settled_of_is_said_to_have_opened_nothing(settled: Path, tmp_path: Path) -> None:
+    shutil.copytree(settled, tmp_path / "home")
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.db")) as connection, connection:
+        connection.execute("DELETE FROM performance WHERE strategy = 'blend'")
+    with home(tmp_path / "home"):
+        told = call("performance", "--strategy", "blend")
+    assert told.code == 1
+    assert "blend has opened no position that is settled; " in told.err
+    assert "view:model" in told.err
 
 
 def test_how_confidences_held_is_told_apart_for_what_was_said_live_and_for_the_track_record(settled: Path) -> None:

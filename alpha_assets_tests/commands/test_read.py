@@ -170,7 +170,7 @@ class TestSignals:
         with home(tmp_path / "home"):
             assert call("signals", "--format", "json").json == []
             assert call("signals", "--format", "csv").out.startswith("symbol,signal,confidence")
-            assert call("signals").out == "no signals yet: alpha-assets refresh\n"
+            assert call("signals").out == "no signals are held: alpha-assets refresh\n"
             assert call("status", "--format", "json").json == []
             assert call("promotions", "--format", "json").json == []
         assert not (tmp_path / "home").exists()

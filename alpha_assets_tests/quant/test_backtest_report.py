@@ -74,6 +74,14 @@ def test_every_trade_pays_two_sides_and_a_short_its_borrow_too(plan: Plan) -> No
     assert paid.filter(pl.col("side") < 0)["paid"].to_numpy() == pytest.approx(0.002 + 0.005 * 2 / 252)
 
 
+def test_no_bound_of_a_profit_factor_is_below_nothing(plan: Plan) -> None:
+    over = outcomes(plan, TRADING, 2)
+    few = over.filter((pl.col("net") < 0) | (pl.col("net") == pl.col("net").max()))
+    found = trades(plan, few, GateParameters(), 2)["profit_factor"]
+    assert found["value"] - 1.7 * found["error"] < 0 == found["low"] == found["bound"]
+    assert found["value"] < found["high"]
+
+
 def test_holding_the_universe_is_what_buying_all_of_it_once_and_for_long_would_be(bars: pl.DataFrame) -> None:
     once = random_scores(bars, 102).filter(pl.col("timestamp") == pl.col("timestamp").min()).with_columns(score=1.0)
     bought = plan_of(once, bars, 480, trading=TRADING)

@@ -28,6 +28,7 @@ from alpha_assets.stations.sets import recipe_of, table_of
 from alpha_assets.stations.signal import signal
 from alpha_assets.stations.watch import SHADOW
 from alpha_assets.stores.cache import Cache
+from alpha_assets.stores.lake import LakeDamaged
 from alpha_assets.stores.last_said import last_said
 from alpha_assets.stores.ledger import Ledger, LedgerUnavailable
 from alpha_assets.stores.registry import HEADS, Registry
@@ -559,6 +560,15 @@ def test_what_fails_before_a_model_is_asked_is_the_hold_of_its_symbol_alone_and_
     monkeypatch.undo()
     assert line.signal().totals["cached"] == len(others)
     assert said(line, CHOSEN)["p_up"] is not None
+
+
+def test_where_the_lake_is_gone_nothing_is_said_over_what_was_and_the_way_back_is_told(line: Line) -> None:
+    line.signal()
+    before = line.ledger.signals()
+    shutil.rmtree(line.settings.home / "lake" / "bars")
+    with pytest.raises(LakeDamaged, match=r"lake holds no bars, and the ledger knows of some: .*refresh --full"):
+        line.signal(anew=True, now=later(minutes=1))
+    assert line.ledger.signals() == before
 
 
 @pytest.mark.parametrize("answer", [1.5, float("nan")])

@@ -181,6 +181,13 @@ def test_under_a_fault_of_postgresql_too(on_postgres: Line, fault: Fault, word: 
     made_served_and_told(on_postgres, fault, word, taken)
 
 
+def test_one_trouble_is_told_once_and_of_a_lock_what_to_do(on_sqlite: Line) -> None:
+    with locked(on_sqlite):
+        trouble = on_sqlite.signal(now=later(hours=1)).totals["trouble"]
+    assert trouble.count("database is locked") == 1
+    assert "another program holds it: run it again" in trouble
+
+
 def test_where_the_home_cannot_keep_the_note_that_is_told_too(on_sqlite: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*_: object) -> None:
         raise OSError("no space left on device")
