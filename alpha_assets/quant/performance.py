@@ -10,7 +10,7 @@ A figure that is undefined is null, never 0 or NaN. Intervals take positions as 
 one date are not, so that a pooled interval is too narrow rather than too wide.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -62,16 +62,19 @@ POSITION_FIGURES: Mapping[str, str] = {
     "momentum": "the same of the sign of the last 20 bars",
 }
 
+#: Years of bars below which a ratio that is told of a year is none: half a month.
+LEAST_YEARS = 1 / 24
+
 #: Figures of the account of a cell.
 ACCOUNT: Mapping[str, str] = {
     "total_return": "wealth of the account at the end less 1",
-    "sharpe": "annualised Sharpe ratio of the account's returns",
-    "sortino": "annualised Sortino ratio",
+    "sharpe": "annualised Sharpe ratio of the account's returns, over half a month or more",
+    "sortino": "annualised Sortino ratio, likewise",
     "max_drawdown": "deepest fall of the account from its highest, 0 or negative",
     "turnover": "value traded a year over the capital",
     "exposure": "mean value held at a close over the capital, long and short alike",
     "hold_return": "total return of holding the same symbols alike over the same bars",
-    "hold_sharpe": "its annualised Sharpe ratio",
+    "hold_sharpe": "its annualised Sharpe ratio, likewise",
     "hold_drawdown": "its deepest fall",
     "exposed_return": "mean net exposure times the hold return: holding as much of them as the strategy did",
 }
@@ -245,16 +248,21 @@ def _accounts(
         hold = ratios.total_return(account.held)
         yield dict(zip(CELL, cell, strict=True)) | {
             "total_return": ratios.total_return(account.returns),
-            "sharpe": ratios.sharpe(account.returns, a_year),
-            "sortino": ratios.sortino(account.returns, a_year),
+            "sharpe": _over_a_year(ratios.sharpe, account.returns, a_year),
+            "sortino": _over_a_year(ratios.sortino, account.returns, a_year),
             "max_drawdown": ratios.max_fall(account.returns),
             "turnover": float(account.traded.sum()) / years,
             "exposure": float(account.exposure.mean()),
             "hold_return": hold,
-            "hold_sharpe": ratios.sharpe(account.held, a_year),
+            "hold_sharpe": _over_a_year(ratios.sharpe, account.held, a_year),
             "hold_drawdown": ratios.max_fall(account.held),
             "exposed_return": float(account.net_exposure.mean()) * hold,
         }
+
+
+def _over_a_year(ratio: Callable[[Floats, float], float | None], returns: Floats, a_year: float) -> float | None:
+    """The ratio, None of less than ``LEAST_YEARS``: a single loss among two bars had a Sharpe ratio of -16."""
+    return ratio(returns, a_year) if len(returns) >= LEAST_YEARS * a_year else None
 
 
 def account_of(

@@ -114,6 +114,19 @@ def test_later_bars_change_no_figure_as_of_a_day(seed: int, horizon: int, cut: i
     assert_frame_equal(found, later)
 
 
+def test_a_ratio_over_a_year_is_none_of_a_few_days() -> None:
+    bars, actions = both(3)
+    traded, signals = market(bars, actions), random_signals(3, bars, 0.5, changing=True)
+    for last, told in ((10, False), (40, True)):
+        until = [
+            frame.filter(pl.col(name) <= day(last)) for frame, name in ((signals, "bar_time"), (traded, "timestamp"))
+        ]
+        _, _, found = figures(*until, 1, ALL_WAYS, last=last)
+        whole = cell(found)
+        assert whole["max_drawdown"] < 0
+        assert [whole[name] is not None for name in ("sharpe", "sortino", "hold_sharpe")] == [told] * 3
+
+
 def test_a_window_holds_the_positions_decided_on_within_it() -> None:
     parameters = replace(PLAIN, windows=(3,))
     _, _, found = figures(said((0, 1), (2, 1), (5, -1)), stairs(), 1, parameters, last=7)
