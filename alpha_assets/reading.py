@@ -210,7 +210,8 @@ def _among(names: str | Sequence[str] | None, known: Sequence[str], what: str) -
 def _members(settings: Settings, symbols: Sequence[str]) -> dict[str, Any]:
     """Of these symbols those that are or were followed, with the time at which one was retired."""
     if settings.ledger_url is not None:
-        rows: Sequence[Any] = [row for row in _ledger(settings).universe(retired=True) if row["symbol"] in symbols]
+        wanted = set(symbols)
+        rows: Sequence[Any] = [row for row in _ledger(settings).universe(retired=True) if row["symbol"] in wanted]
     else:
         query = "SELECT symbol, retired_at FROM universe WHERE symbol IN (SELECT value FROM json_each(?))"
         rows = _selected(settings, query, json.dumps([*symbols]))

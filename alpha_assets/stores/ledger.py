@@ -10,6 +10,7 @@ SQLite makes a file that is missing, and a connection goes on reading and writin
 a migration makes the file, and every call looks first whether the one that was opened is still in its place.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
@@ -233,7 +234,7 @@ class Ledger:
             shown = make_url(self._settings.ledger).render_as_string(hide_password=True)
             reason = str(error.orig).strip().splitlines()[0]
             advice = "see ALPHA_LEDGER_URL and ALPHA_HOME"
-            if "lock" in reason:
+            if re.search(r"\block(ed)?\b", reason):
                 advice = "another program holds it: run it again; ALPHA_LEDGER_WAIT_SECONDS says how long it is waited"
             raise LedgerUnavailable(f"the ledger at {shown} does not answer ({reason}); {advice}") from error
 
