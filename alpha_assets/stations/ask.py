@@ -442,6 +442,7 @@ def _leading(candidate: Candidate, features: Any, count: int, *, linear: bool) -
 
 
 def finite(value: float | None) -> float | None:
+    """The number for JSON, which has no NaN and nothing infinite."""
     return None if value is None or not math.isfinite(value) else value
 
 

@@ -118,12 +118,8 @@ class _Desk:
     """Makes signals of the newest bars of one run: all views at once, then a row a symbol."""
 
     def __init__(self, hearing: Hearing, record: Record | None) -> None:
-        self._lake, self._ledger, self._settings, self._now = (
-            hearing.lake,
-            hearing.ledger,
-            hearing.settings,
-            hearing.now,
-        )
+        self._lake, self._ledger = hearing.lake, hearing.ledger
+        self._settings, self._now = hearing.settings, hearing.now
         self._states, self._latest, self._record = hearing.states, hearing.latest, record
         self._views = views_of(self._settings.views)
         last = {symbol: row["last_bar"] for symbol, row in self._states.items()}

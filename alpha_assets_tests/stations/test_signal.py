@@ -339,15 +339,23 @@ def test_what_goes_wrong_with_the_views_of_one_symbol_is_its_hold_alone(
             raise ZeroDivisionError("a hated bar")
         return explains(view, bars)
 
+    only_the_chosen_is_held(line, monkeypatch, (TechnicalView, "explains", moody), "a hated bar")
+
+
+def only_the_chosen_is_held(
+    line: Line, monkeypatch: pytest.MonkeyPatch, broken: tuple[Any, str, Any], why: str
+) -> None:
+    """What is broken holds its symbol, with the reason, until it is whole again, and moves no other's signal."""
     line.signal()
     others = {symbol: said(line, symbol) for symbol in SYMBOLS if symbol != CHOSEN}
-    monkeypatch.setattr(TechnicalView, "explains", moody)
+    monkeypatch.setattr(*broken)
     line.signal(anew=True)
-    assert said(line, CHOSEN)["reason"] == "no signal could be made: ZeroDivisionError: a hated bar"
+    assert said(line, CHOSEN)["reason"] == f"no signal could be made: ZeroDivisionError: {why}"
     assert {symbol: said(line, symbol) for symbol in others} == others
     monkeypatch.undo()
     assert line.signal().totals["cached"] == len(others)
     assert said(line, CHOSEN)["views"]
+    assert said(line, CHOSEN)["p_up"] is not None
 
 
 def test_a_damaged_model_file_is_held_with_both_digests(line: Line) -> None:
@@ -544,8 +552,6 @@ def test_a_bar_in_the_warm_up_of_a_listing_is_held_and_the_next_one_speaks(line:
 def test_what_fails_before_a_model_is_asked_is_the_hold_of_its_symbol_alone_and_is_asked_again(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line.signal()
-    others = {symbol: said(line, symbol) for symbol in SYMBOLS if symbol != CHOSEN}
     applying = ask._applying
 
     def torn(decisions: Sequence[dict[str, Any]], *rest: Any) -> Any:
@@ -553,13 +559,7 @@ def test_what_fails_before_a_model_is_asked_is_the_hold_of_its_symbol_alone_and_
             raise ZeroDivisionError("two rows of one bar")
         return applying(decisions, *rest)
 
-    monkeypatch.setattr(ask, "_applying", torn)
-    line.signal(anew=True)
-    assert said(line, CHOSEN)["reason"] == "no signal could be made: ZeroDivisionError: two rows of one bar"
-    assert {symbol: said(line, symbol) for symbol in others} == others
-    monkeypatch.undo()
-    assert line.signal().totals["cached"] == len(others)
-    assert said(line, CHOSEN)["p_up"] is not None
+    only_the_chosen_is_held(line, monkeypatch, (ask, "_applying", torn), "two rows of one bar")
 
 
 def test_where_the_lake_is_gone_nothing_is_said_over_what_was_and_the_way_back_is_told(line: Line) -> None:
